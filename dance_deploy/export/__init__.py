@@ -1,0 +1,1 @@
+"""Checkpoint -> ONNX graphs -> bundle, with a parity check at every gated layer on the way."""

@@ -1,0 +1,81 @@
+"""The controller as plain ONNX nodes: the same arithmetic as method.controller.Controller.forward at batch 1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dance_deploy.export.onnx_builder import OnnxBuilder
+from dance_deploy.method.controller import FRAME_BINS, GRID, OPEN_RAMP, Controller, resampling_matrix
+
+_EPS = np.float32(1e-12)  # as in method.saliency: an all-zero activation gives 0, not NaN
+
+
+def emit_controller(builder: OnnxBuilder, controller: Controller, stem: str, stem_shape: tuple[int, ...],
+                    budget: str) -> str:
+    """Add nodes from `stem` [1, C, T, H, W] and `budget` [1] to tau [L, 3]; returns tau's name."""
+    fed = _fed_budget(builder, controller, budget)
+    floor = builder.constant("controller.floor", np.array(0.01, np.float32))
+    log = builder.node("Log", [builder.node("Max", [fed, floor], "controller.fed_floored")], "controller.fed_log")
+    features = [*_statistics(builder, stem, stem_shape), fed, log]
+    x = builder.node("Concat", features, "controller.features", axis=1)
+    for name in ("hidden", "output"):
+        layer = getattr(controller, name)
+        weight, bias = (builder.constant(f"controller.{name}.{k}", getattr(layer, k).detach().cpu().numpy())
+                        for k in ("weight", "bias"))
+        x = builder.node("Gemm", [x, weight, bias], f"controller.{name}", transB=1)
+        if name == "hidden":
+            x = builder.node("Relu", [x], "controller.relu")
+    share = builder.node("Sigmoid", [x], "controller.sigmoid")
+    rows = builder.node("Reshape", [share, builder.ints(controller.gates, 3)], "controller.rows")
+    scale = builder.constant("controller.tau_scale", controller.tau_scale.detach().cpu().numpy())
+    scaled = builder.node("Mul", [rows, scale], "controller.scaled")
+    return builder.node("Mul", [scaled, _opening(builder, budget)], "tau")
+
+
+def _fed_budget(builder: OnnxBuilder, controller: Controller, budget: str) -> str:
+    """The calibrated piecewise linear map, [1, 1]."""
+    asked, fed = (getattr(controller, k).detach().cpu().numpy() for k in ("asked", "fed"))
+    low, high = (builder.constant(f"controller.{k}", v[None]) for k, v in (("low", asked[:-1]), ("high", asked[1:])))
+    slope = builder.constant("controller.slope", (np.diff(fed) / np.diff(asked)).astype(np.float32)[None])
+    start = builder.constant("controller.start", fed[:1].reshape(1, 1))
+    wanted = builder.node("Reshape", [budget, builder.ints(1, 1)], "controller.budget")
+    clamped = builder.node("Min", [builder.node("Max", [wanted, low], "controller.from_low"), high], "controller.part")
+    part = builder.node("Mul", [builder.node("Sub", [clamped, low], "controller.over_low"), slope], "controller.sloped")
+    return builder.node("Add", [builder.reduce("ReduceSum", part, [1], "controller.sum", keepdims=1), start],
+                        "controller.fed")
+
+
+def _opening(builder: OnnxBuilder, budget: str) -> str:
+    one, zero, ramp = (builder.constant(f"controller.{k}", np.array(v, np.float32))
+                       for k, v in (("one", 1.0), ("zero", 0.0), ("ramp", OPEN_RAMP)))
+    left = builder.node("Div", [builder.node("Sub", [one, budget], "controller.left"), ramp], "controller.ramped")
+    return builder.node("Clip", [left, zero, one], "controller.opening")
+
+
+def _statistics(builder: OnnxBuilder, stem: str, stem_shape: tuple[int, ...]) -> list[str]:
+    """Normalised magnitudes of the stem: resampled frames, channels, and the grid, each [1, n]."""
+    _, _, t, h, w = stem_shape
+    a = builder.node("Abs", [stem], "controller.abs")
+    # one pass over the large tensor serves frames and channels
+    per_ct = builder.reduce("ReduceMean", a, [3, 4], "controller.per_channel_frame")
+    frames = _relative(builder, builder.reduce("ReduceMean", per_ct, [1], "controller.frames"), "controller.frames")
+    channels = _relative(builder, builder.reduce("ReduceMean", per_ct, [2], "controller.channels"),
+                         "controller.channels")
+    pixels = builder.reduce("ReduceMean", a, [1, 2], "controller.pixels")
+    flat = builder.node("Reshape", [pixels, builder.ints(1, h * w)], "controller.pixels_flat")
+    grid = builder.node("Reshape", [_relative(builder, flat, "controller.pixels"), builder.ints(h, w)],
+                        "controller.pixels_grid")
+    bins = builder.constant("controller.frame_bins", resampling_matrix(t, FRAME_BINS))
+    rows = builder.constant("controller.grid_rows", np.ascontiguousarray(resampling_matrix(h, GRID[0]).T))
+    columns = builder.constant("controller.grid_columns", resampling_matrix(w, GRID[1]))
+    binned = builder.node("MatMul", [frames, bins], "controller.frames_binned")
+    cells = builder.node("MatMul", [builder.node("MatMul", [rows, grid], "controller.grid_h"), columns],
+                         "controller.grid")
+    return [binned, channels, builder.node("Reshape", [cells, builder.ints(1, GRID[0] * GRID[1])],
+                                           "controller.grid_flat")]
+
+
+def _relative(builder: OnnxBuilder, m: str, name: str) -> str:
+    eps = builder.constant("controller.eps", np.array(_EPS, np.float32))
+    mean = builder.reduce("ReduceMean", m, [1], name + "_mean", keepdims=1)
+    return builder.node("Div", [m, builder.node("Max", [mean, eps], name + "_floor")], name + "_relative")

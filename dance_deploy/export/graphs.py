@@ -1,0 +1,144 @@
+"""The three ONNX graphs of a bundle, from one gated model: controller, body, dense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from torch import fx
+
+from dance_deploy.errors import InputError
+from dance_deploy.export.controller_graph import emit_controller
+from dance_deploy.export.emitter import Emitter
+from dance_deploy.export.fold import FusedConv, fused_convs
+from dance_deploy.export.onnx_builder import OnnxBuilder, tensor_info
+from dance_deploy.method.surgery import CONTROLLER, GatedModel, shape_of, stem_nodes
+from dance_deploy.ops import names
+from dance_deploy.ops.functions import dance_functions
+from dance_deploy.profiles import Profile
+
+
+@dataclass
+class GatedLayer:
+    """One gated convolution of the body: its gate's number, its tensors' names in body.onnx, its fused weights."""
+
+    gate: int
+    x: str
+    masks: tuple[str, str, str]
+    y: str
+    fused: FusedConv
+
+
+@dataclass
+class Graphs:
+    """The graphs and what is needed to look inside them."""
+
+    controller: onnx.ModelProto
+    body: onnx.ModelProto
+    dense: onnx.ModelProto
+    layers: list[GatedLayer]
+    masks: list[onnx.ValueInfoProto]
+    stem: fx.Node
+
+    def mask_outputs(self) -> onnx.ModelProto:
+        """A ModelProto that holds nothing but the masks as graph outputs (docs/bundle.md, body_masks.onnxpart)."""
+        part = onnx.ModelProto()
+        part.graph.output.extend(self.masks)
+        return part
+
+
+def graphs_from_model(model: GatedModel, profile: Profile) -> Graphs:
+    """Emit the graphs of a gated model in eval mode; raises InputError where a layer cannot be exported exactly."""
+    traced = model.graph
+    nodes = list(traced.graph.nodes)
+    controller_node = next(n for n in nodes if n.op == "call_module" and n.target == CONTROLLER)
+    stem = controller_node.args[0]
+    inside = stem_nodes(traced, stem) | {controller_node}
+    clip = next(n for n in nodes if n.op == "placeholder")
+    result = next(n for n in nodes if n.op == "output").args[0]
+    if not isinstance(result, fx.Node) or len(shape_of(result)) != 2:
+        raise InputError("the model must return one tensor of logits [N, classes]")
+    cutter = _Cutter(model, profile, clip, stem, result)
+    head = [n for n in nodes if n in inside]
+    tail = [n for n in nodes if n not in inside]
+    body, layers, infos = cutter.body(tail)
+    return Graphs(cutter.controller(head), body, cutter.dense(nodes), layers, infos, stem)
+
+
+class _Cutter:
+    def __init__(self, model: GatedModel, profile: Profile, clip: fx.Node, stem: fx.Node, result: fx.Node) -> None:
+        self.model, self.profile = model, profile
+        self.clip, self.stem, self.result = clip, stem, result
+        self.plain = fused_convs(model.graph, set())
+        self.fused = fused_convs(model.graph, model.plan.gated)
+
+    def _start(self, name: str, *, gated: bool) -> tuple[OnnxBuilder, Emitter]:
+        builder = OnnxBuilder(name, self.profile.opset)
+        convs = self.fused if gated else self.plain
+        return builder, Emitter(self.model.graph, builder, convs, gated=gated)
+
+    def controller(self, head: list[fx.Node]) -> onnx.ModelProto:
+        """clip, budget -> stem, tau; plain standard ops."""
+        builder, emitter = self._start("controller", gated=False)
+        emitter.bind(self.clip, builder.input("clip", shape_of(self.clip)))
+        budget = builder.input("budget", [1])
+        emitter.emit(head)
+        builder.rename(emitter.value(self.stem), "stem")
+        module = self.model.controller
+        tau = emit_controller(builder, module, "stem", shape_of(self.stem), budget)
+        builder.output("stem", shape_of(self.stem))
+        builder.output(tau, [module.gates, 3])
+        return builder.model(self.profile.ir_version)
+
+    def body(self, tail: list[fx.Node]) -> tuple[onnx.ModelProto, list[GatedLayer], list[onnx.ValueInfoProto]]:
+        """stem, tau -> logits, kept; the dance ops, each also as a function."""
+        builder, emitter = self._start("body", gated=True)
+        gates = self.model.controller.gates
+        emitter.bind(self.stem, builder.input("stem", shape_of(self.stem)))
+        builder.input("tau", [gates, 3])
+        sizes = builder.ints(*[1] * gates)
+        emitter.tau = builder.node("Split", ["tau", sizes], [f"tau.{i}" for i in range(gates)], axis=0, name="tau.rows")
+        emitter.emit(tail)
+        builder.rename(emitter.value(self.result), "logits")
+        builder.output("logits", shape_of(self.result))
+        builder.output(_emit_kept(builder, emitter.masks), [gates, 3], np.int64)
+        functions = dance_functions(self.profile.opset, mask_dtype=self.profile.mask_dtype)
+        used = {node.op_type for node in builder.nodes if node.domain == names.DOMAIN}
+        model = builder.model(self.profile.ir_version, [f for f in functions if f.name in used])
+        return model, self._layers(emitter), self._mask_infos(emitter)
+
+    def _layers(self, emitter: Emitter) -> list[GatedLayer]:
+        by_name = {fused.name: fused for fused in self.fused.values()}
+        return [GatedLayer(i, emitter.gate_inputs[i], emitter.masks[i], emitter.conv_outputs[name], by_name[name])
+                for i, site in enumerate(self.model.plan.sites) for name in site.convs]
+
+    def _mask_infos(self, emitter: Emitter) -> list[onnx.ValueInfoProto]:
+        infos = []
+        for i, site in enumerate(self.model.plan.sites):
+            c, t, h, w = site.input_shape
+            for name, shape in zip(emitter.masks[i], ([1, t], [1, c], [1, h, w])):
+                infos.append(tensor_info(name, shape, np.bool_ if self.profile.mask_dtype == "bool" else np.float32))
+        return infos
+
+    def dense(self, nodes: list[fx.Node]) -> onnx.ModelProto:
+        """clip -> logits: the same network without gates, standard ops."""
+        builder, emitter = self._start("dense", gated=False)
+        emitter.bind(self.clip, builder.input("clip", shape_of(self.clip)))
+        emitter.emit(nodes)
+        builder.rename(emitter.value(self.result), "logits")
+        builder.output("logits", shape_of(self.result))
+        return builder.model(self.profile.ir_version)
+
+
+def _emit_kept(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]]) -> str:
+    """kept [L, 3] int64: how many frames, channels and features each gate keeps."""
+    rows = []
+    for i in sorted(masks):
+        counts = []
+        for name, axes in zip(masks[i], ([1], [1], [1, 2])):
+            numbers = builder.node("Cast", [name], name + ".int", to=int(onnx.TensorProto.INT64))
+            counts.append(builder.reduce("ReduceSum", numbers, axes, name + ".count"))
+        rows.append(builder.node("Concat", counts, f"gate{i}.kept", axis=0))
+    flat = builder.node("Concat", rows, "kept.flat", axis=0)
+    return builder.node("Reshape", [flat, builder.ints(len(rows), 3)], "kept")

@@ -1,0 +1,193 @@
+"""Which ONNX nodes each torch layer becomes: one small function per layer or function, in two tables.
+
+A lowering gets the emitter, the fx node and the layer, adds nodes, and returns the name of the result. Whatever cannot
+be exact is refused with a line that names the layer.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import TYPE_CHECKING, Any, Callable
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from dance_deploy.errors import InputError
+from dance_deploy.method.surgery import shape_of
+
+if TYPE_CHECKING:
+    from dance_deploy.export.emitter import Emitter
+
+Lowering = Callable[["Emitter", fx.Node, Any], str]
+
+
+def _source(node: fx.Node) -> fx.Node:
+    return node.args[0]  # type: ignore[return-value]
+
+
+def _same(e: Emitter, node: fx.Node, layer: Any) -> str:
+    return e.value(_source(node))
+
+
+def _unary(op: str) -> Lowering:
+    def lower(e: Emitter, node: fx.Node, layer: Any) -> str:
+        return e.builder.node(op, [e.value(_source(node))], node.name)
+    return lower
+
+
+def _binary(op: str) -> Lowering:
+    def lower(e: Emitter, node: fx.Node, layer: Any) -> str:
+        if node.kwargs:
+            raise e.unsupported(node, f"keyword arguments {sorted(node.kwargs)}")
+        return e.builder.node(op, [e.operand(a) for a in node.args[:2]], node.name)
+    return lower
+
+
+def _silu(e: Emitter, node: fx.Node, layer: Any) -> str:
+    x = e.value(_source(node))
+    return e.builder.node("Mul", [x, e.builder.node("Sigmoid", [x], node.name + ".sigmoid")], node.name)
+
+
+def _batch_norm(e: Emitter, node: fx.Node, layer: nn.BatchNorm3d) -> str:
+    if layer.running_mean is None or layer.running_var is None:
+        raise e.unsupported(node, "a batch norm without running statistics")
+    count = layer.num_features
+    gamma = torch.ones(count) if layer.weight is None else layer.weight
+    beta = torch.zeros(count) if layer.bias is None else layer.bias
+    terms = [("scale", gamma), ("bias", beta), ("mean", layer.running_mean), ("var", layer.running_var)]
+    inputs = [e.builder.constant(f"{node.target}.{n}", v.detach().cpu().float().numpy()) for n, v in terms]
+    return e.builder.node("BatchNormalization", [e.value(_source(node)), *inputs], node.name, epsilon=float(layer.eps))
+
+
+def _linear(e: Emitter, node: fx.Node, layer: nn.Linear) -> str:
+    x = e.value(_source(node))
+    weight = layer.weight.detach().cpu().float().numpy()
+    bias = np.zeros(layer.out_features, np.float32) if layer.bias is None else layer.bias.detach().cpu().float().numpy()
+    b = e.builder.constant(f"{node.target}.bias", bias)
+    if len(shape_of(node)) == 2:
+        w = e.builder.constant(f"{node.target}.weight", weight)
+        return e.builder.node("Gemm", [x, w, b], node.name, transB=1)
+    w = e.builder.constant(f"{node.target}.weight_t", np.ascontiguousarray(weight.T))
+    return e.builder.node("Add", [e.builder.node("MatMul", [x, w], node.name + ".matmul"), b], node.name)
+
+
+def _triple(value: Any) -> list[int]:
+    return [int(value)] * 3 if isinstance(value, int) else [int(v) for v in value]
+
+
+def _pool(op: str) -> Lowering:
+    def lower(e: Emitter, node: fx.Node, layer: Any) -> str:
+        pads, extra = _triple(layer.padding), {}
+        if op == "MaxPool":
+            extra["dilations"] = _triple(layer.dilation)
+        elif layer.divisor_override:
+            raise e.unsupported(node, "divisor_override")
+        else:
+            extra["count_include_pad"] = int(layer.count_include_pad)
+        if layer.ceil_mode and op == "AveragePool":
+            # ONNX and torch divide the last, partial windows by different counts
+            raise e.unsupported(node, "average pooling with ceil_mode")
+        return e.builder.node(op, [e.value(_source(node))], node.name, kernel_shape=_triple(layer.kernel_size),
+                              strides=_triple(layer.stride or layer.kernel_size), pads=pads * 2,
+                              ceil_mode=int(layer.ceil_mode), **extra)
+    return lower
+
+
+def _adaptive_pool(e: Emitter, node: fx.Node, layer: Any) -> str:
+    x, have, want = e.value(_source(node)), shape_of(_source(node))[2:], shape_of(node)[2:]
+    if have == want:
+        return x
+    if all(n == 1 for n in want):
+        return e.builder.node("GlobalAveragePool", [x], node.name)
+    if any(h % w for h, w in zip(have, want)):
+        raise e.unsupported(node, f"adaptive pooling from {list(have)} to {list(want)}, whose windows differ in size")
+    kernel = [h // w for h, w in zip(have, want)]
+    return e.builder.node("AveragePool", [x], node.name, kernel_shape=kernel, strides=kernel)
+
+
+def _reshape(e: Emitter, node: fx.Node, layer: Any) -> str:
+    shape = shape_of(node)
+    if shape[0] != 1:
+        raise e.unsupported(node, f"a reshape that folds the batch axis into others (result {list(shape)})")
+    return e.builder.node("Reshape", [e.value(_source(node)), e.builder.ints(*shape)], node.name)
+
+
+def _mean(e: Emitter, node: fx.Node, layer: Any) -> str:
+    args = dict(zip(("dim", "keepdim"), node.args[1:]), **node.kwargs)
+    axes = args.get("dim")
+    if axes is None or "dtype" in args:
+        raise e.unsupported(node, "a mean without dimensions, or with a dtype")
+    axes = [axes] if isinstance(axes, int) else list(axes)
+    return e.builder.reduce("ReduceMean", e.value(_source(node)), axes, node.name, int(args.get("keepdim", False)))
+
+
+def _concat(e: Emitter, node: fx.Node, layer: Any) -> str:
+    axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return e.builder.node("Concat", [e.value(a) for a in node.args[0]], node.name, axis=axis)
+
+
+def _softmax(e: Emitter, node: fx.Node, layer: Any) -> str:
+    dim = layer.dim if layer is not None else node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    if dim is None:
+        raise e.unsupported(node, "softmax without a dimension")
+    return e.builder.node("Softmax", [e.value(_source(node))], node.name, axis=dim)
+
+
+def _gelu(e: Emitter, node: fx.Node, layer: Any) -> str:
+    approximate = layer.approximate if layer is not None else node.kwargs.get("approximate", "none")
+    if approximate != "none":
+        raise e.unsupported(node, "the tanh form of GELU")
+    x = e.value(_source(node))
+    one, half, root = (e.builder.constant(f"float.{v:.6g}", np.array(v, np.float32)) for v in (1, .5, math.sqrt(.5)))
+    erf = e.builder.node("Erf", [e.builder.node("Mul", [x, root], node.name + ".scaled")], node.name + ".erf")
+    gate = e.builder.node("Mul", [e.builder.node("Add", [erf, one], node.name + ".plus1"), half], node.name + ".half")
+    return e.builder.node("Mul", [x, gate], node.name)
+
+
+def _leaky_relu(e: Emitter, node: fx.Node, layer: nn.LeakyReLU) -> str:
+    return e.builder.node("LeakyRelu", [e.value(_source(node))], node.name, alpha=float(layer.negative_slope))
+
+
+def _clip(low: float, high: float) -> Lowering:
+    def lower(e: Emitter, node: fx.Node, layer: Any) -> str:
+        bounds = [e.builder.constant(f"float.{v:g}", np.array(v, np.float32)) for v in (low, high)]
+        return e.builder.node("Clip", [e.value(_source(node)), *bounds], node.name)
+    return lower
+
+
+MODULES: dict[type[nn.Module], Lowering] = {
+    nn.Identity: _same, nn.Dropout: _same, nn.Dropout3d: _same,
+    nn.ReLU: _unary("Relu"), nn.Sigmoid: _unary("Sigmoid"), nn.Tanh: _unary("Tanh"), nn.SiLU: _silu, nn.GELU: _gelu,
+    nn.ReLU6: _clip(0.0, 6.0), nn.LeakyReLU: _leaky_relu, nn.Softmax: _softmax,
+    nn.BatchNorm3d: _batch_norm, nn.Linear: _linear, nn.Flatten: _reshape,
+    nn.MaxPool3d: _pool("MaxPool"), nn.AvgPool3d: _pool("AveragePool"), nn.AdaptiveAvgPool3d: _adaptive_pool,
+}
+
+FUNCTIONS: dict[Any, Lowering] = {
+    operator.add: _binary("Add"), operator.iadd: _binary("Add"), torch.add: _binary("Add"), "add": _binary("Add"),
+    operator.mul: _binary("Mul"), operator.imul: _binary("Mul"), torch.mul: _binary("Mul"), "mul": _binary("Mul"),
+    operator.sub: _binary("Sub"), operator.truediv: _binary("Div"),
+    torch.relu: _unary("Relu"), F.relu: _unary("Relu"), "relu": _unary("Relu"),
+    torch.sigmoid: _unary("Sigmoid"), "sigmoid": _unary("Sigmoid"), torch.tanh: _unary("Tanh"), F.silu: _silu,
+    F.gelu: _gelu, F.dropout: _same, F.dropout3d: _same, "contiguous": _same,
+    F.adaptive_avg_pool3d: _adaptive_pool, torch.flatten: _reshape, "flatten": _reshape, "view": _reshape,
+    "reshape": _reshape, torch.reshape: _reshape, torch.mean: _mean, "mean": _mean, torch.cat: _concat,
+    F.softmax: _softmax, torch.softmax: _softmax, "softmax": _softmax,
+}
+
+
+def lowering_for(node: fx.Node, layer: nn.Module | None) -> Lowering | None:
+    """The lowering of a node, or None where there is none."""
+    if layer is not None:
+        return next((MODULES[cls] for cls in type(layer).__mro__ if cls in MODULES), None)
+    return FUNCTIONS.get(node.target)
+
+
+def unsupported(node: fx.Node, what: str) -> InputError:
+    """The error for a layer that cannot be exported exactly."""
+    return InputError(f"layer '{node.target if node.op == 'call_module' else node.name}': {what} cannot be exported; "
+                      "replace it by one of: " + ", ".join(sorted(cls.__name__ for cls in MODULES)) +
+                      ", or an elementwise function of them")

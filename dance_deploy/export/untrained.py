@@ -1,0 +1,38 @@
+"""A checkpoint of a named architecture with random weights: for benchmarks and parity checks, not for predictions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from dance_deploy import models
+from dance_deploy.data.rendered import LABELS, render_clip
+from dance_deploy.method.checkpoint import Checkpoint
+from dance_deploy.method.controller import TAU_MAX
+from dance_deploy.method.surgery import GatedModel, gate_model
+
+SAMPLES = 2
+CLASSES = 400  # as many as Kinetics-400 has, which the architectures' published weights were trained on
+TAU = 0.8  # below the mean: with random weights about two thirds of the channels and half of the features stay
+
+
+def untrained_checkpoint(arch: str, *, classes: int = CLASSES, seed: int = 0) -> Checkpoint:
+    """Seeded random weights, one constant threshold everywhere; the samples are rendered clips.
+
+    Raises InputError for an unknown architecture.
+    """
+    architecture = models.get(arch)
+    spec = architecture.clip
+    model = gate_model(models.build(arch, classes, seed=seed), spec.shape)
+    _set_thresholds(model, TAU)
+    clips = [render_clip(LABELS[i], difficulty=0.5, seed=seed + i, frames=spec.frames, size=spec.size)
+             for i in range(SAMPLES)]
+    return Checkpoint(arch=arch, labels=[f"class{i}" for i in range(classes)], clip=spec,
+                      graph=model.graph.state_dict(), samples=torch.stack([torch.from_numpy(c) for c in clips]),
+                      trained=False)
+
+
+def _set_thresholds(model: GatedModel, tau: float) -> None:
+    with torch.no_grad():
+        model.controller.output.bias.fill_(math.log(tau / (TAU_MAX - tau)))

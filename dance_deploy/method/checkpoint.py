@@ -1,0 +1,130 @@
+"""The checkpoint that dance-train writes and dance-export reads: tensors and plain values, never pickled code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dance_deploy.errors import InputError, OperationError
+from dance_deploy.geometry import ClipSpec
+from dance_deploy.method.saliency import KINDS
+from dance_deploy.method.surgery import GatedModel, gate_model
+from dance_deploy.models import build
+
+FORMAT = "dance-checkpoint"
+VERSION = 1
+
+
+@dataclass
+class Checkpoint:
+    """A gated model with what is needed to export it.
+
+    arch: name in models.ARCHITECTURES; graph: state dict of the gated graph (backbone, controller);
+    samples: uint8 [S, T, H, W, 3], clips for parity checks and the golden file, at least 2;
+    default_budget: the budget that dance-run takes when none is given;
+    reached: [budget asked, mean share of MACs measured] per measured budget; may be empty;
+    results: what training measured, e.g. {"dense_top1": 0.95}, for people.
+    """
+
+    arch: str
+    labels: list[str]
+    clip: ClipSpec
+    graph: dict[str, torch.Tensor]
+    samples: torch.Tensor
+    kinds: tuple[str, ...] = KINDS
+    default_budget: float = 0.5
+    reached: list[list[float]] = field(default_factory=list)
+    trained: bool = True
+    results: dict[str, float] = field(default_factory=dict)
+
+
+def save_atomically(path: Path, value: Any) -> None:
+    """torch.save to a temporary sibling, then rename: the file appears whole or not at all.
+
+    Raises OperationError where the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                torch.save(value, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OperationError(f"{path}: cannot write ({error.strerror or error})") from error
+
+
+def load_tensors(path: Path) -> Any:
+    """Read a torch file without running any code in it; raises InputError in one line where it cannot be read."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError, OSError,
+            AttributeError, TypeError, UnicodeDecodeError, IndexError) as error:
+        raise InputError(f"{path}: not a checkpoint that can be read safely, or damaged "
+                         f"({type(error).__name__}); train it again or copy it again") from error
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` whole or not at all."""
+    value = asdict(checkpoint)
+    value["clip"] = {k: list(v) if isinstance(v, tuple) else v for k, v in checkpoint.clip._asdict().items()}
+    value["kinds"] = list(checkpoint.kinds)
+    save_atomically(path, {"format": FORMAT, "version": VERSION, **value})
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint; raises InputError naming the file and what is wrong with it."""
+    value = load_tensors(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise InputError(f"{path}: not a dance checkpoint (a file written by dance-train -o); "
+                         "weights of a plain model go to dance-train --init")
+    if value.get("version") != VERSION:
+        raise InputError(f"{path}: checkpoint version {value.get('version')}, this program reads version {VERSION}")
+    try:
+        clip = ClipSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in value["clip"].items()}).check()
+        fields = {k: value[k] for k in ("arch", "labels", "graph", "samples", "default_budget", "reached", "trained",
+                                        "results")}
+        return _checked(Checkpoint(clip=clip, kinds=tuple(value["kinds"]), **fields), path)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: checkpoint is incomplete or damaged ({type(error).__name__}: {error})") from error
+
+
+def _checked(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    samples = checkpoint.samples
+    wanted = (checkpoint.clip.frames, *checkpoint.clip.size, 3)
+    if samples.dtype != torch.uint8 or tuple(samples.shape[1:]) != wanted or samples.shape[0] < 2:
+        raise InputError(f"{path}: checkpoint holds sample clips {samples.dtype} {list(samples.shape)}, "
+                         f"expected uint8 [2 or more, {', '.join(map(str, wanted))}]")
+    if not all(isinstance(label, str) for label in checkpoint.labels) or len(checkpoint.labels) < 1:
+        raise InputError(f"{path}: checkpoint labels must be a list of names")
+    if set(checkpoint.kinds) - set(KINDS):
+        raise InputError(f"{path}: checkpoint prunes unknown kinds {list(checkpoint.kinds)}")
+    return checkpoint
+
+
+def model_from_checkpoint(checkpoint: Checkpoint) -> GatedModel:
+    """The gated model of a checkpoint, in eval mode; raises InputError where the weights do not fit the architecture."""
+    backbone = build(checkpoint.arch, len(checkpoint.labels))
+    model = gate_model(backbone, checkpoint.clip.shape, checkpoint.kinds)
+    try:
+        model.graph.load_state_dict(checkpoint.graph)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        raise InputError(f"checkpoint does not fit architecture '{checkpoint.arch}': {lines[0][:200]}") from error
+    return model.eval()

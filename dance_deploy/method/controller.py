@@ -1,0 +1,100 @@
+"""The controller: from statistics of the first layer's activation and a budget to all thresholds.
+
+It sees the normalised magnitudes of the stem only: over frames (resampled to a fixed length), over channels, and over a
+coarse grid of positions; and the budget, the wanted share of MACs. It returns tau [L, 3], each in [0, tau_max].
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from dance_deploy.method.saliency import KINDS, magnitudes, relative
+
+FRAME_BINS = 8
+GRID = (4, 4)
+HIDDEN = 32
+TAU_MAX = 1.5
+TAU_START = 0.3
+OPEN_RAMP = 0.1  # thresholds fade to 0 over the last tenth below budget 1, so that budget 1 is the dense network
+
+
+def resampling_matrix(length: int, bins: int) -> np.ndarray:
+    """Area-averaging matrix [length, bins], float32: each column averages the interval of one bin and sums to 1."""
+    edges = np.linspace(0.0, length, bins + 1)
+    cells = np.arange(length)
+    overlap = np.minimum(cells[:, None] + 1, edges[None, 1:]) - np.maximum(cells[:, None], edges[None, :-1])
+    overlap = np.clip(overlap, 0.0, None)
+    return (overlap / overlap.sum(0, keepdims=True)).astype(np.float32)
+
+
+class Controller(nn.Module):
+    """A two-layer perceptron on the stem's statistics and the budget.
+
+    channels: C of the stem's activation; gates: L; kinds: which kinds may be pruned (thresholds of the others are 0).
+    """
+
+    def __init__(self, channels: int, gates: int, kinds: tuple[str, ...] = KINDS, hidden: int = HIDDEN) -> None:
+        super().__init__()
+        self.gates = gates
+        inputs = FRAME_BINS + channels + GRID[0] * GRID[1] + 2
+        self.hidden = nn.Linear(inputs, hidden)
+        self.output = nn.Linear(hidden, gates * 3)
+        # start near one constant threshold: a controller that starts at random closes some gates for good,
+        # and a closed gate gets no gradient
+        nn.init.normal_(self.output.weight, std=1e-3)
+        nn.init.constant_(self.output.bias, math.log(TAU_START / (TAU_MAX - TAU_START)))
+        scale = torch.tensor([TAU_MAX if k in kinds else 0.0 for k in KINDS])
+        self.register_buffer("tau_scale", scale.repeat(gates, 1))
+        # piecewise linear map from the budget asked for to the one fed in (see calibrate); identity at first
+        self.register_buffer("asked", torch.tensor([0.0, 1.0]))
+        self.register_buffer("fed", torch.tensor([0.0, 1.0]))
+
+    def features(self, stem: torch.Tensor) -> torch.Tensor:
+        """Statistics of stem [N, C, T, H, W]: [N, FRAME_BINS + C + grid cells], each about 1 on average."""
+        m = magnitudes(stem.float())
+        _, _, t, h, w = stem.shape
+        to = {"device": stem.device, "dtype": torch.float32}
+        frames = relative(m.frames) @ torch.as_tensor(resampling_matrix(t, FRAME_BINS), **to)
+        rows, columns = (torch.as_tensor(resampling_matrix(n, b), **to) for n, b in ((h, GRID[0]), (w, GRID[1])))
+        grid = rows.T @ relative(m.features).view(-1, h, w) @ columns
+        return torch.cat([frames, relative(m.channels), grid.flatten(1)], 1)
+
+    def fed_budget(self, budget: torch.Tensor) -> torch.Tensor:
+        """The budget that the perceptron is fed for a budget [N] asked for, by the calibrated map."""
+        low, high = self.asked[:-1], self.asked[1:]
+        slope = (self.fed[1:] - self.fed[:-1]) / (high - low)
+        part = torch.minimum(torch.maximum(budget[:, None], low), high) - low
+        return self.fed[0] + (part * slope).sum(1)
+
+    def forward(self, stem: torch.Tensor, budget: torch.Tensor) -> torch.Tensor:
+        """stem [N, C, T, H, W], budget [N] in (0, 1] -> tau [N, L, 3]."""
+        budget = budget.float()
+        fed = self.fed_budget(budget)
+        x = torch.cat([self.features(stem), fed[:, None], fed.clamp_min(0.01).log()[:, None]], 1)
+        raw = self.output(torch.relu(self.hidden(x))).view(-1, self.gates, 3)
+        opening = ((1.0 - budget) / OPEN_RAMP).clamp(0.0, 1.0)
+        return torch.sigmoid(raw) * self.tau_scale * opening[:, None, None]
+
+    def calibrate(self, asked: list[float], fed: list[float]) -> None:
+        """Set the map from the budget asked for to the one fed in; both lists ascend, `asked` strictly."""
+        device = self.asked.device
+        self.asked = torch.tensor(asked, dtype=torch.float32, device=device)
+        self.fed = torch.tensor(fed, dtype=torch.float32, device=device)
+
+    def macs(self, stem_shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates for one clip, statistics included (one per element of the stem and kind)."""
+        _, c, t, h, w = stem_shape
+        statistics = 3 * c * t * h * w + t * FRAME_BINS + h * w * GRID[1] + h * GRID[0] * GRID[1]
+        return statistics + self.hidden.weight.numel() + self.output.weight.numel()
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        # the calibrated map has as many points as were measured, so its buffers take the stored length
+        for name in ("asked", "fed"):
+            stored = state_dict.get(prefix + name)
+            if stored is not None:
+                setattr(self, name, torch.empty_like(stored, device=self.asked.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

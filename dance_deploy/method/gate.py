@@ -1,0 +1,86 @@
+"""The AAP gate for training: frames, then channels, then features, each judged on what is left.
+
+Forward it decides exactly as `dance::ActivationGate` (docs/ops.md): hard masks, the maximum always kept. Backward each
+decision has the slope of sigmoid((m / mean - tau) / temperature) (straight-through), with respect to tau and to the
+magnitudes m, so that thresholds and backbone learn together. Hard masks forward matter: a network trained on
+half-closed values comes to use them, and fails once the masks harden.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from dance_deploy.method.saliency import Magnitudes, magnitudes, relative
+
+TEMPERATURE = 0.2
+
+
+class Masks(NamedTuple):
+    """Straight-through masks, 0 or 1 in value: frames [N, T], channels [N, C], features [N, H, W]."""
+
+    frames: torch.Tensor
+    channels: torch.Tensor
+    features: torch.Tensor
+
+
+def keep(m: torch.Tensor, tau: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
+    """Straight-through mask of magnitudes m [N, ...] at thresholds tau [N], same shape as m.
+
+    1 unless m < tau * mean(m); every position that attains the maximum is 1. NaN drops nothing.
+    """
+    flat = m.flatten(1)
+    threshold = tau.unsqueeze(1) * flat.mean(1, keepdim=True)
+    hard = ~(flat < threshold) | (flat == flat.amax(1, keepdim=True))
+    hard = hard.to(m.dtype)
+    if torch.is_grad_enabled():
+        soft = torch.sigmoid((relative(m) - tau.unsqueeze(1)) / temperature)
+        # soft - soft.detach() is 0 in value; it only lends its slope
+        hard = hard + (soft - soft.detach())
+    return hard.view_as(m)
+
+
+def gate_masks(x: torch.Tensor, tau: torch.Tensor, temperature: float = TEMPERATURE) -> Masks:
+    """Masks for x [N, C, T, H, W] at tau [N, 3] (frames, channels, features).
+
+    The magnitudes of a later step are means over what the earlier steps kept. Sums and counts are taken instead of
+    means over a selection, because each clip of the batch keeps a different number; a common factor cancels.
+    """
+    # float32 whatever the autocast type: thresholds lie close to the mean and half precision flips them
+    a = x.float().abs()
+    frames = keep(a.mean((1, 3, 4)), tau[:, 0], temperature)
+    a_t = torch.einsum("nct,nt->nc", a.mean((3, 4)), frames)
+    channels = keep(a_t, tau[:, 1], temperature)
+    per_pixel = torch.einsum("ncthw,nt,nc->nhw", a, frames, channels)
+    features = keep(per_pixel, tau[:, 2], temperature)
+    return Masks(frames, channels, features)
+
+
+class Gate(nn.Module):
+    """Gate number `index`: masks its input by row `index` of tau.
+
+    open: let everything through (the dense network). measure: keep the input's Magnitudes of the last forward in
+    `measured` (for AVA and for plots). `masks` holds the masks of the last forward, None while open.
+    """
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.open = False
+        self.measure = False
+        self.masks: Masks | None = None
+        self.measured: Magnitudes | None = None
+
+    def forward(self, x: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        """x [N, C, T, H, W], tau [N, L, 3] of all gates -> x with the dropped slices set to 0."""
+        self.measured = magnitudes(x) if self.measure else None
+        if self.open:
+            self.masks = None
+            return x
+        masks = gate_masks(x, tau[:, self.index].float())
+        self.masks = masks
+        # two products of the full tensor instead of three; the small one is [N, C, T]
+        ct = masks.channels[:, :, None] * masks.frames[:, None, :]
+        return x * ct[:, :, :, None, None].to(x.dtype) * masks.features[:, None, None].to(x.dtype)

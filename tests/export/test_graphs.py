@@ -1,0 +1,134 @@
+"""The exported graphs: names, shapes, what is fused, and that they compute what torch computes."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from dance_deploy import profiles
+from dance_deploy.errors import InputError
+from dance_deploy.export import parity
+from dance_deploy.export.graphs import graphs_from_model
+from dance_deploy.method.surgery import gate_model
+
+SHAPE = (1, 3, 4, 12, 12)
+
+
+@pytest.fixture
+def graphs(gated):
+    return graphs_from_model(gated, profiles.load("cpu"))
+
+
+def io_of(model):
+    def shapes(infos):
+        return {i.name: ([d.dim_value for d in i.type.tensor_type.shape.dim], i.type.tensor_type.elem_type) for i in infos}
+    return shapes(model.graph.input), shapes(model.graph.output)
+
+
+def test_names_shapes_and_types_are_the_bundles(graphs, gated):
+    f32, i64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    stem, gates = list(gated.plan.stem_shape), len(gated.plan.sites)
+    assert io_of(graphs.controller) == ({"clip": ([1, 3, 6, 20, 24], f32), "budget": ([1], f32)},
+                                        {"stem": (stem, f32), "tau": ([gates, 3], f32)})
+    assert io_of(graphs.body) == ({"stem": (stem, f32), "tau": ([gates, 3], f32)},
+                                  {"logits": ([1, 5], f32), "kept": ([gates, 3], i64)})
+    assert io_of(graphs.dense) == ({"clip": ([1, 3, 6, 20, 24], f32)}, {"logits": ([1, 5], f32)})
+
+
+def test_only_the_body_holds_dance_ops_and_each_is_a_function_too(graphs):
+    assert {n.domain for m in (graphs.controller, graphs.dense) for n in m.graph.node} == {""}
+    used = {n.op_type for n in graphs.body.graph.node if n.domain == "dance"}
+    assert used == {"ActivationGate", "GatedConv3d", "GatedConv3dAdd"}
+    assert {f.name for f in graphs.body.functions} == used
+
+
+def test_norms_adds_and_relus_are_absorbed(graphs):
+    ops = [n.op_type for n in graphs.body.graph.node]
+    # one batch norm stands behind a subtraction and cannot be folded; the residual adds and ReLUs all can
+    assert ops.count("BatchNormalization") == 1
+    assert ops.count("Add") == 0 and ops.count("Relu") == 0
+    assert ops.count("GatedConv3dAdd") == 2
+
+
+def test_shortcut_shares_the_gate_of_its_block(graphs, gated):
+    for site in gated.plan.sites[:3:2]:
+        assert len(site.convs) == 2
+    masks = {layer.fused.name: layer.masks for layer in graphs.layers}
+    assert masks["block2.conv1.0"] == masks["block2.shortcut.0"] != masks["block2.conv2.0"]
+
+
+def test_dense_and_open_body_equal_torch(graphs, gated, clips):
+    parity.check_dense(gated, graphs, clips[0])
+    rung = parity.OnnxRung("functions", graphs, None, parity.residual_tensors(graphs))
+    run = rung.run(clips[0], 1.0)
+    assert np.all(run.tau == 0) and all(m.all() for layer in run.layers for m in layer.masks)
+    dense = onnxruntime.InferenceSession(graphs.dense.SerializeToString()).run(None, {"clip": clips[0]})[0]
+    assert np.linalg.norm(run.logits - dense) <= parity.LOGITS_TOLERANCE * np.linalg.norm(dense)
+
+
+@pytest.mark.parametrize("budget", [0.05, 0.4, 0.93, 1.0])
+def test_controller_equals_torch(graphs, gated, clips, budget):
+    gated.controller.calibrate([0.1, 0.5, 1.0], [0.2, 0.4, 1.0])
+    with torch.no_grad():
+        gated.controller.output.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(1))
+    graphs = graphs_from_model(gated, profiles.load("cpu"))
+    run = parity.torch_rung(gated, graphs, clips[0], budget)
+    stem, tau = parity.session(graphs.controller, None).run(
+        None, {"clip": clips[0], "budget": np.array([budget], np.float32)})
+    scale = np.abs(run.stem).max()
+    assert np.abs(stem - run.stem).max() <= 64 * np.finfo(np.float32).eps * scale
+    assert np.abs(tau - run.tau).max() <= 1e-5
+
+
+def test_black_clip_gives_finite_thresholds(graphs, clips):
+    stem, tau = parity.session(graphs.controller, None).run(
+        None, {"clip": np.zeros_like(clips[0]), "budget": np.array([0.5], np.float32)})
+    assert np.isfinite(tau).all()
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18, 21])
+def test_other_opsets_compute_the_same(gated, clips, opset):
+    graphs = graphs_from_model(gated, profiles.load("cpu")._replace(opset=opset))
+    parity.ladder(gated, graphs, clips, 0.5, None)
+
+
+def test_float_masks_compute_the_same(gated, clips):
+    graphs = graphs_from_model(gated, profiles.load("cpu")._replace(mask_dtype="float32"))
+    assert all(i.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for i in graphs.masks)
+    parity.ladder(gated, graphs, clips, 0.5, None)
+
+
+def small_net(layer: nn.Module, channels: int = 8) -> nn.Module:
+    return nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 8, 3, padding=1), layer,
+                         nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(channels, 4))
+
+
+@pytest.mark.parametrize("layer", [
+    nn.ReLU6(), nn.LeakyReLU(0.2), nn.GELU(), nn.Tanh(), nn.SiLU(), nn.Dropout3d(), nn.AvgPool3d(2, padding=1),
+    nn.AvgPool3d(2, padding=1, count_include_pad=False), nn.MaxPool3d(3, 2, 1, ceil_mode=True),
+    nn.AdaptiveAvgPool3d((2, 6, 3)), nn.BatchNorm3d(8), nn.Conv3d(8, 8, 3, padding="valid", dilation=(1, 2, 2)),
+    nn.Conv3d(8, 8, 1, groups=8)], ids=lambda layer: type(layer).__name__)
+def test_layers_are_lowered_exactly(layer, clips):
+    torch.manual_seed(0)
+    model = gate_model(small_net(layer), SHAPE).eval()
+    with torch.no_grad():
+        model.controller.output.bias.fill_(0.3)
+    graphs = graphs_from_model(model, profiles.load("cpu"))
+    parity.ladder(model, graphs, [np.ascontiguousarray(c[:, :, :4, :12, i * 6:12 + i * 6]) for i, c in
+                                  enumerate(clips)], 0.5, None)
+
+
+@pytest.mark.parametrize("layer, named", [
+    (nn.Softplus(), "Softplus"), (nn.AdaptiveAvgPool3d((3, 5, 5)), "windows differ"),
+    (nn.AvgPool3d(2, ceil_mode=True), "ceil_mode"), (nn.BatchNorm3d(8, track_running_stats=False), "running statistics")])
+def test_what_cannot_be_exact_is_refused_by_name(layer, named):
+    model = gate_model(small_net(layer), SHAPE).eval()
+    with pytest.raises(InputError, match=r"layer '3'.*" + named):
+        graphs_from_model(model, profiles.load("cpu"))
+
+
+def test_reflect_padding_is_refused():
+    with pytest.raises(InputError, match="padding_mode 'reflect'"):
+        gate_model(small_net(nn.Conv3d(8, 8, 3, padding=1, padding_mode="reflect")), SHAPE)
