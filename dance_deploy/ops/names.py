@@ -1,0 +1,45 @@
+"""Names, attributes and defaults of the dance ops: the one place where they are written.
+
+Source: docs/ops.md. Changing anything here means a new DOMAIN_VERSION.
+"""
+
+DOMAIN = "dance"
+DOMAIN_VERSION = 1
+
+ACTIVATION_GATE = "ActivationGate"
+GATED_CONV3D = "GatedConv3d"
+GATED_CONV3D_ADD = "GatedConv3dAdd"
+ACTIVATION_GATE_CL = "ActivationGateCl"
+GATED_CONV3D_CL = "GatedConv3dCl"
+GATED_CONV3D_ADD_CL = "GatedConv3dAddCl"
+
+CHANNELS_LAST = {
+    ACTIVATION_GATE: ACTIVATION_GATE_CL,
+    GATED_CONV3D: GATED_CONV3D_CL,
+    GATED_CONV3D_ADD: GATED_CONV3D_ADD_CL,
+}
+GATES = (ACTIVATION_GATE, ACTIVATION_GATE_CL)
+CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
+OP_TYPES = GATES + CONVS
+
+MASK_NAMES = ("frame_keep", "channel_keep", "feature_keep")
+GATE_INPUTS = ("X", "tau")
+CONV_INPUTS = ("X", "W", "B") + MASK_NAMES
+CONV_ADD_INPUTS = CONV_INPUTS + ("Z",)
+
+STRIDES = "strides"
+PADS = "pads"
+DILATIONS = "dilations"
+GROUP = "group"
+MIN = "min"
+STRIDES_DEFAULT = (1, 1, 1)
+PADS_DEFAULT = (0, 0, 0, 0, 0, 0)
+DILATIONS_DEFAULT = (1, 1, 1)
+GROUP_DEFAULT = 1
+MIN_DEFAULT = -3.4028234663852886e38    # the lowest finite float32: no clamp
+
+# String attributes that TensorRT's ONNX parser looks a plugin up by; every implementation accepts and ignores them.
+PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
+
+# An implementation may decide differently only where |m - tau * mean| <= GATE_TOLERANCE * mean.
+GATE_TOLERANCE = 1e-5
