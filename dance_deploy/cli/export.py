@@ -17,10 +17,10 @@ def export(
                                 "stands there is replaced once the new one is complete and verified."),
     untrained: bool = typer.Option(False, "--untrained", help="Export an architecture with random weights, for "
                                    "benchmarks and parity checks."),
-    profile: Optional[str] = typer.Option(None, help="The device profile to export for.  [default: cpu]"),
+    profile: Optional[str] = typer.Option(None, help="The device profile to export for. (default: cpu)"),
     seed: int = typer.Option(0, help="Seed of the random weights, with --untrained."),
-    classes: Optional[int] = typer.Option(None, min=1, help="Number of classes, with --untrained.  [default: 400]"),
-    threads: Optional[int] = typer.Option(None, min=1, help="Threads for the parity checks.  [default: all cores]"),
+    classes: Optional[int] = typer.Option(None, min=1, help="Number of classes, with --untrained. (default: 400)"),
+    threads: Optional[int] = typer.Option(None, min=1, help="Threads for the parity checks. (default: all cores)"),
 ) -> None:
     """Write a bundle and verify it.
 

@@ -7,7 +7,8 @@ import math
 import torch
 
 from dance_deploy import models
-from dance_deploy.data.rendered import LABELS, render_clip
+from dance_deploy.data.rendered import CLASSES as MOTIONS
+from dance_deploy.data.rendered import render_clip
 from dance_deploy.method.checkpoint import Checkpoint
 from dance_deploy.method.controller import TAU_MAX
 from dance_deploy.method.surgery import GatedModel, gate_model
@@ -26,7 +27,7 @@ def untrained_checkpoint(arch: str, *, classes: int = CLASSES, seed: int = 0) ->
     spec = architecture.clip
     model = gate_model(models.build(arch, classes, seed=seed), spec.shape)
     _set_thresholds(model, TAU)
-    clips = [render_clip(LABELS[i], difficulty=0.5, seed=seed + i, frames=spec.frames, size=spec.size)
+    clips = [render_clip(MOTIONS[i], difficulty=0.5, seed=seed + i, frames=spec.frames, size=spec.size)
              for i in range(SAMPLES)]
     return Checkpoint(arch=arch, labels=[f"class{i}" for i in range(classes)], clip=spec,
                       graph=model.graph.state_dict(), samples=torch.stack([torch.from_numpy(c) for c in clips]),

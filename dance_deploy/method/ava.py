@@ -8,7 +8,8 @@ S_k is the spread of the normalised magnitudes of kind k. Both forms lie in [0, 
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -32,7 +33,11 @@ def _bounded_variance(m: torch.Tensor) -> torch.Tensor:
 FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"variance": _bounded_variance, "hoyer": hoyer}
 
 
-def ava_spread(measured: Sequence[Magnitudes], weights: AvaWeights = AvaWeights(), form: str = "variance") -> torch.Tensor:
+DEFAULT_WEIGHTS = AvaWeights()
+
+
+def ava_spread(measured: Sequence[Magnitudes], weights: AvaWeights = DEFAULT_WEIGHTS,
+               form: str = "variance") -> torch.Tensor:
     """sigma2_AVA of one batch, a scalar in [0, sum of weights]; measured: one Magnitudes per gate.
 
     Raises InputError for a form that is not in FORMS.
@@ -40,5 +45,5 @@ def ava_spread(measured: Sequence[Magnitudes], weights: AvaWeights = AvaWeights(
     if form not in FORMS:
         raise InputError(f"AVA form '{form}' is unknown; choose one of {', '.join(FORMS)}")
     spread = FORMS[form]
-    per_gate = [sum(w * spread(m).mean() for w, m in zip(weights, gate)) for gate in measured]
+    per_gate = [torch.stack([w * spread(m).mean() for w, m in zip(weights, gate)]).sum() for gate in measured]
     return torch.stack(per_gate).mean()

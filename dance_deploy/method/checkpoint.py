@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,15 +52,16 @@ def save_atomically(path: Path, value: Any) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # not mkstemp: its files are private, and a checkpoint is made to be passed on
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with open(temporary, "wb") as stream:
                 torch.save(value, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OperationError(f"{path}: cannot write ({error.strerror or error})") from error
@@ -119,7 +119,7 @@ def _checked(checkpoint: Checkpoint, path: Path) -> Checkpoint:
 
 
 def model_from_checkpoint(checkpoint: Checkpoint) -> GatedModel:
-    """The gated model of a checkpoint, in eval mode; raises InputError where the weights do not fit the architecture."""
+    """The gated model of a checkpoint, in eval mode; raises InputError where weights and architecture differ."""
     backbone = build(checkpoint.arch, len(checkpoint.labels))
     model = gate_model(backbone, checkpoint.clip.shape, checkpoint.kinds)
     try:

@@ -18,7 +18,8 @@ FRAME_BINS = 8
 GRID = (4, 4)
 HIDDEN = 32
 TAU_MAX = 1.5
-TAU_START = 0.3
+TAU_START = 0.3  # of every threshold at budget 0.5, before training
+SLOPE_START = 1.0  # of the logit of every threshold over -log(budget), before training
 OPEN_RAMP = 0.1  # thresholds fade to 0 over the last tenth below budget 1, so that budget 1 is the dense network
 
 
@@ -43,15 +44,28 @@ class Controller(nn.Module):
         inputs = FRAME_BINS + channels + GRID[0] * GRID[1] + 2
         self.hidden = nn.Linear(inputs, hidden)
         self.output = nn.Linear(hidden, gates * 3)
-        # start near one constant threshold: a controller that starts at random closes some gates for good,
-        # and a closed gate gets no gradient
-        nn.init.normal_(self.output.weight, std=1e-3)
-        nn.init.constant_(self.output.bias, math.log(TAU_START / (TAU_MAX - TAU_START)))
+        self._start()
         scale = torch.tensor([TAU_MAX if k in kinds else 0.0 for k in KINDS])
         self.register_buffer("tau_scale", scale.repeat(gates, 1))
         # piecewise linear map from the budget asked for to the one fed in (see calibrate); identity at first
         self.register_buffer("asked", torch.tensor([0.0, 1.0]))
         self.register_buffer("fed", torch.tensor([0.0, 1.0]))
+
+    def _start(self) -> None:
+        """Thresholds that depend on the budget alone, each rising as it falls.
+
+        A controller that starts at random closes some gates for good, and a closed gate gets no gradient; one that
+        starts at a constant takes most of the training to tell one budget from another.
+        """
+        nn.init.normal_(self.output.weight, std=1e-3)
+        with torch.no_grad():
+            # hidden unit 0 is -log(budget), the last input
+            self.hidden.weight[0].zero_()
+            self.hidden.weight[0, -1] = -1.0
+            self.hidden.bias[0] = 0.0
+            self.output.weight[:, 0] = SLOPE_START
+        start = math.log(TAU_START / (TAU_MAX - TAU_START))
+        nn.init.constant_(self.output.bias, start - SLOPE_START * math.log(2.0))
 
     def features(self, stem: torch.Tensor) -> torch.Tensor:
         """Statistics of stem [N, C, T, H, W]: [N, FRAME_BINS + C + grid cells], each about 1 on average."""

@@ -8,8 +8,8 @@ carries the ungated tensor. The first convolution is never gated: what it comput
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 import torch
 from torch import fx, nn
@@ -244,7 +244,7 @@ class GatedModel(nn.Module):
 
 
 class _ShareCounter(nn.Module):
-    """MACs behind one gate from its masks: the rule of cost.ConvCost in torch, differentiable (a test compares them)."""
+    """MACs behind one gate from its masks: the rule of cost.ConvCost in torch, differentiable; a test compares the two."""
 
     def __init__(self, plan: Plan, site: GateSite) -> None:
         super().__init__()

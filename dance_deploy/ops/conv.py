@@ -103,7 +103,9 @@ def _conv_clip(x, w, b, geometry):
     out_t, out_h, out_w = g.out_size
     sums = np.float64 if x.dtype == np.float64 else np.float32
     padded = np.pad(x.astype(sums), [(0, 0)] + [(g.pads[axis], g.pads[axis + 3]) for axis in range(3)], mode="constant")
-    weights = w.astype(sums).reshape((g.group, g.out_channels // g.group, g.in_channels // g.group) + g.kernel)
+    # taps first, so that the matrix of each tap lies together
+    weights = np.ascontiguousarray(np.transpose(w.astype(sums), (2, 3, 4, 0, 1))).reshape(
+        g.kernel + (g.group, g.out_channels // g.group, g.in_channels // g.group))
     phases, row = _phases(padded, g)
     columns = (out_h - 1) * row + out_w
     y = np.zeros((g.group, g.out_channels // g.group, out_t, out_h * row), dtype=sums)
@@ -114,7 +116,7 @@ def _conv_clip(x, w, b, geometry):
             phase = phases[at_h % g.strides[1], at_w % g.strides[2]]
             first = at_h // g.strides[1] * row + at_w // g.strides[2]
             reads = phase[:, :, t * g.strides[0] + at_t, first:first + columns]
-            acc += _matmul(weights[(Ellipsis,) + tap], reads)
+            acc += _matmul(weights[tap], reads)
         y[:, :, t, :columns] = acc
     y = y.reshape((g.out_channels, out_t, out_h, row))[..., :out_w]
     return y if b is None else y + b.astype(sums)[:, None, None, None]

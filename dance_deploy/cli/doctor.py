@@ -1,0 +1,196 @@
+"""dance-doctor: what this machine has and lacks for running a bundle, and what is in a bundle."""
+import importlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from typing import Optional
+
+import typer
+
+from dance_deploy import sources
+from dance_deploy.cli import entry
+from dance_deploy.cli.run_text import count_text
+from dance_deploy.errors import InputError
+from dance_deploy.machine import INFO, MISSING, OK, OPTIONAL, Finding, board_findings, power_findings, system_findings
+
+app = typer.Typer(add_completion=False)
+
+_MARKS = {OK: "ok", INFO: "", OPTIONAL: "lacks", MISSING: "MISSING"}
+_WORKSHOP = (("torch", "train"), ("onnx", "export"), ("tqdm", "train"), ("matplotlib", "train"))
+
+
+@app.command()
+def doctor(
+    bundle: Optional[str] = typer.Argument(None, metavar="[BUNDLE]", help="Verify and describe this bundle too."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of lines."),
+):
+    """Say what this machine has and lacks, each lack with the command that mends it."""
+    findings = system_findings() + board_findings() + package_findings() + kernel_findings() + power_findings()
+    description, damage = None, None
+    if bundle is not None:
+        try:
+            description = describe(bundle)
+        except InputError as error:
+            damage = error
+    works = not any(finding.state == MISSING for finding in findings)
+    if as_json:
+        print(json.dumps({"works": works, "findings": [finding._asdict() for finding in findings],
+                          "bundle": description, "bundle_error": None if damage is None else str(damage)}, indent=1))
+    else:
+        _print_findings(findings)
+        _print_bundle(description)
+        _print_verdict(findings, works)
+    if damage is not None:
+        raise damage
+    raise typer.Exit(0 if works else 1)
+
+
+def main():
+    entry.run(app)
+
+
+def package_findings():
+    """The packages of both halves, with their versions."""
+    found = [_imported("numpy", "packages", MISSING, "pip install numpy"),
+             _imported("onnxruntime", "packages", MISSING, "pip install onnxruntime")]
+    decoders = [_imported("av", "packages", OPTIONAL, "pip install av"),
+                _imported("cv2", "packages", OPTIONAL, "pip install opencv-python-headless")]
+    if any(decoder.state == OK for decoder in decoders):  # one is enough
+        found += [decoder for decoder in decoders if decoder.state == OK]
+    else:
+        found.append(Finding("packages", "video decoder", MISSING, "neither av nor cv2 can be imported",
+                             "pip install av"))
+    if _spec("torch"):
+        found += [_present(name, "workshop", "pip install 'dance-deploy[{}]'".format(extra))
+                  for name, extra in _WORKSHOP]
+    else:
+        found.append(Finding("workshop", "train, export", INFO, "not installed; running bundles does not need them",
+                             "pip install 'dance-deploy[train,export]'" if sys.version_info >= (3, 10) else None))
+    for name in ("tensorrt", "pycuda"):
+        if _spec(name) or os.path.exists("/etc/nv_tegra_release"):
+            found.append(_present(name, "packages", "see docs/dance-doctor.md"))
+    return found
+
+
+def kernel_findings():
+    """Our op library: whether it is there and whether ONNX Runtime takes it."""
+    try:
+        from dance_deploy.runtime.kernels import library_path
+        path = library_path()
+    except ImportError:
+        path = None
+    if path is None:
+        tools = [tool for tool in ("make", "c++") if shutil.which(tool) is None]
+        mend = "make -C kernels" if not tools else "install {}, then: make -C kernels".format(" and ".join(tools))
+        return [Finding("kernels", "op library", OPTIONAL, "not built: right results, but pruned work is not skipped",
+                        mend)]
+    try:
+        import onnxruntime
+        onnxruntime.SessionOptions().register_custom_ops_library(path)
+    except ImportError:
+        return [Finding("kernels", "op library", INFO, "{} (not tried: no onnxruntime)".format(path))]
+    except Exception as error:  # ONNX Runtime's exceptions share no base
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        return [Finding("kernels", "op library", MISSING, "{} does not load: {}".format(path, reason),
+                        "make -C kernels clean all")]
+    return [Finding("kernels", "op library", OK, path)]
+
+
+def describe(path):
+    """What a verified bundle says of itself: a dict of plain values. Raises InputError where anything is wrong."""
+    from dance_deploy.bundle import open_bundle
+    from dance_deploy.runtime.costs import CostCounter
+    opened = open_bundle(path)
+    manifest = opened.manifest
+    return {
+        "path": opened.path, "model": manifest.model.name, "classes": len(manifest.model.labels),
+        "trained": manifest.model.trained, "clip": list(manifest.clip.shape), "clip_stride": manifest.clip.stride,
+        "gates": len(manifest.gates), "macs_dense": CostCounter(manifest).dense.macs,
+        "controller_macs": manifest.controller.macs, "budget_default": manifest.budget.default,
+        "budget_reached": [list(pair) for pair in manifest.budget.reached], "profile": manifest.profile,
+        "tools": manifest.tools, "files": {name: entry.size for name, entry in manifest.files.items()},
+        "unlisted": opened.unlisted(),
+    }
+
+
+def _imported(name, section, lacking, mend):
+    """A Finding from really importing a package: a wheel for another machine is present and does not work."""
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        if _spec(name):
+            reason = str(error).splitlines()[0] if str(error) else "unknown reason"
+            return Finding(section, name, lacking, "installed, but does not import: {}".format(reason), mend)
+        return Finding(section, name, lacking, "not installed", mend)
+    return Finding(section, name, OK, getattr(module, "__version__", "version unknown"))
+
+
+def _present(name, section, mend):
+    """A Finding without importing: torch alone takes seconds."""
+    if not _spec(name):
+        return Finding(section, name, OPTIONAL, "not installed", mend)
+    try:
+        from importlib.metadata import version
+        return Finding(section, name, OK, version(name))
+    except Exception:  # before Python 3.8, or a package without metadata
+        return Finding(section, name, OK, "installed")
+
+
+def _spec(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _print_findings(findings):
+    section = None
+    for finding in findings:
+        if finding.section != section:
+            section = finding.section
+            print("\n" + section if findings[0] is not finding else section)
+        print("  {:<14} {:<8} {}".format(finding.name, _MARKS[finding.state], finding.detail).rstrip())
+        if finding.mend:
+            print("  {:<14} {:<8} -> {}".format("", "", finding.mend))
+
+
+def _print_bundle(about):
+    if about is None:
+        return
+    reached = ", ".join("{:.2f} -> {:.2f}".format(*pair) for pair in about["budget_reached"])
+    size = sum(about["files"].values())
+    lines = [
+        ("verified", "{} files, {}B, every hash right".format(len(about["files"]), count_text(size))),
+        ("model", "{}, {} classes{}".format(about["model"], about["classes"], "" if about["trained"] else
+                                             ", untrained: its labels mean nothing")),
+        ("clip", "{} in [N,C,T,H,W], every {}. frame".format(about["clip"], about["clip_stride"])),
+        ("cost", "{}MACs dense, {}MACs controller, {} gates".format(
+            count_text(about["macs_dense"]), count_text(about["controller_macs"]), about["gates"])),
+        ("budget", "{:.2f} by default{}".format(about["budget_default"],
+                                                "; asked -> reached: " + reached if reached else "")),
+        ("profile", about["profile"]),
+        ("made with", ", ".join("{} {}".format(*item) for item in sorted(about["tools"].items()))),
+    ]
+    if about["unlisted"]:
+        lines.append(("not part of it", sources.printable(", ".join(about["unlisted"][:8])) + "  (never read)"))
+    print("\nbundle {}".format(sources.printable(about["path"])))
+    for name, text in lines:
+        print("  {:<14} {}".format(name, text))
+
+
+def _print_verdict(findings, works):
+    lacks = sum(finding.state == OPTIONAL for finding in findings)
+    print()
+    if not works:
+        missing = [finding.name for finding in findings if finding.state == MISSING]
+        print("dance-run does not work here yet: {} missing".format(", ".join(missing)))
+    else:
+        print("dance-run works here{}".format("; {} optional thing{} lacking".format(
+            lacks, "" if lacks == 1 else "s") if lacks else ""))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What every command shares: how its Typer app is run and how it ends.
+
+DanceError -> one line `error: ...` on stderr and the error's exit code; wrong usage -> exit 2; Ctrl-C -> one line,
+exit 1; a reader that went away -> quiet, exit 1; anything else is a bug of ours and keeps its traceback.
+"""
+import logging
+import os
+import sys
+
+from dance_deploy.errors import DanceError
+
+_INTERRUPTED = 130  # what newer Typer makes of Ctrl-C
+
+
+def run(app):
+    """Run a Typer app and leave the process with its exit code."""
+    _log_to_stderr()
+    sys.exit(exit_code_of(app))
+
+
+def exit_code_of(app, args=None):
+    """Exit code of running `app` with `args` (default: the process's), after printing what went wrong."""
+    try:
+        code = app(args=args, standalone_mode=False)
+        _flush()
+    except DanceError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return 1
+    except Exception as error:
+        if type(error).__name__ == "Abort":  # click's, or Typer's own copy of it
+            code = _INTERRUPTED
+        elif hasattr(error, "show") and hasattr(error, "exit_code"):  # a ClickException: wrong usage
+            return _wrong_usage(error)
+        else:
+            sys.excepthook = sys.__excepthook__  # Typer's prints all local variables
+            raise
+    if code == _INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def fail(error):
+    """Print a DanceError as one line on stderr; returns its exit code."""
+    print("error: {}".format(" ".join(str(error).split())), file=sys.stderr)
+    return error.exit_code
+
+
+def _wrong_usage(error):
+    context = getattr(error, "ctx", None)
+    hint = "; see {} --help".format(context.command_path) if context is not None else ""
+    print("error: {}{}".format(" ".join(error.format_message().split()).rstrip("."), hint), file=sys.stderr)
+    return error.exit_code
+
+
+def _flush():
+    sys.stdout.flush()  # so that a broken pipe shows here and not while the interpreter shuts down
+
+
+def _discard_output():
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _LowerCaseLevel(logging.Formatter):
+    def format(self, record):
+        return "{}: {}".format(record.levelname.lower(), record.getMessage())
+
+
+def _log_to_stderr():
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LowerCaseLevel())
+    logger = logging.getLogger("dance_deploy")
+    logger.addHandler(handler)
+    logger.propagate = False

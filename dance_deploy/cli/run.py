@@ -1,0 +1,196 @@
+"""dance-run: predictions for videos from a bundle, with what each window cost."""
+import sys
+from typing import List, NamedTuple, Optional
+
+import typer
+
+from dance_deploy.cli import entry, run_text
+from dance_deploy.errors import DanceError, InputError, MissingPackageError
+
+app = typer.Typer(add_completion=False)
+
+_STOPPED = -1
+
+
+class Options(NamedTuple):
+    """The command's options, as given; None: not given."""
+
+    backend: Optional[str]
+    dense: bool
+    budget: Optional[float]
+    json_path: Optional[str]
+    top: int
+    hop: Optional[int]
+    pad: bool
+    limit: Optional[int]
+    threads: Optional[int]
+    quiet: bool
+
+
+@app.command()
+def run(
+    bundle: str = typer.Argument(..., metavar="BUNDLE", help="Folder that dance-export wrote."),
+    inputs: Optional[List[str]] = typer.Argument(
+        None, metavar="INPUT...", help="Video files, folders of videos, a camera index, or an address (rtsp://...)."),
+    backend: Optional[str] = typer.Option(
+        None, "--backend", metavar="NAME", help="What computes: onnxruntime (default) or reference."),
+    dense: bool = typer.Option(False, "--dense", help="Run the network without gates, for comparison."),
+    budget: Optional[float] = typer.Option(
+        None, "--budget", metavar="SHARE", help="Share of the dense MACs to aim at, 0 to 1 (default: the bundle's)."),
+    json_path: Optional[str] = typer.Option(
+        None, "--json", metavar="FILE", help="Write one JSON object a line and window; '-' is stdout."),
+    self_test: bool = typer.Option(False, "--self-test", help="Run the bundle's golden clip and compare."),
+    top: int = typer.Option(5, "--top", metavar="K", min=1, help="Labels to name."),
+    hop: Optional[int] = typer.Option(
+        None, "--hop", metavar="FRAMES", min=1, help="Frames between the starts of two windows (default: no overlap)."),
+    pad: bool = typer.Option(False, "--pad", help="Repeat the last frame of videos shorter than one window."),
+    limit: Optional[int] = typer.Option(None, "--limit", metavar="N", min=1, help="Stop each input after N windows."),
+    threads: Optional[int] = typer.Option(None, "--threads", metavar="N", min=1, help="CPU threads to compute with."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No line for each window."),
+):
+    """Run a bundle on videos: predictions, what each gate kept, MACs against dense, and latency."""
+    options = Options(backend, dense, budget, json_path, top, hop, pad, limit, threads, quiet)
+    if self_test:
+        if inputs:
+            raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
+        raise typer.Exit(_self_test(bundle, options))
+    if not inputs:
+        raise InputError("no INPUT; name video files, folders, a camera index or an address, or use --self-test")
+    raise typer.Exit(_run_inputs(bundle, inputs, options))
+
+
+def main():
+    entry.run(app)
+
+
+def _run_inputs(path, arguments, options):
+    """Run all inputs; returns the exit code. An input that fails is reported in one line, and the others still run."""
+    from dance_deploy.runtime.records import JsonLines
+    _check(options)
+    codes, inputs = _expand(arguments)
+    if not inputs:
+        return max(codes)
+    sink = JsonLines(options.json_path, any(i.live for i in inputs)) if options.json_path else None
+    try:
+        with _open_runner(path, options) as runner:
+            codes += _Show(runner, options, sink).run(inputs)
+        if sink is not None and 0 in codes:
+            sink.finish()
+    finally:
+        if sink is not None:
+            sink.abandon()
+    return max(codes)
+
+
+def _check(options):
+    """Raise InputError for options that make no sense, before anything is loaded."""
+    from dance_deploy.runtime.runner import checked_budget
+    if options.dense and options.budget is not None:
+        raise InputError("--budget steers the gates and --dense runs without them; give one of the two")
+    if options.budget is not None:
+        checked_budget(options.budget)
+
+
+def _expand(arguments):
+    """(exit codes of the arguments that name nothing, Inputs of the others)."""
+    from dance_deploy.runtime.streaming import inputs_from_argument
+    codes, inputs = [], []
+    for argument in arguments:
+        try:
+            inputs.extend(inputs_from_argument(argument))
+        except InputError as error:
+            codes.append(entry.fail(error))
+    return codes, inputs
+
+
+def _open_runner(path, options, **graphs):
+    from dance_deploy.runtime import backends
+    from dance_deploy.runtime.runner import open_runner
+    graphs = graphs or {"gated": not options.dense, "dense": options.dense}
+    return open_runner(path, options.backend or backends.DEFAULT, threads=options.threads, **graphs)
+
+
+class _Show(object):
+    """Runs inputs one after the other and passes what comes to the terminal and the JSON lines."""
+
+    def __init__(self, runner, options, sink):
+        self._runner = runner
+        self._options = options
+        self._sink = sink
+        # stdout belongs to the JSON lines where they go there
+        out = None if options.json_path == "-" else sys.stdout
+        self._report = run_text.Report(out, runner.manifest, options.dense)
+        shows_lines = out is not None and sys.stdout.isatty() and not options.quiet
+        self._progress = run_text.Progress(sys.stderr, sys.stderr.isatty() and not shows_lines)
+
+    def run(self, inputs):
+        """Exit codes, one an input."""
+        budget = self._runner.manifest.budget.default if self._options.budget is None else self._options.budget
+        self._report.head(self._runner.backend, budget)
+        codes = []
+        for source in inputs:
+            position = self._sink.position() if self._sink else None
+            try:
+                codes.append(self._run_one(source))
+            except MissingPackageError:
+                raise  # every input would say the same
+            except DanceError as error:
+                self._progress.clear()
+                sys.stdout.flush()
+                codes.append(entry.fail(error))
+                if self._sink:
+                    self._sink.rewind(position)
+            if codes[-1] == _STOPPED:
+                codes[-1] = 0
+                break
+        self._report.foot()
+        return codes
+
+    def _run_one(self, source):
+        """0, or _STOPPED where Ctrl-C ended a live source, which has no other end."""
+        from dance_deploy.runtime.streaming import results
+        options, tally, code = self._options, run_text.VideoTally(), 0
+        self._report.video(source.name)
+        found = results(self._runner, source, budget=options.budget, dense=options.dense, hop=options.hop,
+                        pad=options.pad, limit=options.limit)
+        try:
+            for item in found:
+                tally.add(item)
+                self._show(source, item, tally)
+        except KeyboardInterrupt:
+            if not source.live:
+                raise
+            code = _STOPPED
+        finally:
+            found.close()
+            self._progress.clear()
+        self._report.summary(tally, options.top)
+        return code
+
+    def _show(self, source, item, tally):
+        from dance_deploy.runtime.records import record_from_result
+        if not self._options.quiet:
+            self._report.window(item.window, item.result)
+        if self._sink:
+            self._sink.write(record_from_result(source.name, item.window, item.result, self._runner.manifest,
+                                                self._runner.backend.name, self._options.top))
+        self._progress.show("{}: {} windows, {:.0f} s".format(source.name, tally.windows, item.window.end_s))
+
+
+def _self_test(path, options):
+    """0 where this machine computes what the export computed, else 1."""
+    from dance_deploy.bundle import open_bundle
+    from dance_deploy.runtime.selftest import golden_from_bundle, run_checks
+    with _open_runner(path, options, gated=True, dense=True) as runner:
+        print("{} on {}: {}".format(runner.manifest.model.name, runner.backend.name, runner.backend.description))
+        checks = run_checks(runner, golden_from_bundle(open_bundle(path, verify=False)))
+    for check in checks:
+        print("{}  {}: {}".format("PASS" if check.passed else "FAIL", check.name, check.detail))
+    failed = sum(not check.passed for check in checks)
+    print("self-test: " + ("all {} checks passed".format(len(checks)) if not failed else
+                           "{} of {} checks failed".format(failed, len(checks))))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""dance-train: labelled videos become a gated network and its controller, in one checkpoint."""
+import os
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from dance_deploy.cli.entry import run
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def train(
+    data: str = typer.Option(..., metavar="DIR|CSV|rendered", help="A folder of class folders, a CSV file with the "
+                             "columns path,label[,split], or 'rendered': moving shapes that need no files."),
+    out: Path = typer.Option(..., "-o", "--output", metavar="CKPT", help="The checkpoint to write; one that stands "
+                             "there is replaced once the new one is complete. State, metrics and pictures go to a "
+                             "folder beside it, CKPT's name with .train."),
+    arch: str = typer.Option("small", metavar="NAME", help="small, c3d, r3d18, mc3_18, r2plus1d18 or x3d_s."),
+    target_macs: Optional[float] = typer.Option(None, metavar="SHARE", help="Share of the dense MACs that dance-run "
+                                                "aims at where it is not told.  [default: 0.5]"),
+    init: Optional[Path] = typer.Option(None, metavar="WEIGHTS", help="Start from these weights of a plain model."),
+    epochs_dense: Optional[int] = typer.Option(None, metavar="N", help="Epochs without gates.  [default: by the "
+                                               "number of clips, 30 to 120; 0 with --init skips them]"),
+    epochs_ava: Optional[int] = typer.Option(None, metavar="N", help="Epochs that spread the magnitudes.  [default: "
+                                             "by the number of clips, 2 to 10]"),
+    epochs_aap: Optional[int] = typer.Option(None, metavar="N", help="Epochs with gates.  [default: by the number of "
+                                             "clips, 20 to 80]"),
+    kinds: Optional[str] = typer.Option(None, metavar="LIST", help="What may be pruned: frames, channels, features, "
+                                        "joined by commas.  [default: frames,features]"),
+    seed: Optional[int] = typer.Option(None, help="The same seed gives the same result.  [default: 0]"),
+    batch: Optional[int] = typer.Option(None, metavar="CLIPS", help="Clips in a step.  [default: 10]"),
+    windows: Optional[int] = typer.Option(None, metavar="N", help="Windows of each video in an epoch.  [default: 1]"),
+    lr: Optional[float] = typer.Option(None, help="Peak learning rate without gates; with gates it is half of it.  "
+                                       "[default: 0.002]"),
+    lr_controller: Optional[float] = typer.Option(None, help="Peak learning rate of the controller.  [default: 0.003]"),
+    flip: Optional[bool] = typer.Option(None, "--flip/--no-flip", help="Mirror every second clip.  [default: yes, but "
+                                        "not where a label names a direction]"),
+    clip: Optional[str] = typer.Option(None, metavar="TxHxW", help="Frames, height and width of a clip.  [default: "
+                                       "the architecture's]"),
+    clip_stride: Optional[int] = typer.Option(None, metavar="N", help="Take every Nth frame of a video.  [default: the "
+                                              "architecture's]"),
+    fold: Optional[str] = typer.Option(None, metavar="NAME", help="Prefix of the split files to use: NAME_train.txt."),
+    render_dir: Optional[Path] = typer.Option(None, metavar="DIR", help="Where --data rendered puts its videos.  "
+                                              "[default: rendered, beside the checkpoint]"),
+    render_clips: Optional[int] = typer.Option(None, metavar="N", help="Videos per class of --data rendered.  "
+                                               "[default: 20]"),
+    skip_unreadable: bool = typer.Option(False, "--skip-unreadable", help="Leave out videos that cannot be decoded."),
+    device: Optional[str] = typer.Option(None, metavar="NAME", help="cpu or cuda.  [default: cuda where there is one]"),
+    threads: Optional[int] = typer.Option(None, min=1, metavar="N", help="CPU threads.  [default: all cores]"),
+    resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted run; start where there is none."),
+    restart: bool = typer.Option(False, "--restart", help="Forget an interrupted run and begin again."),
+    json_path: Optional[str] = typer.Option(None, "--json", metavar="FILE", help="Write the scores as one JSON object; "
+                                            "'-' is stdout."),
+) -> None:
+    """Train a network to spend less on easy clips.
+
+    Three phases: dense training; AVA, which spreads the magnitudes of frames, channels and features; AAP, which learns
+    gates and the controller that sets their thresholds for the share of MACs asked for. Interrupted, it goes on with
+    --resume.
+    """
+    # waiting threads spin by default: beside other work on the machine, two of them are then slower than one
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from dance_deploy.cli import train_text
+    from dance_deploy.method.training.command import Options, train_from_options
+
+    options = Options(
+        data=data, out=out, arch=arch, init=init, resume=resume, restart=restart, clip=clip, clip_stride=clip_stride,
+        fold=fold, render_dir=render_dir, render_clips=render_clips, skip_unreadable=skip_unreadable, device=device,
+        threads=threads, flip=flip, kinds=kinds,
+        settings={"target_macs": target_macs, "epochs_dense": epochs_dense, "epochs_ava": epochs_ava,
+                  "epochs_aap": epochs_aap, "seed": seed, "batch": batch, "windows": windows, "lr_dense": lr,
+                  "lr_aap": None if lr is None else lr / 2, "lr_controller": lr_controller})
+    reporter = train_text.reporter()
+    try:
+        with reporter:
+            outcome = train_from_options(options, reporter)
+    except KeyboardInterrupt:
+        raise typer.Exit(train_text.interrupted(out)) from None
+    train_text.show(outcome, json_path)
+
+
+def main() -> None:
+    """Entry point of dance-train."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

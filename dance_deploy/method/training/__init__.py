@@ -1,0 +1,1 @@
+"""Training in three phases, dense, AVA, AAP: settings, losses, loop, resumable state, evaluation and calibration."""

@@ -1,0 +1,113 @@
+"""From what a user asks for to a run: data, clip spec, settings, device."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dance_deploy import models
+from dance_deploy.data import open_dataset
+from dance_deploy.errors import InputError
+from dance_deploy.geometry import ClipSpec
+from dance_deploy.method.training.feed import Data, make_data
+from dance_deploy.method.training.loop import Reporter
+from dance_deploy.method.training.outcome import Outcome
+from dance_deploy.method.training.run import Request, train
+from dance_deploy.method.training.settings import TrainSettings
+from dance_deploy.method.training.state import check_output, check_waiting
+
+# mirrored, such a clip would show another class
+DIRECTIONS = re.compile(r"left|right|clockwise", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for; None: not given. settings: by their names in TrainSettings."""
+
+    data: str
+    out: Path
+    arch: str = "small"
+    init: Path | None = None
+    resume: bool = False
+    restart: bool = False
+    clip: str | None = None
+    clip_stride: int | None = None
+    fold: str | None = None
+    render_dir: Path | None = None
+    render_clips: int | None = None
+    skip_unreadable: bool = False
+    device: str | None = None
+    threads: int | None = None
+    flip: bool | None = None
+    kinds: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def train_from_options(options: Options, reporter: Reporter) -> Outcome:
+    """Train as asked; raises InputError for what cannot be, before anything is decoded where that can be known."""
+    if options.resume and options.restart:
+        raise InputError("--resume and --restart exclude each other; give one of them")
+    given = {name: value for name, value in options.settings.items() if value is not None}
+    if options.kinds is not None:
+        given["kinds"] = tuple(kind.strip() for kind in options.kinds.split(","))
+    TrainSettings(**given).check()
+    spec = clip_spec(models.get(options.arch).clip, options.clip, options.clip_stride)
+    device = torch.device(_device_name(options.device))
+    going_on = "resume" if options.resume else "restart" if options.restart else None
+    check_output(options.out)
+    check_waiting(options.out, going_on)
+    if options.init is not None and not options.init.is_file():
+        raise InputError(f"--init {options.init}: no such file")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    data, settings = _data(options, spec, given, reporter)
+    return train(Request(options.arch, options.out, settings, options.init, going_on), data, reporter, device)
+
+
+def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Reporter) -> tuple[Data, TrainSettings]:
+    render: dict[str, Any] = {}
+    if options.data == "rendered":
+        render["render_dir"] = options.render_dir or options.out.parent / "rendered"
+        if options.render_clips is not None:
+            render["clips_per_class"] = options.render_clips
+    splits = open_dataset(options.data, fold=options.fold, skip_unreadable=options.skip_unreadable,
+                          progress=reporter.progress("reading the data"), **render)
+    reporter.say(splits.summary())
+    flip = options.flip
+    if flip is None:
+        named = [label for label in splits.labels if DIRECTIONS.search(label)]
+        flip = not named
+        if named:
+            reporter.say(f"clips are not mirrored, since labels such as '{named[0]}' name a direction (--flip does)")
+    settings = TrainSettings(**given, flip=flip)
+    return make_data(splits, spec, settings, progress=reporter.progress("decoding")), settings
+
+
+def clip_spec(spec: ClipSpec, size: str | None, stride: int | None) -> ClipSpec:
+    """The architecture's clip spec, with another size 'TxHxW' and stride where they are given; frames are resized in
+    the same proportion to the crop as before. Raises InputError where a value makes no sense."""
+    if size is not None:
+        match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", size.strip().lower())
+        if match is None:
+            raise InputError(f"--clip is '{size}', expected TxHxW, such as 16x112x112")
+        frames, height, width = (int(n) for n in match.groups())
+        resize = tuple(max(new, round(r * new / old))
+                       for r, new, old in zip(spec.resize, (height, width), spec.size, strict=True))
+        spec = spec._replace(frames=frames, size=(height, width), resize=resize)
+    if stride is not None:
+        spec = spec._replace(stride=stride)
+    return spec.check()
+
+
+def _device_name(name: str | None) -> str:
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"--device is '{name}', expected cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU here; give --device cpu")
+    return name

@@ -1,0 +1,105 @@
+"""Clips in the order and form that training and evaluation ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from dance_deploy.data import DataSplits, LabelledVideos
+from dance_deploy.data.augment import Augmentation
+from dance_deploy.data.dataset import ClipDataset, to_input
+from dance_deploy.errors import InputError
+from dance_deploy.geometry import ClipSpec
+from dance_deploy.method.training.objectives import Batch
+from dance_deploy.method.training.settings import PHASES, TrainSettings
+
+STUDY_CLIPS = 64  # training clips that calibration and magnitude statistics look at
+EVALUATION_BATCH = 16
+
+
+class Data(NamedTuple):
+    """What training learns from. train: augmented; study: up to STUDY_CLIPS of the training clips, not augmented;
+    val, test: None where the data has none; workers: decoding processes, 0 where all fits into memory."""
+
+    labels: tuple[str, ...]
+    clip: ClipSpec
+    train: ClipDataset
+    study: ClipDataset
+    val: ClipDataset | None
+    test: ClipDataset | None
+    workers: int = 0
+
+    @property
+    def measured(self) -> dict[str, ClipDataset]:
+        """The splits to report on: val and test, or the training clips where the data has neither."""
+        found = {"val": self.val, "test": self.test}
+        return {name: d for name, d in found.items() if d is not None} or {"train": self.study}
+
+
+def make_data(splits: DataSplits, spec: ClipSpec, settings: TrainSettings, *, workers: int = 2,
+              progress: Callable[[int, int], object] | None = None) -> Data:
+    """Data sets of the splits, decoded into memory as far as it is meant to go.
+
+    workers: decoding processes for what does not fit; progress: called with (done, total) while decoding.
+    Raises InputError where there is nothing to train on or a video cannot be decoded.
+    """
+    if not len(splits.train):
+        raise InputError("the data has no training clips; see docs/data.md for the layouts that are read")
+    train = ClipDataset(splits.train, spec, True, settings.windows, seed=settings.seed,
+                        augmentation=Augmentation(flip=settings.flip))
+    held = train.preload(progress)
+    few = _spread_over(splits.train, STUDY_CLIPS)
+    val, test = (ClipDataset(s, spec, False, settings.eval_windows) if len(s) else None
+                 for s in (splits.val, splits.test))
+    return Data(tuple(splits.labels), spec, train, ClipDataset(few, spec, False, 1), val, test,
+                0 if held == len(splits.train) else workers)
+
+
+def _spread_over(videos: LabelledVideos, count: int) -> LabelledVideos:
+    # clips of one class often stand together
+    chosen = np.linspace(0, len(videos) - 1, min(count, len(videos))).round().astype(int)
+    return LabelledVideos(videos.labels, tuple(videos.videos[i] for i in chosen))
+
+
+def targets_of(dataset: ClipDataset) -> list[int]:
+    """The label of each video."""
+    return [label for _, label in dataset.videos.videos]
+
+
+def epoch_random(seed: int, phase: str, epoch: int) -> np.random.Generator:
+    """The generator of one epoch: from its place in the run alone, so that a resumed run draws the same."""
+    return np.random.default_rng([seed, PHASES.index(phase), epoch])
+
+
+def batches_in_epoch(dataset: ClipDataset, batch: int) -> int:
+    """Number of steps in an epoch."""
+    return max(1, math.ceil(len(dataset) / batch))
+
+
+def training_batches(data: Data, phase: str, epoch: int, *, batch: int, random: np.random.Generator,
+                     device: torch.device) -> Iterator[Batch]:
+    """One epoch in random order, in batches of nearly equal size (a last batch of one clip would spoil batch norm)."""
+    # every phase sees windows of its own
+    data.train.set_epoch(epoch * len(PHASES) + PHASES.index(phase))
+    order = np.array_split(random.permutation(len(data.train)), batches_in_epoch(data.train, batch))
+    loader = DataLoader(data.train, batch_sampler=[part.tolist() for part in order], num_workers=data.workers)
+    for frames, target, _ in loader:
+        yield Batch(to_input(frames.to(device), data.clip), target.to(device))
+
+
+class EvaluationBatch(NamedTuple):
+    """clip: float32 [N, 3, T, H, W]; owner: int64 [N], index of the video that each came from."""
+
+    clip: torch.Tensor
+    owner: torch.Tensor
+
+
+def evaluation_batches(dataset: ClipDataset, *, workers: int, device: torch.device) -> Iterator[EvaluationBatch]:
+    """All windows of all videos in order."""
+    for frames, _, owner in DataLoader(dataset, batch_size=EVALUATION_BATCH, num_workers=workers):
+        yield EvaluationBatch(to_input(frames.to(device), dataset.spec), owner)

@@ -1,0 +1,89 @@
+"""What a finished run reports: scores at every budget, and the checkpoint made of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dance_deploy.errors import OperationError
+from dance_deploy.method.training.evaluation import Score
+from dance_deploy.method.training.feed import Data, targets_of
+
+SAMPLES = 4
+
+
+@dataclass
+class SplitScores:
+    """Scores on one split: of the dense network, and of the gated one at each budget, asked in falling order."""
+
+    split: str
+    dense: Score
+    gated: list[Score]
+
+    def at(self, budget: float) -> Score:
+        """The gated score at a budget that was measured."""
+        return next(score for score in self.gated if score.budget == budget)
+
+
+@dataclass
+class Outcome:
+    """A finished run. scores: val, then test, those that the data has (train where it has neither)."""
+
+    checkpoint: Path
+    folder: Path
+    scores: list[SplitScores]
+    seconds: float
+    target_macs: float
+
+    @property
+    def last(self) -> SplitScores:
+        """The scores to show first: test where there is one."""
+        return self.scores[-1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for results.json and --json."""
+        return {"checkpoint": str(self.checkpoint), "folder": str(self.folder), "seconds": round(self.seconds, 1),
+                "target_macs": self.target_macs,
+                "scores": {s.split: {"dense": s.dense.as_dict(), "gated": [g.as_dict() for g in s.gated]}
+                           for s in self.scores}}
+
+    def figures(self) -> dict[str, float]:
+        """The figures that a checkpoint carries, e.g. {"test dense top1": 0.95, "test top1 at 0.5": 0.93}."""
+        found = {}
+        for s in self.scores:
+            found[f"{s.split} dense top1"] = s.dense.clip_top1
+            for score in s.gated:
+                found[f"{s.split} top1 at {score.budget:g}"] = score.clip_top1
+                found[f"{s.split} share at {score.budget:g}"] = score.share
+        return found
+
+
+def sample_clips(data: Data) -> torch.Tensor:
+    """SAMPLES clips of different classes as far as there are, uint8 [S, T, H, W, 3]: of the validation clips, else of
+    the test or training clips."""
+    dataset = next(iter(data.measured.values()))
+    targets = np.asarray(targets_of(dataset))
+    firsts = [int(np.flatnonzero(targets == t)[0]) for t in np.unique(targets)]
+    chosen = [firsts[i] for i in np.linspace(0, len(firsts) - 1, min(SAMPLES, len(firsts))).round().astype(int)]
+    chosen += [i for i in range(len(targets)) if i not in chosen][:SAMPLES - len(chosen)]
+    items = [i * dataset.windows + dataset.windows // 2 for i in chosen]
+    items += [i for i in range(len(dataset)) if i not in items][:SAMPLES - len(items)]
+    clips = [dataset[i][0] for i in items]
+    # a data set of a single window: twice the same is all there is
+    return torch.stack(clips + clips[:max(0, 2 - len(clips))])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all; raises OperationError where the place cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OperationError(f"{path}: cannot write ({error.strerror or error})") from error

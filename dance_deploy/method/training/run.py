@@ -1,0 +1,208 @@
+"""A whole run: dense, AVA, AAP, calibration, evaluation, checkpoint; interrupted at any moment, it goes on."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dance_deploy.data.dataset import ClipDataset
+from dance_deploy.errors import InputError, MissingPackageError
+from dance_deploy.method.checkpoint import Checkpoint, load_tensors, save_checkpoint
+from dance_deploy.method.surgery import GatedModel, gate_model
+from dance_deploy.method.training.calibration import calibrate
+from dance_deploy.method.training.evaluation import Evaluator
+from dance_deploy.method.training.feed import Data, targets_of
+from dance_deploy.method.training.loop import Bench, Phase, Reporter, make_optimizer, run_phase
+from dance_deploy.method.training.metrics import MetricsFile, read_metrics
+from dance_deploy.method.training.objectives import AapObjective, AvaObjective, DenseObjective, Objective
+from dance_deploy.method.training.outcome import Outcome, SplitScores, sample_clips, write_json
+from dance_deploy.method.training.settings import PHASES, TrainSettings, differences
+from dance_deploy.method.training.spread import measure_spread
+from dance_deploy.method.training.state import RunState, check_output, check_waiting, run_lock, save_state, work_folder
+from dance_deploy.models import build, load_weights
+from dance_deploy.report.history import draw_history
+from dance_deploy.report.magnitudes import draw_magnitudes
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train: arch: name in models.ARCHITECTURES; init: file of weights to start from, or None; out: the
+    checkpoint to write; going_on: None, "resume" or "restart", what to do about an unfinished run."""
+
+    arch: str
+    out: Path
+    settings: TrainSettings
+    init: Path | None = None
+    going_on: str | None = None
+
+
+def train(request: Request, data: Data, reporter: Reporter, device: torch.device) -> Outcome:
+    """Train and write the checkpoint; returns its scores.
+
+    Raises InputError where the output cannot be written, weights do not fit, or an unfinished run is in the way;
+    Diverged where the loss is no longer a number; OperationError where the disk does not take it.
+    """
+    check_output(request.out)
+    with run_lock(work_folder(request.out)):
+        return _Run(request, data, reporter, device).go()
+
+
+class _Run:
+    """One run: the model, the teacher, and where they stand."""
+
+    def __init__(self, request: Request, data: Data, reporter: Reporter, device: torch.device) -> None:
+        self.started = time.monotonic()
+        self.request, self.data, self.reporter, self.device = request, data, reporter, device
+        self.settings = request.settings.resolved(len(data.train.videos)).check()
+        self.folder = work_folder(request.out)
+        self.state_path = self.folder / "state.pt"
+        stored = self._stored_state()
+        torch_model = build(request.arch, len(data.labels), seed=self.settings.seed)
+        if stored is None and request.init is not None:
+            reporter.say(_load_init(torch_model, request.init))
+        with torch.random.fork_rng(devices=[]):  # the controller's start draws from the global generator
+            torch.manual_seed(self.settings.seed)
+            self.model: GatedModel = gate_model(torch_model, data.clip.shape, self.settings.kinds).to(device)
+        self.teacher: nn.Module = torch_model.to(device)
+        self.teacher_ready = False
+        self.state = stored or RunState(self._identity(), PHASES[0], 0, {}, {}, {}, 0)
+        if stored is not None:
+            self._restore(stored)
+        self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.state.metrics_bytes)
+        self.bench = Bench(self.model, data, self.settings, device, self.metrics, reporter)
+        if stored is None:
+            # from here on a run is in the way of another one, even if it is killed in its first epoch
+            self._save(PHASES[0], 0, None)
+
+    def go(self) -> Outcome:
+        """All phases that are not done, then the finish."""
+        for phase in PHASES[PHASES.index(self.state.phase):] if self.state.phase in PHASES else ():
+            self._run_phase(phase)
+        return self._finish()
+
+    def _run_phase(self, name: str) -> None:
+        going_on = self.state.phase == name
+        objective = self._objective(name)
+        phase = Phase(name, objective, self.settings.epochs(name), self.state.epoch if going_on else 0)
+        optimizer = make_optimizer(objective, self.model)
+        if going_on and self.state.optimizer:
+            optimizer.load_state_dict(self.state.optimizer)
+        if phase.epochs:
+            run_phase(self.bench, phase, optimizer, lambda p, o: self._save(p.name, p.done, o))
+        if name == "dense":
+            self._make_teacher()
+        self._note_spread(name)
+        following = (*PHASES, "finish")[PHASES.index(name) + 1]
+        self._save(following, 0, None)
+
+    def _objective(self, name: str) -> Objective:
+        if name == "dense":
+            return DenseObjective(self.settings)
+        if name == "ava":
+            return AvaObjective(self.settings)
+        return AapObjective(self.settings, self.teacher)
+
+    def _make_teacher(self) -> None:
+        self.teacher.load_state_dict(copy.deepcopy(self.model.backbone_state()))
+        self.teacher.eval().requires_grad_(False)
+        self.teacher_ready = True
+
+    def _note_spread(self, stage: str) -> None:
+        """Put the magnitudes' distribution after a phase into the metrics; the plots are drawn from there."""
+        clips = next(self._evaluator(self.data.study).batches()).clip
+        budget = self.settings.target_macs if stage == "aap" else None
+        found = measure_spread(self.model, clips, budget)
+        self.metrics.append("magnitudes", stage=stage, kinds={k: v._asdict() for k, v in found.items()})
+
+    def _finish(self) -> Outcome:
+        self.reporter.say("measuring and calibrating")
+        s = self.settings
+        points = calibrate(self.model, self._evaluator(self.data.study))
+        self.metrics.append("calibration", **points._asdict())
+        budgets = sorted({*s.budgets, s.target_macs}, reverse=True)
+        scores = [self._split_scores(name, dataset, budgets) for name, dataset in self.data.measured.items()]
+        outcome = Outcome(self.request.out, self.folder, scores, time.monotonic() - self.started, s.target_macs)
+        write_json(self.folder / "results.json", {"arch": self.request.arch, "labels": list(self.data.labels),
+                                                  "settings": s.as_dict(), **outcome.as_dict()})
+        self._draw()
+        save_checkpoint(self.request.out, self._checkpoint(outcome))
+        self._save("finish", 0, None, finished=True)
+        return outcome
+
+    def _evaluator(self, dataset: ClipDataset) -> Evaluator:
+        return Evaluator(dataset, workers=self.data.workers, device=self.device)
+
+    def _split_scores(self, name: str, dataset: ClipDataset, budgets: list[float]) -> SplitScores:
+        evaluator = self._evaluator(dataset)
+        scores = SplitScores(name, evaluator.dense_score(self.teacher), evaluator.scores(self.model, budgets))
+        self.metrics.append("evaluation", split=name, phase="finish", dense=scores.dense.as_dict(),
+                            scores=[score.as_dict() for score in scores.gated])
+        return scores
+
+    def _checkpoint(self, outcome: Outcome) -> Checkpoint:
+        graph = {name: tensor.detach().cpu() for name, tensor in self.model.graph.state_dict().items()}
+        reached = [[float(score.budget or 0.0), score.share] for score in outcome.last.gated]
+        return Checkpoint(self.request.arch, list(self.data.labels), self.data.clip, graph, sample_clips(self.data),
+                          self.settings.kinds, self.settings.target_macs, reached, True, outcome.figures())
+
+    def _draw(self) -> None:
+        events = read_metrics(self.metrics.path)
+        try:
+            draw_magnitudes(events, self.folder / "magnitudes.png")
+            draw_history(events, self.folder / "history.png")
+        except MissingPackageError as error:  # a run must not fail for want of a picture
+            self.reporter.say(f"no pictures: {error}")
+
+    def _identity(self) -> dict[str, Any]:
+        clips = hashlib.sha256(repr([targets_of(self.data.train), self.data.labels]).encode()).hexdigest()
+        return {"arch": self.request.arch, "init": str(self.request.init or ""), "data": clips,
+                "clip": [list(v) if isinstance(v, tuple) else v for v in self.data.clip],
+                "settings": self.settings.as_dict()}
+
+    def _stored_state(self) -> RunState | None:
+        stored = check_waiting(self.request.out, self.request.going_on)
+        if stored is not None:
+            self._check_same(stored.identity)
+        return stored
+
+    def _check_same(self, old: dict[str, Any]) -> None:
+        now = self._identity()
+        changed = [f"--{k} {old.get(k)}, now {now[k]}" for k in ("arch", "init") if old.get(k) != now[k]]
+        others = {"data": "--data", "clip": "clip spec"}
+        changed += [f"another {what}" for k, what in others.items() if old.get(k) != now[k]]
+        changed += differences(old.get("settings", {}), self.settings)
+        if changed:
+            raise InputError(f"{self.state_path}: the unfinished run was started with other options "
+                             f"({'; '.join(changed)}); give the same ones, or --restart")
+
+    def _restore(self, stored: RunState) -> None:
+        try:
+            self.model.graph.load_state_dict(stored.model)
+            if stored.teacher:
+                self.teacher.load_state_dict(stored.teacher)
+                self.teacher.eval().requires_grad_(False)
+                self.teacher_ready = True
+        except (RuntimeError, TypeError) as error:
+            raise InputError(f"{self.state_path}: training state does not fit '{self.request.arch}'; train again with "
+                             f"--restart ({str(error).splitlines()[0]})") from error
+
+    def _save(self, phase: str, epoch: int, optimizer: torch.optim.Optimizer | None, finished: bool = False) -> None:
+        self.state = RunState(self._identity(), phase, epoch, dict(self.model.graph.state_dict()),
+                              dict(self.teacher.state_dict()) if self.teacher_ready else {},
+                              optimizer.state_dict() if optimizer is not None else {}, self.metrics.length, finished)
+        save_state(self.state_path, self.state)
+
+
+def _load_init(network: nn.Module, path: Path) -> str:
+    """Start from the weights of a file: a plain model's, or the backbone of one of our checkpoints."""
+    value = load_tensors(path) if path.suffix in (".pt", ".pth") and path.is_file() else None
+    if isinstance(value, dict) and value.get("format") == "dance-checkpoint":
+        raise InputError(f"{path}: is a checkpoint of dance-train; --init takes weights of a plain model")
+    return str(load_weights(network, str(path)))

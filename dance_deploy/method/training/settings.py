@@ -1,0 +1,116 @@
+"""Every number that training depends on, in one place; what is not given follows from the size of the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from dance_deploy.errors import InputError
+from dance_deploy.method.ava import FORMS
+from dance_deploy.method.saliency import KINDS
+
+PHASES = ("dense", "ava", "aap")
+DENSE_CLIPS = 6000  # clips seen in the dense phase before the epochs of a large data set are cut
+EPOCHS = {"dense": (30, 120), "ava": (4, 20), "aap": (20, 80)}  # fewest and most epochs where none are given
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of one run; the defaults are those of docs/method.md.
+
+    epochs_*: None = from the number of training clips; kinds: what may be pruned; target_macs: the default budget, a
+    share in (0, 1); lowest_budget: training draws budgets from [lowest_budget, 1]; open_part: part of the AAP batches in
+    which half the clips run at budget 1; windows: windows per clip and epoch; eval_windows: windows per
+    clip whose answers are averaged in an evaluation; eval_every: epochs between evaluations on the validation clips;
+    penalty_over, penalty_under: see losses.mac_penalty; ava_kinds: weights of frames, channels, features in sigma2_AVA.
+    """
+
+    target_macs: float = 0.5
+    epochs_dense: int | None = None
+    epochs_ava: int | None = None
+    epochs_aap: int | None = None
+    kinds: tuple[str, ...] = ("frames", "features")
+    seed: int = 0
+    batch: int = 10
+    windows: int = 1
+    flip: bool = True
+    lr_dense: float = 2e-3
+    lr_ava: float = 1e-3
+    lr_aap: float = 1e-3
+    lr_controller: float = 3e-3
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.05
+    grad_norm: float = 5.0
+    ava_lambda: float = 0.3
+    ava_form: str = "variance"
+    ava_kinds: tuple[float, float, float] = (0.15, 0.15, 0.7)
+    distill: float = 1.0
+    distill_temperature: float = 2.0
+    penalty_over: float = 2.0
+    penalty_under: float = 1.0
+    lowest_budget: float = 0.2
+    open_part: float = 0.3
+    eval_windows: int = 5
+    eval_every: int = 10
+    budgets: tuple[float, ...] = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3)
+
+    def check(self) -> TrainSettings:
+        """Return self; raise InputError, naming the option, where a value makes no sense."""
+        for name in ("epochs_dense", "epochs_ava", "epochs_aap"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("batch", "windows", "eval_windows", "eval_every"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("lr_dense", "lr_ava", "lr_aap", "lr_controller"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise InputError(f"--{_option(name)} is {value}, expected a number above 0")
+        if not 0.05 <= self.target_macs < 1.0:
+            raise InputError(f"--target-macs is {self.target_macs}, expected a share of the MACs from 0.05 to below 1")
+        if not self.kinds or set(self.kinds) - set(KINDS) or len(set(self.kinds)) < len(self.kinds):
+            raise InputError(f"--kinds is '{','.join(self.kinds)}', expected one or more of {', '.join(KINDS)}, "
+                             "joined by commas")
+        if self.ava_form not in FORMS:
+            raise InputError(f"--ava-form is '{self.ava_form}', expected one of {', '.join(FORMS)}")
+        if self.seed < 0:
+            raise InputError(f"--seed is {self.seed}, expected 0 or more")
+        return self
+
+    def resolved(self, train_clips: int) -> TrainSettings:
+        """The settings with every None filled in for a data set of that many training clips."""
+        found: dict[str, Any] = {}
+        for phase in PHASES:
+            low, high = EPOCHS[phase]
+            if getattr(self, f"epochs_{phase}") is None:
+                wanted = round(high * DENSE_CLIPS / EPOCHS["dense"][1] / max(1, train_clips))
+                found[f"epochs_{phase}"] = min(high, max(low, wanted))
+        # a budget below the default one must have been trained, or the default is an extrapolation
+        return replace(self, lowest_budget=min(self.lowest_budget, self.target_macs), **found)
+
+    def epochs(self, phase: str) -> int:
+        """Epochs of a phase, after `resolved`."""
+        return int(getattr(self, f"epochs_{phase}"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, lists for tuples, for files."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def differences(old: dict[str, Any], new: TrainSettings) -> list[str]:
+    """'--seed 0, now 1' per setting in which a stored run differs from the one asked for."""
+    now = new.as_dict()
+    return [f"--{_option(f.name)} {_text(old.get(f.name))}, now {_text(now[f.name])}"
+            for f in fields(new) if old.get(f.name) != now[f.name]]
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _at_least(name: str, value: int | None, low: int) -> None:
+    if value is not None and value < low:
+        raise InputError(f"--{_option(name)} is {value}, expected {low} or more")

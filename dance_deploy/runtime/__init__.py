@@ -1,0 +1,1 @@
+"""Bundle -> predictions: controller first, then the gated body; backends, streaming, self-test."""

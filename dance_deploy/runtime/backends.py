@@ -1,0 +1,147 @@
+"""What a backend is: the few functions that turn a bundle's graphs into numbers on one kind of hardware.
+
+The base class checks what goes in and comes out, once for all; a backend fills in the four *_impl methods.
+"""
+import importlib
+from typing import List, NamedTuple
+
+import numpy as np
+
+from dance_deploy.errors import InputError, OperationError
+
+DEFAULT = "onnxruntime"
+# name -> module with a class `Backend`; imported when chosen, because each needs its own package
+MODULES = {
+    "onnxruntime": "dance_deploy.runtime.onnxruntime_backend",
+    "reference": "dance_deploy.runtime.reference_backend",
+}
+MASK_NAMES = ("frame_keep", "channel_keep", "feature_keep")
+
+
+class LayerMasks(NamedTuple):
+    """One gate's masks for one clip: bool [T], [C] and [H, W]; True keeps."""
+
+    frame_keep: np.ndarray
+    channel_keep: np.ndarray
+    feature_keep: np.ndarray
+
+
+class BodyOutput(NamedTuple):
+    """logits: float32 [K]; kept: int64 [L, 3] frames, channels, features kept; masks: one LayerMasks a gate."""
+
+    logits: np.ndarray
+    kept: np.ndarray
+    masks: List[LayerMasks]
+
+
+class BackendBase(object):
+    """Runs one bundle's graphs.
+
+    load() once, then run_*() for any number of clips from one thread, then close().
+    name: as chosen on the command line; description: one phrase on what really computes, known after load().
+    """
+
+    name = ""
+    description = ""
+
+    def __init__(self):
+        self._manifest = None
+
+    def load(self, bundle, gated=True, dense=False, threads=None):
+        """Prepare what is asked for: the gated pair of graphs, the dense one, or both.
+
+        threads: number of CPU threads, None for the backend's own choice. Raises OperationError where a library
+        refuses a graph, MissingPackageError where the backend's package is absent.
+        """
+        self._manifest = bundle.manifest
+        self.load_impl(bundle, gated, dense, threads)
+
+    def run_controller(self, clip, budget):
+        """clip: float32 [1, 3, T, H, W], budget: float in (0, 1] -> (stem, tau [L, 3])."""
+        self._check_clip(clip)
+        stem, tau = self.run_controller_impl(clip, np.array([budget], np.float32))
+        self._check_output("controller.onnx", "tau", tau, (len(self._manifest.gates), 3))
+        return stem, tau
+
+    def run_body(self, stem, tau):
+        """What run_controller returned -> BodyOutput."""
+        logits, kept, flat = self.run_body_impl(stem, tau)
+        gates = self._manifest.gates
+        self._check_output("body.onnx", "logits", logits, (1, len(self._manifest.model.labels)))
+        self._check_output("body.onnx", "kept", kept, (len(gates), 3))
+        masks = []
+        for layer, gate in enumerate(gates):
+            channels, frames, height, width = gate.input_size
+            for array, name, shape in zip(flat[3 * layer:], MASK_NAMES, ((frames,), (channels,), (height, width))):
+                self._check_output("body.onnx", mask_output(layer, name), array, (1,) + shape)
+            masks.append(LayerMasks(*(array[0] != 0 for array in flat[3 * layer:3 * layer + 3])))
+        return BodyOutput(logits[0], kept, masks)
+
+    def run_dense(self, clip):
+        """clip: float32 [1, 3, T, H, W] -> logits [K] of the network without gates."""
+        self._check_clip(clip)
+        logits = self.run_dense_impl(clip)
+        self._check_output("dense.onnx", "logits", logits, (1, len(self._manifest.model.labels)))
+        return logits[0]
+
+    def close(self):
+        """Let go of the graphs."""
+
+    def load_impl(self, bundle, gated, dense, threads):
+        raise NotImplementedError
+
+    def run_controller_impl(self, clip, budget):
+        """budget: float32 [1]; returns (stem, tau)."""
+        raise NotImplementedError
+
+    def run_body_impl(self, stem, tau):
+        """Returns (logits, kept, flat), flat: the mask outputs in the order of mask_outputs()."""
+        raise NotImplementedError
+
+    def run_dense_impl(self, clip):
+        """Returns logits."""
+        raise NotImplementedError
+
+    def _check_clip(self, clip):
+        expected = self._manifest.clip.shape
+        if clip.shape != expected or clip.dtype != np.float32:
+            raise InputError("clip is {} {}, expected float32 {}".format(clip.dtype, list(clip.shape), list(expected)))
+
+    def _check_output(self, graph, name, array, shape):
+        if array.shape != shape:
+            raise OperationError("{}: output '{}' is {}, the manifest says {}; export the bundle again".format(
+                graph, name, list(array.shape), list(shape)))
+
+
+def mask_output(layer, mask):
+    """Name of the body's extra output that holds one mask of gate `layer`."""
+    return "gate{}.{}".format(layer, mask)
+
+
+def mask_outputs(manifest):
+    """Names of all mask outputs, layer by layer."""
+    return [mask_output(layer, mask) for layer in range(len(manifest.gates)) for mask in MASK_NAMES]
+
+
+def body_with_masks(bundle):
+    """Bytes of the body graph with the masks as additional outputs: protobuf merges messages laid end to end."""
+    return b"".join((bundle.read("body.onnx"), bundle.read("body_masks.onnxpart")))
+
+
+def files_needed(gated=True, dense=False):
+    """Names of the bundle's files that load() will read."""
+    return (("controller.onnx", "body.onnx", "body_masks.onnxpart") if gated else ()) + (
+        ("dense.onnx",) if dense else ())
+
+
+def check_name(name):
+    """Raise InputError, listing the backends, unless `name` is one."""
+    if name not in MODULES:
+        raise InputError("backend '{}': there is none of this name; there are: {}".format(
+            name, ", ".join(sorted(MODULES))))
+
+
+def create(name):
+    """A backend by name, not yet loaded."""
+    check_name(name)
+    return importlib.import_module(MODULES[name]).Backend()

@@ -1,0 +1,32 @@
+"""Where the ONNX Runtime op library is: `python -m dance_deploy.runtime.kernels` prints its path."""
+import os
+import sys
+
+LIBRARY_NAME = "libdance_ort.so"
+HOW_TO_BUILD = "run: make -C kernels"
+
+
+def expected_path():
+    """Absolute path at which the build leaves the library, whether it is there or not."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib", LIBRARY_NAME)
+
+
+def library_path():
+    """Absolute path of the op library, for `SessionOptions.register_custom_ops_library`; None where it is not built."""
+    path = expected_path()
+    return path if os.path.isfile(path) else None
+
+
+def main():
+    """Print the path, return 0; or one line to stderr that says how to build it, return 1."""
+    path = library_path()
+    if path is None:
+        sys.stderr.write("{}: not there, expected the compiled op library; {} (needs g++ and make)\n".format(
+            expected_path(), HOW_TO_BUILD))
+        return 1
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

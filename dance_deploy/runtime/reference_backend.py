@@ -1,0 +1,92 @@
+"""Backend `reference`: every op as its definition says, in numpy; slow, for checking the others."""
+from dance_deploy.errors import MissingPackageError, OperationError
+from dance_deploy.ops import definition, names
+from dance_deploy.runtime import backends
+
+
+class Backend(backends.BackendBase):
+    """onnx's reference evaluator with the dance ops by ops.definition; Conv too, because onnx's own takes hours."""
+
+    name = "reference"
+    description = "the numpy definition"
+
+    def __init__(self):
+        super(Backend, self).__init__()
+        self._controller = self._body = self._dense = None
+        self._mask_names = []
+
+    def load_impl(self, bundle, gated, dense, threads):
+        if gated:
+            self._mask_names = backends.mask_outputs(bundle.manifest)
+            self._controller = evaluator_from_bytes(bundle.read("controller.onnx"), "controller.onnx")
+            self._body = evaluator_from_bytes(backends.body_with_masks(bundle), "body.onnx")
+        if dense:
+            self._dense = evaluator_from_bytes(bundle.read("dense.onnx"), "dense.onnx")
+
+    def run_controller_impl(self, clip, budget):
+        return self._controller.run(["stem", "tau"], {"clip": clip, "budget": budget})
+
+    def run_body_impl(self, stem, tau):
+        found = self._body.run(["logits", "kept"] + self._mask_names, {"stem": stem, "tau": tau})
+        return found[0], found[1], found[2:]
+
+    def run_dense_impl(self, clip):
+        return self._dense.run(["logits"], {"clip": clip})[0]
+
+    def close(self):
+        self._controller = self._body = self._dense = None
+
+
+def evaluator_from_bytes(data, graph):
+    """A ReferenceEvaluator of the model in `data` that knows the dance ops; graph: its name in errors."""
+    try:
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+    except ImportError:
+        raise MissingPackageError("onnx", "export", "the backend 'reference'")
+    try:
+        return ReferenceEvaluator(onnx.load_from_string(data), new_ops=_operators())
+    except Exception as error:  # protobuf and onnx raise many unrelated types here
+        raise OperationError("{} is undamaged, but onnx {} cannot evaluate it: {}".format(
+            graph, onnx.__version__, str(error).split("\n")[0][:300]))
+
+
+def _operators():
+    """OpRun classes; the evaluator finds each by its name and domain, before the model's own functions."""
+    from onnx.reference.op_run import OpRun
+
+    def operator(op_type, domain, run):
+        return type(op_type, (OpRun,), {"op_domain": domain, "_run": run})
+
+    dance = {
+        names.ACTIVATION_GATE: _gate(definition.activation_gate),
+        names.ACTIVATION_GATE_CL: _gate(definition.activation_gate_cl),
+        names.GATED_CONV3D: _gated_conv(definition.gated_conv3d),
+        names.GATED_CONV3D_ADD: _gated_conv(definition.gated_conv3d),
+        names.GATED_CONV3D_CL: _gated_conv(definition.gated_conv3d_cl),
+        names.GATED_CONV3D_ADD_CL: _gated_conv(definition.gated_conv3d_cl),
+    }
+    return [operator(op_type, names.DOMAIN, run) for op_type, run in dance.items()] + [operator("Conv", "", _conv)]
+
+
+def _gate(gate):
+    def run(self, x, tau, **_):
+        return tuple(gate(x, tau))
+    return run
+
+
+def _gated_conv(conv):
+    def run(self, x, w, b, frame_keep, channel_keep, feature_keep, z=None, min=names.MIN_DEFAULT, **attributes):
+        y = conv(x, w, b, frame_keep, channel_keep, feature_keep, z, minimum=min, **_conv_attributes(attributes))
+        return (y,)
+    return run
+
+
+def _conv(self, x, w, b=None, **attributes):
+    return (definition.conv3d(x, w, b, **_conv_attributes(attributes)),)
+
+
+def _conv_attributes(attributes):
+    """The attributes that the definition takes, where given; the plugin's and derived ones are dropped."""
+    kept = {key: attributes.get(key) for key in (names.STRIDES, names.PADS, names.DILATIONS, names.GROUP)}
+    return {key: value for key, value in kept.items() if value is not None}

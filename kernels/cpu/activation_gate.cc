@@ -1,0 +1,135 @@
+#include "activation_gate.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "isa.h"
+
+namespace dance {
+namespace {
+
+constexpr int64_t kStripPixels = 1024;
+
+// keep[i] = unless m < tau * mean m, and not the largest; m = sums / terms. A NaN makes every comparison false.
+void decide(const double* sums, int64_t count, double terms, double tau, uint8_t* keep) {
+  double total = 0.0, largest = 0.0;
+  for (int64_t i = 0; i < count; ++i) {
+    total += sums[i] / terms;
+    if (!(sums[i] / terms <= largest)) largest = sums[i] / terms;
+  }
+  const double threshold = tau * (total / double(count));
+  for (int64_t i = 0; i < count; ++i) {
+    const double m = sums[i] / terms;
+    keep[i] = !(m < threshold && m < largest);
+  }
+}
+
+// One n. Each step reads only what the steps before it kept, and nothing at all where its tau drops nothing.
+class Clip {
+ public:
+  Clip(const GateCall& call, int64_t n, Workspace& ws, const Parallel& parallel)
+      : g_(call), isa_(isa_current()), parallel_(parallel), tau_(call.tau + n * 3), pixels_(call.h * call.w),
+        x_(static_cast<const char*>(call.x) + n * call.c * call.t * pixels_ * bytes()),
+        frames_(call.frame_keep + n * call.t), channels_(call.channel_keep + n * call.c),
+        features_(call.feature_keep + n * pixels_) {
+    const int64_t largest = std::max(std::max(call.t, call.c), pixels_), slabs = call.c * call.t;
+    double* doubles = ws.statistics.of<double>(std::size_t(2 * slabs + largest + call.c));
+    slab_sums_ = doubles;
+    sums_ = slab_sums_ + slabs;
+    offsets_ = reinterpret_cast<int64_t*>(sums_ + largest);
+    select_ = reinterpret_cast<uint32_t*>(offsets_ + slabs);
+  }
+
+  void run() {
+    std::memset(frames_, 1, std::size_t(g_.t));
+    std::memset(channels_, 1, std::size_t(g_.c));
+    std::memset(features_, 1, std::size_t(pixels_));
+    if (tau_[0] > 0 || tau_[1] > 0) sum_slabs();
+    if (tau_[0] > 0) decide_frames();
+    if (tau_[1] > 0) decide_channels();
+    if (tau_[2] > 0) decide_features();
+  }
+
+ private:
+  int64_t bytes() const { return g_.type == Type::f32 ? 4 : 2; }
+  const void* at(int64_t element) const { return x_ + element * bytes(); }
+  int64_t kept_frames() const { return std::count(frames_, frames_ + g_.t, 1); }
+  int64_t kept_channels() const { return std::count(channels_, channels_ + g_.c, 1); }
+
+  // slab_sums_[c * T + t]
+  void sum_slabs() {
+    if (!g_.channels_last) {
+      for_items(parallel_, g_.c * g_.t, [&](int, int64_t slab) {
+        slab_sums_[slab] = isa_.abs_sum(at(slab * pixels_), g_.type, nullptr, pixels_);
+      });
+      return;
+    }
+    double* by_frame = reinterpret_cast<double*>(offsets_);  // [T][C], in memory that is not used yet
+    for_items(parallel_, g_.t, [&](int, int64_t t) {
+      double* sums = by_frame + t * g_.c;
+      std::fill(sums, sums + g_.c, 0.0);
+      isa_.abs_sum_slices({at(t * pixels_ * g_.c), g_.type, nullptr, g_.c, pixels_, g_.c, sums});
+    });
+    for (int64_t t = 0; t < g_.t; ++t)
+      for (int64_t c = 0; c < g_.c; ++c) slab_sums_[c * g_.t + t] = by_frame[t * g_.c + c];
+  }
+
+  void decide_frames() {
+    for (int64_t t = 0; t < g_.t; ++t) {
+      sums_[t] = 0.0;
+      for (int64_t c = 0; c < g_.c; ++c) sums_[t] += slab_sums_[c * g_.t + t];
+    }
+    decide(sums_, g_.t, double(g_.c * pixels_), tau_[0], frames_);
+  }
+
+  void decide_channels() {
+    for (int64_t c = 0; c < g_.c; ++c) {
+      sums_[c] = 0.0;
+      for (int64_t t = 0; t < g_.t; ++t)
+        if (frames_[t]) sums_[c] += slab_sums_[c * g_.t + t];
+    }
+    decide(sums_, g_.c, double(kept_frames() * pixels_), tau_[1], channels_);
+  }
+
+  void decide_features() {
+    std::fill(sums_, sums_ + pixels_, 0.0);
+    const int64_t strips = (pixels_ + kStripPixels - 1) / kStripPixels;
+    int64_t slices = 0;
+    if (!g_.channels_last) {
+      for (int64_t slab = 0; slab < g_.c * g_.t; ++slab)
+        if (channels_[slab / g_.t] && frames_[slab % g_.t]) offsets_[slices++] = slab * pixels_;
+    } else {
+      for (int64_t c = 0; c < g_.c; ++c) select_[c] = channels_[c] ? 0xffffffffu : 0u;
+    }
+    for_items(parallel_, strips, [&](int, int64_t strip) {
+      const int64_t begin = strip * kStripPixels, count = std::min(pixels_ - begin, kStripPixels);
+      if (!g_.channels_last) {
+        isa_.abs_sum_slices({at(begin), g_.type, offsets_, 0, slices, count, sums_ + begin});
+      } else {
+        for (int64_t t = 0; t < g_.t; ++t)
+          for (int64_t p = begin; frames_[t] && p < begin + count; ++p)
+            sums_[p] += isa_.abs_sum(at((t * pixels_ + p) * g_.c), g_.type, select_, g_.c);
+      }
+    });
+    decide(sums_, pixels_, double(kept_frames() * kept_channels()), tau_[2], features_);
+  }
+
+  const GateCall& g_;
+  const IsaKernels& isa_;
+  const Parallel& parallel_;
+  const float* tau_;
+  const int64_t pixels_;
+  const char* x_;
+  uint8_t *frames_, *channels_, *features_;
+  double *slab_sums_, *sums_;
+  int64_t* offsets_;
+  uint32_t* select_;
+};
+
+}  // namespace
+
+void activation_gate(const GateCall& call, Workspace& workspace, const Parallel& parallel) {
+  for (int64_t n = 0; n < call.n; ++n) Clip(call, n, workspace, parallel).run();
+}
+
+}  // namespace dance

@@ -1,0 +1,100 @@
+#include "c_api.h"
+
+#include <time.h>
+
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "activation_gate.h"
+#include "gated_conv3d.h"
+#include "isa.h"
+
+namespace {
+
+void run_on_threads(void*, void (*fn)(void*, std::size_t), std::size_t total, void* arg) {
+  std::vector<std::thread> threads;
+  for (std::size_t i = 1; i < total; ++i) threads.emplace_back(fn, arg, i);
+  fn(arg, 0);
+  for (std::thread& thread : threads) thread.join();
+}
+
+double seconds(clockid_t clock) {
+  timespec now;
+  clock_gettime(clock, &now);
+  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
+}
+
+bool geometry_of(const DanceConv& conv, dance::ConvGeometry& g) {
+  g.n = conv.x_shape[0], g.c = conv.x_shape[1], g.t = conv.x_shape[2], g.h = conv.x_shape[3], g.w = conv.x_shape[4];
+  g.m = conv.w_shape[0];
+  g.group = conv.group;
+  for (int i = 0; i < 3; ++i) {
+    g.kernel[i] = conv.w_shape[2 + i], g.strides[i] = conv.strides[i], g.dilations[i] = conv.dilations[i];
+    if (g.kernel[i] < 1 || g.strides[i] < 1 || g.dilations[i] < 1) return false;
+  }
+  for (int i = 0; i < 6; ++i) g.pads[i] = conv.pads[i];
+  g.channels_last = conv.channels_last != 0;
+  g.type = conv.type ? dance::Type::f16 : dance::Type::f32;
+  return g.group >= 1 && g.c % g.group == 0 && g.m % g.group == 0 && conv.w_shape[1] == g.c / g.group &&
+         dance::conv_out_size(g) && dance::conv_fits(g);
+}
+
+}  // namespace
+
+int dance_isa_count(void) {
+  int count;
+  dance::isa_list(&count);
+  return count;
+}
+
+static const dance::IsaKernels& isa_at(int index) {
+  int count;
+  return *dance::isa_list(&count)[index];
+}
+
+const char* dance_isa_name(int index) { return isa_at(index).name; }
+int dance_isa_supported(int index) { return isa_at(index).supported(); }
+int dance_isa_block(int index) { return isa_at(index).block(); }
+int dance_force_isa(const char* name) { return dance::force_isa(name); }
+
+int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b, const void* frame_keep,
+                       const void* channel_keep, const void* feature_keep, const void* z, void* y, double* times_s) {
+  dance::ConvCall call{};
+  if (!geometry_of(*conv, call.geometry)) return DANCE_BAD_SHAPE;
+  call.x = x, call.w = w, call.b = b, call.z = z, call.y = y;
+  call.frame_keep = frame_keep, call.channel_keep = channel_keep, call.feature_keep = feature_keep;
+  call.mask_type = conv->mask_type ? dance::MaskType::f32 : dance::MaskType::byte;
+  call.minimum = conv->minimum;
+  try {
+    dance::Workspace workspace;
+    dance::PackedWeights packed;
+    if (conv->prepack) packed.pack(call.geometry, dance::isa_current(), w), call.packed = &packed;
+    const dance::Parallel parallel{run_on_threads, nullptr, conv->threads};
+    for (int i = 0; i < conv->repeats; ++i) {
+      const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+      dance::gated_conv3d(call, workspace, parallel);
+      if (times_s) {
+        times_s[2 * i] = seconds(CLOCK_MONOTONIC) - wall;
+        times_s[2 * i + 1] = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+      }
+    }
+  } catch (const std::bad_alloc&) {
+    return DANCE_NO_MEMORY;
+  }
+  return DANCE_OK;
+}
+
+int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x, const float* tau,
+                          uint8_t* frame_keep, uint8_t* channel_keep, uint8_t* feature_keep, int32_t threads) {
+  const dance::GateCall call{x, type ? dance::Type::f16 : dance::Type::f32, channels_last != 0,
+                             x_shape[0], x_shape[1], x_shape[2], x_shape[3], x_shape[4],
+                             tau, frame_keep, channel_keep, feature_keep};
+  try {
+    dance::Workspace workspace;
+    dance::activation_gate(call, workspace, dance::Parallel{run_on_threads, nullptr, threads});
+  } catch (const std::bad_alloc&) {
+    return DANCE_NO_MEMORY;
+  }
+  return DANCE_OK;
+}

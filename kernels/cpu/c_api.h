@@ -1,0 +1,32 @@
+// The kernels by C calls, for tests and benchmarks (ctypes): no ONNX Runtime needed. Not a stable interface.
+#pragma once
+#include <cstdint>
+
+#define DANCE_EXPORT extern "C" __attribute__((visibility("default")))
+
+// What calls return.
+enum { DANCE_OK = 0, DANCE_BAD_SHAPE = 1, DANCE_NO_MEMORY = 2 };
+
+struct DanceConv {
+  int64_t x_shape[5];       // N, C, T, H, W, whatever the layout
+  int64_t w_shape[5];       // M, C/group, kT, kH, kW
+  int64_t strides[3], pads[6], dilations[3], group;
+  int32_t channels_last, type, mask_type;  // type: 0 float32, 1 float16; mask_type: 0 bytes, 1 float32
+  int32_t prepack;          // pack the weights first, as a session does at load
+  int32_t threads, repeats; // repeats: runs, for benchmarks; times_s (or null) gets [repeats][2] seconds: of a
+                            // clock on the wall, and of the processor over all threads
+  float minimum;
+};
+
+DANCE_EXPORT int dance_isa_count(void);
+DANCE_EXPORT const char* dance_isa_name(int index);
+DANCE_EXPORT int dance_isa_supported(int index);
+DANCE_EXPORT int dance_isa_block(int index);   // output channels of a tile; tests choose sizes around it
+DANCE_EXPORT int dance_force_isa(const char* name);  // null: back to the best; returns 0 where it cannot be had
+
+DANCE_EXPORT int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b,
+                                    const void* frame_keep, const void* channel_keep, const void* feature_keep,
+                                    const void* z, void* y, double* times_s);
+DANCE_EXPORT int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x,
+                                       const float* tau, uint8_t* frame_keep, uint8_t* channel_keep,
+                                       uint8_t* feature_keep, int32_t threads);

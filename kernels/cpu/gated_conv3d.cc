@@ -1,0 +1,266 @@
+#include "gated_conv3d.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kept.h"
+#include "pack.h"
+#include "segments.h"
+
+namespace dance {
+
+void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const void* w) {
+  const PackedLayout layout(g, chosen);
+  float* out = data.of<float>(std::size_t(layout.floats()));
+  pack_weights(layout, w, g.type, out);
+  isa = &chosen;
+  floats = out;
+}
+
+namespace {
+
+constexpr int64_t kLoadPixels = 1024;  // of a frame, converted as one work item
+
+// One n of a call: what is kept, where the kept channels lie, and the loops over work items.
+class Clip {
+ public:
+  Clip(const ConvCall& call, int64_t n, const IsaKernels& isa, Workspace& ws, const Parallel& parallel)
+      : call_(call), g_(call.geometry), n_(n), isa_(isa), ws_(ws), parallel_(parallel), layout_(g_, isa),
+        kept_(find_kept(call, n, layout_.groups, ws)) {
+    if (g_.depthwise()) layout_.outputs = kept_.channels;
+  }
+
+  void run() {
+    plan();
+    load();
+    find_weights();
+    compute();
+  }
+
+ private:
+  int64_t pixels() const { return g_.h * g_.w; }
+  int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
+  int64_t element_bytes() const { return g_.type == Type::f32 ? 4 : 2; }
+  // Floats from pixel to pixel of a group's part of x.
+  int64_t width(int64_t group) const { return layout_.groups == 1 ? stride_ : kept_.in_group(group); }
+
+  void plan();
+  void load();
+  void load_frame(int64_t t, int64_t begin, int64_t end) const;
+  void find_weights();
+  void compute();
+  void compute_item(int worker, int64_t item) const;
+  void sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
+                  float* acc) const;
+  void store(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block, const float* acc) const;
+
+  const ConvCall& call_;
+  const ConvGeometry& g_;
+  const int64_t n_;
+  const IsaKernels& isa_;
+  Workspace& ws_;
+  const Parallel& parallel_;
+  PackedLayout layout_;          // depthwise: of the kept channels
+
+  const Kept kept_;
+  bool zero_dropped_ = false;            // dropped pixels are read as zeros: cheaper than going round them
+  const Plan* plan_ = nullptr;
+  const float* x_ = nullptr;             // [group][T][H][W][stride]
+  int64_t stride_ = 0;                   // floats from pixel to pixel; per group where there are several
+  const float* weights_ = nullptr;
+  const float* bias_ = nullptr;          // by column
+  const int32_t* weight_index_ = nullptr;
+  int64_t rows_per_item_ = 0, segments_per_item_ = 0;
+  float* sums_ = nullptr;
+  int64_t* row_in_ = nullptr;
+  int32_t* row_out_ = nullptr;
+  Segment* segments_ = nullptr;
+};
+
+void Clip::plan() {
+  const int64_t blocks = layout_.groups * std::max<int64_t>(1, PackedLayout(g_, isa_).blocks());
+  const int64_t channels = g_.depthwise() ? 1 : std::max<int64_t>(1, kept_.channels / layout_.groups);
+  make_plan(g_, kept_.masks.frame, kept_.all_pixels ? nullptr : kept_.masks.feature, channels, blocks, ws_.plan);
+  plan_ = &ws_.plan;
+  zero_dropped_ = false;
+  const double nominal = double(plan_->frames_per_chunk * out_pixels() * g_.kernel[1] * g_.kernel[2] * channels);
+  if (kept_.all_pixels || plan_->cost < 0.7 * nominal) return;
+  make_plan(g_, kept_.masks.frame, nullptr, channels, blocks, ws_.plan_unmasked);
+  if (ws_.plan_unmasked.cost >= plan_->cost) return;
+  plan_ = &ws_.plan_unmasked;
+  zero_dropped_ = true;
+}
+
+void Clip::load() {
+  const bool in_place = g_.channels_last && g_.type == Type::f32 && kept_.all_channels && layout_.groups == 1 &&
+                        !zero_dropped_ && (!g_.depthwise() || g_.c % isa_.vector == 0);
+  if (in_place) {
+    x_ = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
+    stride_ = g_.c;
+    return;
+  }
+  stride_ = g_.depthwise() ? layout_.padded_outputs() : kept_.channels;
+  x_ = ws_.activation.of<float>(std::size_t(g_.t * pixels() * stride_));
+  if (kept_.channels == 0 || plan_->live_frames == 0) return;
+  const int64_t parts = (pixels() + kLoadPixels - 1) / kLoadPixels;
+  for_items(parallel_, g_.t * parts, [&](int, int64_t item) {
+    const int64_t t = item / parts, begin = item % parts * kLoadPixels;
+    if (kept_.read_frame[t]) load_frame(t, begin, std::min(pixels(), begin + kLoadPixels));
+  });
+}
+
+void Clip::load_frame(int64_t t, int64_t begin, int64_t end) const {
+  LoadArgs a{};
+  const int64_t frame = g_.channels_last ? t * pixels() * g_.c : t * pixels();
+  a.x = static_cast<const char*>(call_.x) + (n_ * g_.c * g_.t * pixels() + frame) * element_bytes();
+  a.type = g_.type;
+  a.channels_last = g_.channels_last;
+  a.channel_stride = g_.channels_last ? g_.c : g_.t * pixels();
+  a.keep = kept_.read_pixel;
+  a.zero_dropped = zero_dropped_;
+  a.begin = begin, a.end = end;
+  for (int64_t group = 0; group < layout_.groups; ++group) {
+    a.channels = kept_.channel + kept_.first[group];
+    a.count = kept_.in_group(group);
+    a.out_stride = g_.depthwise() ? stride_ : a.count;
+    a.out = const_cast<float*>(x_) + (kept_.first[group] * g_.t + t * a.out_stride) * pixels();
+    if (a.count) isa_.load(a);
+  }
+}
+
+void Clip::find_weights() {
+  const bool packed = call_.packed && call_.packed->isa == &isa_;
+  if (g_.depthwise() && !(packed && kept_.all_channels)) {
+    float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
+    pack_depthwise(layout_, call_.w, g_.type, kept_.channel, out);
+    weights_ = out;
+  } else if (packed) {
+    weights_ = call_.packed->floats;
+  } else {
+    float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
+    if (n_ == 0) pack_weights(layout_, call_.w, g_.type, out);
+    weights_ = out;
+  }
+  float* bias = ws_.bias.of<float>(std::size_t(2 * g_.m));
+  to_floats(call_.b, g_.type, g_.m, bias);
+  if (kept_.outputs) {
+    for (int64_t j = 0; j < g_.m; ++j) bias[g_.m + j] = bias[kept_.outputs[j]];
+    bias += g_.m;
+  }
+  bias_ = bias;
+  if (kept_.all_channels || g_.depthwise()) return;
+  // weight row of every (kw, kept channel): rows stay where they are, copying the kept ones costs more than it saves
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels * g_.kernel[2] + kPrefetchRows));
+  weight_index_ = index;
+  for (int64_t group = 0; group < layout_.groups; ++group)
+    for (int64_t kw = 0; kw < g_.kernel[2]; ++kw)
+      for (int32_t i = kept_.first[group]; i < kept_.first[group + 1]; ++i)
+        *index++ = int32_t(kw * layout_.inputs + kept_.channel[i] - group * layout_.inputs);
+  std::fill(index, index + kPrefetchRows, 0);
+}
+
+void Clip::compute() {
+  int64_t rows = 0;
+  for (const PixelBlock& block : plan_->blocks) rows = std::max<int64_t>(rows, (block.row_end - block.row_begin) * g_.out[2]);
+  rows_per_item_ = rows * plan_->frames_per_chunk;
+  segments_per_item_ = layout_.taps;
+  const int64_t dropped = g_.depthwise() ? g_.m - kept_.channels : 0;  // their own blocks, of bias alone
+  const int64_t columns = layout_.groups * layout_.blocks() + (dropped + isa_.block() - 1) / isa_.block();
+  const int64_t items = columns * int64_t(plan_->chunks.size()) * int64_t(plan_->blocks.size());
+  const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
+  sums_ = ws_.sums.of<float>(workers * std::size_t(rows_per_item_) * std::size_t(isa_.block()));
+  // positions first, then rows of sums: one buffer a worker
+  row_in_ = ws_.rows.of<int64_t>(workers * std::size_t(rows_per_item_) * 2);
+  row_out_ = reinterpret_cast<int32_t*>(row_in_ + workers * std::size_t(rows_per_item_));
+  segments_ = ws_.segments.of<Segment>(workers * std::size_t(segments_per_item_));
+  for_items(parallel_, items, [&](int worker, int64_t item) { compute_item(worker, item); });
+}
+
+// Output channels vary slowest: consecutive items share their weights.
+void Clip::compute_item(int worker, int64_t item) const {
+  const PixelBlock& block = plan_->blocks[std::size_t(item % int64_t(plan_->blocks.size()))];
+  item /= int64_t(plan_->blocks.size());
+  const FrameChunk& chunk = plan_->chunks[std::size_t(item % int64_t(plan_->chunks.size()))];
+  const int64_t column = item / int64_t(plan_->chunks.size());
+  const int64_t blocks = std::max<int64_t>(1, layout_.blocks());
+  const int64_t group = std::min(column / blocks, layout_.groups - 1), index = column - group * blocks;
+  const uint8_t* live = &plan_->live_kt[std::size_t(chunk.representative * g_.kernel[0])];
+  const bool any_frame = std::memchr(live, 1, std::size_t(g_.kernel[0])) != nullptr;
+  if (!any_frame || block.empty || kept_.in_group(group) == 0 || index >= layout_.blocks())
+    return store(group, index, chunk, block, nullptr);
+  float* acc = sums_ + int64_t(worker) * rows_per_item_ * isa_.block();
+  sum_groups(worker, group, index, chunk, block, acc);
+  store(group, index, chunk, block, acc);
+}
+
+void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
+                      float* acc) const {
+  const int64_t columns = int64_t(layout_.vectors(index)) * isa_.vector;
+  const int64_t block_pixels = (block.row_end - block.row_begin) * g_.out[2];
+  for (int32_t i = block.clear_begin; i < block.clear_end; ++i)
+    for (int32_t f = 0; f < chunk.count; ++f)
+      std::memset(acc + (f * block_pixels + plan_->clear[std::size_t(i)]) * columns, 0, std::size_t(columns) * 4);
+  const SegmentBuilder builder{g_, width(group), kept_.in_group(group), weight_index_ != nullptr};
+  const uint8_t* live_kt = &plan_->live_kt[std::size_t(chunk.representative * g_.kernel[0])];
+  RowsArgs a{};
+  int64_t* row_in = row_in_ + worker * rows_per_item_;
+  int32_t* row_out = row_out_ + worker * rows_per_item_;
+  Segment* segments = segments_ + worker * segments_per_item_;
+  a.x = x_ + (g_.depthwise() ? layout_.block_begin(index) : kept_.first[group] * g_.t * pixels());
+  a.row_in = row_in, a.row_out = row_out, a.segments = segments;
+  a.weights = weights_ + layout_.offset(group, index);
+  a.weight_index = weight_index_ ? weight_index_ + kept_.first[group] * g_.kernel[2] : nullptr;
+  a.acc = acc;
+  a.vectors = layout_.vectors(index);
+  for (int32_t i = block.group_begin; i < block.group_end; ++i) {
+    const PixelGroup& pixel_group = plan_->groups[std::size_t(i)];
+    a.segment_count = builder.build(pixel_group, live_kt, segments);
+    a.accumulate = pixel_group.accumulate;
+    a.rows = 0;
+    for (int32_t f = 0; f < chunk.count; ++f) {
+      const int64_t t = plan_->frames[std::size_t(chunk.first + f)] * g_.strides[0] - g_.pads[0];
+      for (int64_t e = pixel_group.first; e < pixel_group.first + pixel_group.count; ++e) {
+        const PixelEntry& entry = plan_->entries[std::size_t(e)];
+        row_in[a.rows] = (t * pixels() + entry.in) * width(group);
+        row_out[a.rows++] = int32_t(f * block_pixels + entry.pixel);
+      }
+    }
+    if (g_.depthwise()) isa_.rows_depthwise(a); else isa_.rows(a);
+  }
+}
+
+void Clip::store(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
+                 const float* acc) const {
+  const bool dropped = index >= layout_.blocks();  // depthwise blocks past the kept channels
+  const int64_t past = dropped ? (index - layout_.blocks()) * isa_.block() : 0;
+  const int64_t column = dropped ? kept_.channels + past : group * layout_.outputs + layout_.block_begin(index);
+  const int64_t block_pixels = (block.row_end - block.row_begin) * g_.out[2], first = block.row_begin * g_.out[2];
+  StoreArgs a{};
+  a.count = dropped ? int(std::min<int64_t>(isa_.block(), g_.m - column)) : layout_.columns(index);
+  a.acc_stride = dropped ? 0 : int64_t(layout_.vectors(index)) * isa_.vector;
+  a.pixels = int(block_pixels);
+  a.bias = bias_ + column;
+  a.minimum = call_.minimum;
+  a.channels = kept_.outputs ? kept_.outputs + column : nullptr;
+  a.first_channel = column;
+  a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
+  a.pixel_stride = g_.channels_last ? g_.m : 1;
+  a.type = g_.type;
+  for (int32_t f = 0; f < chunk.count; ++f) {
+    const int64_t to = plan_->frames[std::size_t(chunk.first + f)];
+    const int64_t at = n_ * g_.m * g_.out[0] * out_pixels() + (to * out_pixels() + first) * a.pixel_stride;
+    a.acc = acc ? acc + f * block_pixels * a.acc_stride : nullptr;
+    a.y = static_cast<char*>(call_.y) + at * element_bytes();
+    a.z = call_.z ? static_cast<const char*>(call_.z) + at * element_bytes() : nullptr;
+    isa_.store(a);
+  }
+}
+
+}  // namespace
+
+void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& parallel) {
+  const IsaKernels& isa = call.packed ? *call.packed->isa : isa_current();
+  for (int64_t n = 0; n < call.geometry.n; ++n) Clip(call, n, isa, workspace, parallel).run();
+}
+
+}  // namespace dance

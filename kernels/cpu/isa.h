@@ -1,0 +1,99 @@
+// The inner loops, once per instruction set: isa_kernels.cc is compiled several times, each time filling one table.
+// They see pointers, sizes and strides, allocate nothing and cannot fail.
+#pragma once
+#include <cstdint>
+
+#include "geometry.h"
+
+namespace dance {
+
+// A run of the reduction: `length` consecutive inputs of every row, and as many rows of the packed weights.
+struct Segment {
+  int64_t in;        // from the row's first input, in floats
+  int64_t weight;    // first weight row; in indexed mode the row of the kernel position's channel 0
+  int32_t length;
+  int32_t index;     // where the run begins in weight_index
+};
+
+// acc[row_out[r]] (+)= sum over segments of input x weights, for rows that share their live taps.
+struct RowsArgs {
+  const float* x;
+  const int64_t* row_in;         // [rows] position of the row's first input in x; may lie before x, is only read + segment
+  const int32_t* row_out;        // [rows] row of acc
+  int rows;
+  const Segment* segments;
+  int segment_count;
+  const float* weights;          // [weight rows][vectors * vector length]
+  const int32_t* weight_index;   // null: weight rows are consecutive; kPrefetchRows entries past the end are read
+  float* acc;                    // [rows of acc][columns]
+  int vectors;                   // of output channels, 1..max_vectors
+  bool accumulate;               // add to acc instead of storing
+};
+
+// Activation of some channels of one frame -> channels-last floats. Pixels [begin, end) of the frame.
+struct LoadArgs {
+  const void* x;                 // the frame: [C][channel_stride] or [pixels][C]
+  Type type;
+  bool channels_last;
+  int64_t channel_stride;        // NCTHW: elements from one channel to the next; channels-last: C
+  const int32_t* channels;       // [count] which channels, ascending
+  int count;
+  const uint8_t* keep;           // [pixels] of the frame, 0 or 1; dropped pixels are left alone or zeroed
+  bool zero_dropped;
+  int64_t begin, end;
+  float* out;                    // [pixels][out_stride]
+  int64_t out_stride;            // >= count; columns past count are zeroed
+};
+
+// acc + bias (+ z), clamped, to Y. One frame's pixels [0, pixels) of the item.
+struct StoreArgs {
+  const float* acc;              // [pixels][acc_stride]; null: all zero
+  int64_t acc_stride;
+  int pixels;
+  int count;                     // output channels
+  const float* bias;             // [count]
+  float minimum;
+  const void* z;                 // like y, or null
+  void* y;                       // first pixel, channel 0
+  const int32_t* channels;       // [count] channel of each column, or null: first_channel + column
+  int64_t first_channel;
+  int64_t channel_stride, pixel_stride;  // one of them is 1
+  Type type;
+};
+
+// sums[i] += sum over slices of |slice[i]|, i in [0, count): pixels over frames and channels, or channels over pixels.
+struct AbsSlicesArgs {
+  const void* x;
+  Type type;
+  const int64_t* offsets;        // [slices] elements from x to each slice, or null: slice * stride
+  int64_t stride;
+  int64_t slices, count;
+  double* sums;
+};
+
+constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
+
+struct IsaKernels {
+  const char* name;
+  bool (*supported)();
+  int vector;                    // floats in a vector
+  int max_vectors;               // vectors of output channels in a tile; a block is vector * max_vectors channels
+  void (*rows)(const RowsArgs&);
+  void (*rows_depthwise)(const RowsArgs&);
+  void (*load)(const LoadArgs&);
+  void (*store)(const StoreArgs&);
+  // Sum of |x| over consecutive elements; select: null, or all ones for each element that counts and 0 for others.
+  double (*abs_sum)(const void* x, Type type, const uint32_t* select, int64_t count);
+  void (*abs_sum_slices)(const AbsSlicesArgs&);
+
+  int block() const { return vector * max_vectors; }
+};
+
+// The one list of variants, best first; `count` entries. Every entry is compiled in; not every machine supports it.
+const IsaKernels* const* isa_list(int* count);
+// The best one this machine supports, or the one that force_isa named.
+const IsaKernels& isa_current();
+// Null returns to the default. False: no such variant, or not supported here.
+bool force_isa(const char* name);
+
+}  // namespace dance

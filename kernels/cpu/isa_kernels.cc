@@ -1,0 +1,26 @@
+// Compiled once per instruction set with DANCE_ISA (its name), DANCE_VECTOR (floats in a vector), DANCE_REGISTERS
+// (vector registers) and DANCE_SUPPORTED (an expression: does this machine have it). See the Makefile.
+#include "layout.inc"
+#include "magnitude.inc"
+#include "rows.inc"
+
+#define DANCE_TEXT_(x) #x
+#define DANCE_TEXT(x) DANCE_TEXT_(x)
+#define DANCE_TABLE_(isa) isa_##isa
+#define DANCE_TABLE(isa) DANCE_TABLE_(isa)
+
+namespace dance {
+
+extern const IsaKernels DANCE_TABLE(DANCE_ISA);
+
+namespace DANCE_ISA {
+static bool supported() { return DANCE_SUPPORTED; }
+}  // namespace DANCE_ISA
+
+const IsaKernels DANCE_TABLE(DANCE_ISA) = {
+    DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
+    DANCE_ISA::rows,         DANCE_ISA::rows_depthwise, DANCE_ISA::load_activation,
+    DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
+};
+
+}  // namespace dance

@@ -1,0 +1,28 @@
+// What the masks of one n keep, as lists and byte masks that the loops can use.
+#pragma once
+#include <cstdint>
+
+#include "geometry.h"
+#include "workspace.h"
+
+namespace dance {
+
+struct ConvCall;
+
+struct Kept {
+  Masks masks;                   // one byte an entry, whatever the caller's type
+  bool all_channels, all_pixels;
+  int32_t channels;              // how many are kept
+  const int32_t* channel;        // which, ascending
+  const int32_t* first;          // [groups + 1] into `channel`
+  const int32_t* outputs;        // depthwise: output channel of every column, kept ones first; else null
+  const uint8_t* read_frame;     // [T] kept, and read by some output
+  const uint8_t* read_pixel;     // [H, W] likewise
+
+  int32_t in_group(int64_t group) const { return first[group + 1] - first[group]; }
+};
+
+// groups: of the kernels' layout, where a depthwise convolution counts as one. Throws std::bad_alloc.
+Kept find_kept(const ConvCall& call, int64_t n, int64_t groups, Workspace& workspace);
+
+}  // namespace dance

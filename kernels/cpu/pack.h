@@ -1,0 +1,43 @@
+// Weights in the order the tiles read them: [group][block of output channels][kT][kH][kW][C/group][columns], the
+// columns of a group's last block rounded up to whole vectors with zeros.
+#pragma once
+#include <cstdint>
+
+#include "geometry.h"
+#include "isa.h"
+
+namespace dance {
+
+struct PackedLayout {
+  int64_t groups, outputs, inputs, taps;  // per group, except groups; depthwise counts as one group with 1 input
+  int vector, block;                      // of the instruction set
+
+  PackedLayout(const ConvGeometry& g, const IsaKernels& isa)
+      : groups(g.depthwise() ? 1 : g.group), outputs(g.depthwise() ? g.m : g.outputs_per_group()),
+        inputs(g.channels_per_group()), taps(g.kernel[0] * g.kernel[1] * g.kernel[2]), vector(isa.vector),
+        block(isa.block()) {}
+
+  int64_t blocks() const { return (outputs + block - 1) / block; }           // a group
+  int64_t padded_outputs() const { return (outputs + vector - 1) / vector * vector; }
+  int64_t group_floats() const { return padded_outputs() * taps * inputs; }
+  int64_t floats() const { return groups * group_floats(); }
+  int64_t block_begin(int64_t index) const { return index * block; }         // first output channel of the group
+  int columns(int64_t index) const {                                        // real output channels
+    return int(outputs - block_begin(index) < block ? outputs - block_begin(index) : block);
+  }
+  int vectors(int64_t index) const { return (columns(index) + vector - 1) / vector; }
+  int64_t offset(int64_t group, int64_t index) const {
+    return group * group_floats() + block_begin(index) * taps * inputs;
+  }
+};
+
+// w: [M, C/group, kT, kH, kW] of `type`; out: layout.floats() floats.
+void pack_weights(const PackedLayout& layout, const void* w, Type type, float* out);
+
+// Depthwise: as pack_weights, for output channels chosen by a list (layout.outputs of them).
+void pack_depthwise(const PackedLayout& layout, const void* w, Type type, const int32_t* channels, float* out);
+
+// Elements of `type` to floats.
+void to_floats(const void* source, Type type, int64_t count, float* out);
+
+}  // namespace dance

@@ -1,0 +1,68 @@
+// One vector of floats of the instruction set being compiled for (DANCE_VECTOR floats wide), and halves.
+// GCC's and clang's vector extension: the same source gives AVX-512, AVX2, SSE2 and NEON code. Everything is static,
+// and nothing of the C++ library is used, so that no code compiled for one instruction set is linked into another.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace dance {
+namespace DANCE_ISA {
+
+constexpr int kVector = DANCE_VECTOR;
+
+typedef float Vec __attribute__((vector_size(4 * DANCE_VECTOR)));
+typedef uint32_t Bits __attribute__((vector_size(4 * DANCE_VECTOR)));
+typedef float UnalignedVec __attribute__((vector_size(4 * DANCE_VECTOR), aligned(4), may_alias));
+typedef uint32_t UnalignedBits __attribute__((vector_size(4 * DANCE_VECTOR), aligned(4), may_alias));
+typedef float Vec4 __attribute__((vector_size(16)));
+typedef float UnalignedVec4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t Index4 __attribute__((vector_size(16)));
+
+static inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+static inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+static inline Vec4 load4(const float* p) { return *reinterpret_cast<const UnalignedVec4*>(p); }
+static inline void store4(float* p, Vec4 v) { *reinterpret_cast<UnalignedVec4*>(p) = v; }
+static inline Vec absolute(Vec v) { return (Vec)((Bits)v & 0x7fffffffu); }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+#if defined(__clang__)
+#define DANCE_SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define DANCE_SHUFFLE4(a, b, i, j, k, l) __builtin_shuffle(a, b, (Index4){i, j, k, l})
+#endif
+
+// rows[i][j] -> rows[j][i]
+static inline void transpose4(Vec4 rows[4]) {
+  const Vec4 low01 = DANCE_SHUFFLE4(rows[0], rows[1], 0, 4, 1, 5), high01 = DANCE_SHUFFLE4(rows[0], rows[1], 2, 6, 3, 7);
+  const Vec4 low23 = DANCE_SHUFFLE4(rows[2], rows[3], 0, 4, 1, 5), high23 = DANCE_SHUFFLE4(rows[2], rows[3], 2, 6, 3, 7);
+  rows[0] = DANCE_SHUFFLE4(low01, low23, 0, 1, 4, 5);
+  rows[1] = DANCE_SHUFFLE4(low01, low23, 2, 3, 6, 7);
+  rows[2] = DANCE_SHUFFLE4(high01, high23, 0, 1, 4, 5);
+  rows[3] = DANCE_SHUFFLE4(high01, high23, 2, 3, 6, 7);
+}
+
+static inline float float_from_bits(uint32_t bits) { float f; __builtin_memcpy(&f, &bits, 4); return f; }
+static inline uint32_t bits_from_float(float f) { uint32_t bits; __builtin_memcpy(&bits, &f, 4); return bits; }
+
+// Written without branches that a vectoriser cannot turn into selects.
+static inline float float_from_half(uint16_t half) {
+  const uint32_t magnitude = half & 0x7fffu, sign = uint32_t(half & 0x8000u) << 16;
+  const uint32_t small = bits_from_float(float(int32_t(magnitude)) * 5.9604644775390625e-8f);  // subnormal: x 2^-24
+  const uint32_t normal = (magnitude << 13) + (112u << 23);
+  const uint32_t special = 0x7f800000u | ((magnitude & 0x3ffu) << 13);
+  const uint32_t bits = magnitude < 0x400u ? small : (magnitude < 0x7c00u ? normal : special);
+  return float_from_bits(bits | sign);
+}
+
+// Rounds to nearest, ties to even, as numpy and ONNX Runtime do.
+static inline uint16_t half_from_float(float value) {
+  const uint32_t bits = bits_from_float(value), magnitude = bits & 0x7fffffffu;
+  const uint32_t small = bits_from_float(float_from_bits(magnitude) + 0.5f) - (126u << 23);  // the add rounds
+  const uint32_t normal = (magnitude + 0xc8000fffu + ((magnitude >> 13) & 1u)) >> 13;
+  const uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+  const uint32_t half = magnitude < 0x38800000u ? small : (magnitude < 0x47800000u ? normal : special);
+  return uint16_t(half | ((bits >> 16) & 0x8000u));
+}
+
+}  // namespace DANCE_ISA
+}  // namespace dance

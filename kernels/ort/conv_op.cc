@@ -1,0 +1,164 @@
+// dance::GatedConv3d, GatedConv3dAdd and their channels-last forms for ONNX Runtime: reads attributes, checks shapes,
+// calls the kernel, translates errors.
+#include "../cpu/gated_conv3d.h"
+
+#include "op.h"
+
+namespace dance_ort {
+namespace {
+
+enum Input { X, W, B, FrameKeep, ChannelKeep, FeatureKeep, Z };
+constexpr float kMinimumDefault = -3.4028234663852886e38f;
+
+struct ConvKernel {
+  const Op& op;
+  const OrtApi* api;
+  std::string where;
+  dance::ConvGeometry attributes{};  // strides, pads, dilations, group, type, layout
+  float minimum = kMinimumDefault;
+  bool has_packed = false;           // W is a constant of the graph
+  dance::PackedWeights packed;
+
+  ConvKernel(const Op& o, const OrtApi* a, const OrtKernelInfo* info, const std::string& place)
+      : op(o), api(a), where(place) {
+    attributes.type = type_of(op);
+    attributes.channels_last = op.channels_last;
+    integers(info, "strides", 3, 1, 1, attributes.strides);
+    integers(info, "pads", 6, 0, 0, attributes.pads);
+    integers(info, "dilations", 3, 1, 1, attributes.dilations);
+    attributes.group = 1;
+    attribute(api, info, "group", attributes.group);
+    in_range("group", {attributes.group}, 1, 1);
+    attribute(api, info, "min", minimum);
+    pack_constant(info);
+  }
+
+  void in_range(const char* name, const std::vector<int64_t>& values, std::size_t count, int64_t least) const {
+    bool good = values.size() == count;
+    for (int64_t value : values) good = good && value >= least && value <= dance::kLargestExtent;
+    if (!good)
+      refuse(where, name, text(values), std::to_string(count) + " integer(s), each at least " + std::to_string(least) +
+             " and at most " + std::to_string(dance::kLargestExtent));
+  }
+
+  void integers(const OrtKernelInfo* info, const char* name, std::size_t count, int64_t least, int64_t standard,
+                int64_t* out) const {
+    std::vector<int64_t> values(count, standard);
+    attribute(api, info, name, values);
+    in_range(name, values, count, least);
+    for (std::size_t i = 0; i < count; ++i) out[i] = values[i];
+  }
+
+  // W of a wrong shape is left for compute to refuse, which knows X.
+  void pack_constant(const OrtKernelInfo* info) {
+    int constant = 0;
+    const OrtValue* value = nullptr;
+    check(api, ort::KernelInfoGetConstantInput_tensor(api)(info, W, &constant, &value));
+    if (!constant || !value) return;
+    const Tensor w = tensor_of(api, value);
+    dance::ConvGeometry g = attributes;
+    if (w.shape.size() != 5) return;
+    for (int64_t extent : w.shape)
+      if (extent < 1) return;
+    if (w.shape[0] % g.group != 0) return;
+    g.m = w.shape[0], g.c = w.shape[1] * g.group;
+    for (int axis = 0; axis < 3; ++axis) g.kernel[axis] = w.shape[2 + axis];
+    packed.pack(g, dance::isa_current(), w.data);
+    has_packed = true;
+  }
+
+  dance::ConvGeometry geometry(const Tensor& x, const Tensor& w, const Tensor& b) const {
+    dance::ConvGeometry g = attributes;
+    const char* order = op.channels_last ? "[N,T,H,W,C]" : "[N,C,T,H,W]";
+    extents("X", x.shape, order);
+    const int c = op.channels_last ? 4 : 1, t = op.channels_last ? 1 : 2;
+    g.n = x.shape[0], g.c = x.shape[c], g.t = x.shape[t], g.h = x.shape[t + 1], g.w = x.shape[t + 2];
+    const std::string because = "C=" + std::to_string(g.c) + " of X " + text(x.shape) + ", group=" + std::to_string(g.group);
+    if (g.c % g.group != 0) refuse(where, "X", text(x.shape), "C divisible by group=" + std::to_string(g.group));
+    extents("W", w.shape, ("[M," + std::to_string(g.c / g.group) + ",kT,kH,kW] (" + because + ")").c_str());
+    g.m = w.shape[0];
+    check_shape(where, "W", w.shape, {g.m, g.c / g.group, w.shape[2], w.shape[3], w.shape[4]}, because);
+    if (g.m % g.group != 0) refuse(where, "W", text(w.shape), "M divisible by group=" + std::to_string(g.group));
+    check_shape(where, "B", b.shape, {g.m}, "M of W " + text(w.shape));
+    for (int axis = 0; axis < 3; ++axis) g.kernel[axis] = w.shape[2 + axis];
+    if (!dance::conv_out_size(g))
+      refuse(where, "W", text(w.shape), "a kernel that fits into X " + text(x.shape) + " (pads " +
+             text({g.pads, g.pads + 6}) + ", dilations " + text({g.dilations, g.dilations + 3}) + ")");
+    if (!dance::conv_fits(g))
+      refuse(where, "Y", text(y_shape(g)), "a smaller output: its pads, or X, are too large for this machine");
+    return g;
+  }
+
+  void extents(const char* tensor, const std::vector<int64_t>& shape, const std::string& expected) const {
+    bool good = shape.size() == 5;
+    for (int64_t extent : shape) good = good && extent >= 1 && extent <= dance::kLargestExtent;
+    if (!good) refuse(where, tensor, text(shape), expected + " with every extent at least 1");
+  }
+
+  std::vector<int64_t> y_shape(const dance::ConvGeometry& g) const {
+    if (op.channels_last) return {g.n, g.out[0], g.out[1], g.out[2], g.m};
+    return {g.n, g.m, g.out[0], g.out[1], g.out[2]};
+  }
+
+  void compute(OrtKernelContext* context) const {
+    const Tensor x = input(api, context, X), w = input(api, context, W), b = input(api, context, B);
+    const Tensor frame = input(api, context, FrameKeep), channel = input(api, context, ChannelKeep),
+                 feature = input(api, context, FeatureKeep);
+    dance::ConvCall call{};
+    call.geometry = geometry(x, w, b);
+    const dance::ConvGeometry& g = call.geometry;
+    const std::string because = "X is " + text(x.shape);
+    check_shape(where, "frame_keep", frame.shape, {g.n, g.t}, because);
+    check_shape(where, "channel_keep", channel.shape, {g.n, g.c}, because);
+    check_shape(where, "feature_keep", feature.shape, {g.n, g.h, g.w}, because);
+    if (op.adds) {
+      const Tensor z = input(api, context, Z);
+      check_shape(where, "Z", z.shape, y_shape(g), "Y for X " + text(x.shape) + ", W " + text(w.shape));
+      call.z = z.data;
+    }
+    call.x = x.data, call.w = w.data, call.b = b.data;
+    call.packed = has_packed ? &packed : nullptr;
+    call.frame_keep = frame.data, call.channel_keep = channel.data, call.feature_keep = feature.data;
+    call.mask_type = op.mask_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL ? dance::MaskType::byte : dance::MaskType::f32;
+    call.minimum = minimum;
+    call.y = output(api, context, 0, y_shape(g));
+    Borrowed workspace;
+    PoolCall pool{};
+    dance::gated_conv3d(call, *workspace, parallel_of(op, api, context, pool));
+  }
+};
+
+OrtStatus* create(const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
+  const Op& op = *static_cast<const Op*>(self);
+  std::string where = op.op_name;
+  return guarded(api, where, [&] {
+    where = place(op, node_name(api, info));
+    *kernel = new ConvKernel(op, api, info, where);
+    kernel_created();
+  });
+}
+
+OrtStatus* compute(void* kernel, OrtKernelContext* context) {
+  const ConvKernel& conv = *static_cast<ConvKernel*>(kernel);
+  return guarded(conv.api, conv.where, [&] { conv.compute(context); });
+}
+
+}  // namespace
+
+void init_conv(Op& op) {
+  op.GetInputTypeCount = [](const OrtCustomOp* self) { return std::size_t(static_cast<const Op*>(self)->adds ? 7 : 6); };
+  op.GetInputType = [](const OrtCustomOp* self, std::size_t index) {
+    const Op& conv = *static_cast<const Op*>(self);
+    return index >= FrameKeep && index <= FeatureKeep ? conv.mask_type : conv.float_type;
+  };
+  op.GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
+  op.GetOutputType = [](const OrtCustomOp* self, std::size_t) { return static_cast<const Op*>(self)->float_type; };
+  op.CreateKernelV2 = create;
+  op.KernelComputeV2 = compute;
+  op.KernelDestroy = [](void* kernel) {
+    delete static_cast<ConvKernel*>(kernel);
+    kernel_destroyed();
+  };
+}
+
+}  // namespace dance_ort

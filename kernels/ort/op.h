@@ -1,0 +1,79 @@
+// One custom op as ONNX Runtime sees it: a name and a combination of tensor types. What is shared by gate and conv.
+#pragma once
+#include <memory>
+#include <new>
+#include <string>
+
+#include "../cpu/geometry.h"
+#include "../cpu/parallel.h"
+#include "../cpu/workspace.h"
+#include "ort_abi.h"
+#include "tensor.h"
+
+namespace dance_ort {
+
+struct Op : OrtCustomOp {
+  const char* op_name;
+  bool channels_last;
+  bool adds;                             // has the input Z
+  ONNXTensorElementDataType float_type;  // of X and all that go with it
+  ONNXTensorElementDataType mask_type;
+  bool parallel;                         // ONNX Runtime has KernelContext_ParallelFor
+};
+
+// Fills in what gate and conv ops share, with empty defaults for the rest.
+void init(Op& op, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel);
+void init_gate(Op& op);
+void init_conv(Op& op);
+
+// How errors begin: GatedConv3d 'layer1.0.conv1'
+std::string place(const Op& op, const std::string& node);
+// Throws Error: `place`: `tensor` is `came`, expected `expected`.
+[[noreturn]] void refuse(const std::string& place, const std::string& tensor, const std::string& came,
+                         const std::string& expected);
+void check_shape(const std::string& place, const char* tensor, const std::vector<int64_t>& shape,
+                 const std::vector<int64_t>& expected, const std::string& because);
+
+inline dance::Type type_of(const Op& op) {
+  return op.float_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ? dance::Type::f32 : dance::Type::f16;
+}
+
+// ONNX Runtime's own threads, for the time of one call; `call` must outlive the result.
+struct PoolCall {
+  const OrtApi* api;
+  const OrtKernelContext* context;
+};
+dance::Parallel parallel_of(const Op& op, const OrtApi* api, const OrtKernelContext* context, PoolCall& call);
+
+// A workspace for the time of one call; the pool is shared by all kernels of the process and emptied with the last.
+class Borrowed {
+ public:
+  Borrowed();
+  ~Borrowed();
+  dance::Workspace& operator*() { return *workspace_; }
+
+ private:
+  std::unique_ptr<dance::Workspace> workspace_;
+};
+void kernel_created();
+void kernel_destroyed();
+
+// body() with every exception turned into a status that begins with `where`: none crosses the C border.
+template <class Body>
+OrtStatus* guarded(const OrtApi* api, const std::string& where, const Body& body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const Error& error) {
+    const bool placed = error.text.compare(0, where.size(), where) == 0;
+    return ort::CreateStatus(api)(error.code, (placed ? error.text : where + ": " + error.text).c_str());
+  } catch (const std::bad_alloc&) {
+    return ort::CreateStatus(api)(ORT_FAIL, (where + ": out of memory").c_str());
+  } catch (const std::exception& error) {
+    return ort::CreateStatus(api)(ORT_RUNTIME_EXCEPTION, (where + ": " + error.what()).c_str());
+  } catch (...) {
+    return ort::CreateStatus(api)(ORT_RUNTIME_EXCEPTION, where.c_str());
+  }
+}
+
+}  // namespace dance_ort

@@ -1,0 +1,86 @@
+// What `SessionOptions.register_custom_ops_library(path)` calls.
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "op.h"
+
+namespace dance_ort {
+namespace {
+
+constexpr const char* kDomain = "dance";
+
+struct Library {
+  const OrtApiBase* base;
+  OrtCustomOpDomain* domain;  // lives as long as the process: sessions keep using it
+  std::vector<std::unique_ptr<Op>> ops;
+};
+
+void add(Library& library, const char* name, bool channels_last, bool conv, bool adds, bool parallel) {
+  const ONNXTensorElementDataType floats[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16};
+  const ONNXTensorElementDataType masks[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
+  for (ONNXTensorElementDataType float_type : floats)
+    for (ONNXTensorElementDataType mask_type : masks) {
+      if (!conv && mask_type != ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL) continue;  // a gate writes bool
+      library.ops.emplace_back(new Op);
+      Op& op = *library.ops.back();
+      init(op, name, channels_last, float_type, parallel);
+      op.mask_type = mask_type;
+      op.adds = adds;
+      if (conv) init_conv(op); else init_gate(op);
+    }
+}
+
+void fill(Library& library, const OrtApi* api, bool parallel) {
+  add(library, "ActivationGate", false, false, false, parallel);
+  add(library, "ActivationGateCl", true, false, false, parallel);
+  add(library, "GatedConv3d", false, true, false, parallel);
+  add(library, "GatedConv3dCl", true, true, false, parallel);
+  add(library, "GatedConv3dAdd", false, true, true, parallel);
+  add(library, "GatedConv3dAddCl", true, true, true, parallel);
+  check(api, ort::CreateCustomOpDomain(api)(kDomain, &library.domain));
+  for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
+}
+
+// One domain for each copy of ONNX Runtime in the process.
+Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel) {
+  static std::mutex mutex;
+  static std::vector<std::unique_ptr<Library>>* const libraries = new std::vector<std::unique_ptr<Library>>;
+  std::lock_guard<std::mutex> lock(mutex);
+  for (const std::unique_ptr<Library>& library : *libraries)
+    if (library->base == base) return *library;
+  std::unique_ptr<Library> library(new Library{base, nullptr, {}});
+  fill(*library, api, parallel);
+  libraries->push_back(std::move(library));
+  return *libraries->back();
+}
+
+// Minor version of "1.31.1"; 0 where it reads otherwise.
+uint32_t api_version(const char* version) {
+  char* rest = nullptr;
+  const long major = std::strtol(version, &rest, 10);
+  if (major != 1 || !rest || *rest != '.') return major > 1 ? DANCE_ORT_PARALLEL_API : 0;
+  return uint32_t(std::strtol(rest + 1, nullptr, 10));
+}
+
+}  // namespace
+}  // namespace dance_ort
+
+extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
+                                                                               const OrtApiBase* base) {
+  const uint32_t offered = dance_ort::api_version(base->GetVersionString());
+  const uint32_t wanted = offered >= DANCE_ORT_PARALLEL_API ? DANCE_ORT_PARALLEL_API : DANCE_ORT_MIN_API;
+  const OrtApi* api = offered >= DANCE_ORT_MIN_API ? base->GetApi(wanted) : nullptr;
+  if (!api) {
+    const std::string text = std::string("dance ops: ONNX Runtime is ") + base->GetVersionString() + ", expected 1." +
+                             std::to_string(DANCE_ORT_MIN_API) + " or newer; without this library the model's own functions run";
+    return ort::CreateStatus(base->GetApi(1))(ORT_NOT_IMPLEMENTED, text.c_str());
+  }
+  return dance_ort::guarded(api, "dance ops", [&] {
+    dance_ort::Library& library = dance_ort::library_for(base, api, wanted >= DANCE_ORT_PARALLEL_API);
+    dance_ort::check(api, ort::AddCustomOpDomain(api)(options, library.domain));
+  });
+}

@@ -1,0 +1,169 @@
+// Random convolutions and gates through every variant this machine has, against plain loops, on buffers of exact size:
+// meant to be built with sanitizers (make sanitize, make tsan). The full property suite is tests/kernels/ (Python).
+//   run_cases [cases] [first seed]
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "../cpu/c_api.h"
+
+namespace {
+
+struct Random {
+  std::mt19937 engine;
+  int64_t among(std::initializer_list<int64_t> values) { return values.begin()[engine() % values.size()]; }
+  int64_t range(int64_t low, int64_t high) { return low + int64_t(engine() % uint32_t(high - low + 1)); }
+  float value() { return std::normal_distribution<float>()(engine); }
+  bool chance(double p) { return std::uniform_real_distribution<>()(engine) < p; }
+};
+
+// Exactly as large as it has to be, so that the address sanitizer sees one element too many.
+template <class T>
+std::unique_ptr<T[]> exact(int64_t count) { return std::unique_ptr<T[]>(new T[std::size_t(count)]); }
+
+struct Case {
+  DanceConv conv{};
+  int64_t out[3];
+  std::unique_ptr<float[]> x, w, b, z, y;
+  std::unique_ptr<uint8_t[]> frame, channel, feature;
+  int64_t x_count, w_count, y_count;
+};
+
+bool make_case(Random& r, Case& c) {
+  DanceConv& v = c.conv;
+  const bool depthwise = r.chance(0.2);
+  v.group = depthwise ? r.among({2, 16, 17, 65}) : r.among({1, 1, 2, 3});
+  const int64_t inputs = depthwise ? 1 : r.among({1, 3, 16, 33}), outputs = depthwise ? 1 : r.among({1, 15, 17, 64, 65});
+  const int64_t kernel[3] = {r.among({1, 3}), r.among({1, 3, 7, 9}), r.among({1, 3, 7, 9})};
+  v.x_shape[0] = r.range(1, 2), v.x_shape[1] = v.group * inputs;
+  v.w_shape[0] = v.group * outputs, v.w_shape[1] = inputs;
+  for (int i = 0; i < 3; ++i) {
+    v.x_shape[2 + i] = r.range(1, 9), v.w_shape[2 + i] = kernel[i];
+    v.strides[i] = r.range(1, 3), v.dilations[i] = r.among({1, 1, 2});
+    v.pads[i] = r.range(0, 3), v.pads[i + 3] = r.range(0, 3);
+    const int64_t room = v.x_shape[2 + i] + v.pads[i] + v.pads[i + 3] - v.dilations[i] * (kernel[i] - 1) - 1;
+    if (room < 0) return false;
+    c.out[i] = room / v.strides[i] + 1;
+  }
+  v.channels_last = r.chance(0.5), v.prepack = r.chance(0.5);
+  v.threads = int32_t(r.range(1, 3)), v.repeats = 2;
+  v.minimum = r.chance(0.5) ? 0.0f : std::numeric_limits<float>::lowest();
+  c.x_count = v.x_shape[0] * v.x_shape[1] * v.x_shape[2] * v.x_shape[3] * v.x_shape[4];
+  c.w_count = v.w_shape[0] * inputs * kernel[0] * kernel[1] * kernel[2];
+  c.y_count = v.x_shape[0] * v.w_shape[0] * c.out[0] * c.out[1] * c.out[2];
+  c.x = exact<float>(c.x_count), c.w = exact<float>(c.w_count), c.b = exact<float>(v.w_shape[0]);
+  c.y = exact<float>(c.y_count);
+  for (int64_t i = 0; i < c.x_count; ++i) c.x[i] = r.value();
+  for (int64_t i = 0; i < c.w_count; ++i) c.w[i] = r.value();
+  for (int64_t i = 0; i < v.w_shape[0]; ++i) c.b[i] = r.value();
+  if (r.chance(0.4)) {
+    c.z = exact<float>(c.y_count);
+    for (int64_t i = 0; i < c.y_count; ++i) c.z[i] = r.value();
+  }
+  const int64_t counts[3] = {v.x_shape[0] * v.x_shape[2], v.x_shape[0] * v.x_shape[1],
+                             v.x_shape[0] * v.x_shape[3] * v.x_shape[4]};
+  std::unique_ptr<uint8_t[]>* masks[3] = {&c.frame, &c.channel, &c.feature};
+  for (int i = 0; i < 3; ++i) {
+    const double rate = double(r.among({0, 3, 6, 10, 10})) / 10;
+    *masks[i] = exact<uint8_t>(counts[i]);
+    for (int64_t j = 0; j < counts[i]; ++j) (*masks[i])[j] = r.chance(rate);
+  }
+  return true;
+}
+
+int64_t at(bool last, const int64_t* s, int64_t n, int64_t c, int64_t t, int64_t h, int64_t w) {  // s: N, C, T, H, W
+  return last ? (((n * s[2] + t) * s[3] + h) * s[4] + w) * s[1] + c : (((n * s[1] + c) * s[2] + t) * s[3] + h) * s[4] + w;
+}
+
+// Largest error over its bound; the bound as in the ops' contract.
+double worst(const Case& c) {
+  const DanceConv& v = c.conv;
+  const int64_t *xs = v.x_shape, *ws = v.w_shape, ys[5] = {xs[0], ws[0], c.out[0], c.out[1], c.out[2]};
+  const double terms = double(ws[1] * ws[2] * ws[3] * ws[4]);
+  double result = 0;
+  for (int64_t n = 0; n < ys[0]; ++n)
+    for (int64_t m = 0; m < ys[1]; ++m)
+      for (int64_t to = 0; to < ys[2]; ++to)
+        for (int64_t ho = 0; ho < ys[3]; ++ho)
+          for (int64_t wo = 0; wo < ys[4]; ++wo) {
+            const int64_t place = at(v.channels_last, ys, n, m, to, ho, wo);
+            double sum = c.b[m], size = std::fabs(c.b[m]);
+            if (c.z) sum += c.z[place], size += std::fabs(c.z[place]);
+            for (int64_t i = 0; i < ws[1] * ws[2] * ws[3] * ws[4]; ++i) {
+              const int64_t kw = i % ws[4], kh = i / ws[4] % ws[3], kt = i / (ws[4] * ws[3]) % ws[2];
+              const int64_t ch = m / (ws[0] / v.group) * ws[1] + i / (ws[4] * ws[3] * ws[2]);
+              const int64_t t = to * v.strides[0] - v.pads[0] + kt * v.dilations[0];
+              const int64_t h = ho * v.strides[1] - v.pads[1] + kh * v.dilations[1];
+              const int64_t w = wo * v.strides[2] - v.pads[2] + kw * v.dilations[2];
+              if (t < 0 || t >= xs[2] || h < 0 || h >= xs[3] || w < 0 || w >= xs[4]) continue;
+              if (!c.frame[n * xs[2] + t] || !c.channel[n * xs[1] + ch] || !c.feature[(n * xs[3] + h) * xs[4] + w]) continue;
+              const double term = double(c.x[at(v.channels_last, xs, n, ch, t, h, w)]) * c.w[m * ws[1] * ws[2] * ws[3] * ws[4] + i];
+              sum += term, size += std::fabs(term);
+            }
+            const double expected = std::fmax(sum, v.minimum);
+            const double bound = 2 * 1.1920929e-7 * std::sqrt(terms + 2) * size + 6e-8 * std::fabs(expected);
+            const double error = std::fabs(c.y[place] - expected);
+            if (!(error <= bound)) result = std::fmax(result, std::isfinite(error) ? error / bound : 1e30);
+          }
+  return result;
+}
+
+bool run_conv(Random& r, uint32_t seed, const char* isa) {
+  Case c;
+  if (!make_case(r, c)) return true;
+  for (int64_t i = 0; i < c.y_count; ++i) c.y[i] = std::numeric_limits<float>::quiet_NaN();
+  const int status = dance_gated_conv3d(&c.conv, c.x.get(), c.w.get(), c.b.get(), c.frame.get(), c.channel.get(),
+                                        c.feature.get(), c.z.get(), c.y.get(), nullptr);
+  const double error = status == DANCE_OK ? worst(c) : 0;
+  if (status == DANCE_OK && error == 0) return true;
+  std::printf("conv: seed %u, %s: status %d, error over bound %g\n", seed, isa, status, error);
+  return false;
+}
+
+// The masks' values are the Python suite's matter; here: all of them written, and at least one of each kind kept.
+bool run_gate(Random& r, uint32_t seed, const char* isa) {
+  const int64_t s[5] = {r.range(1, 2), r.range(1, 70), r.range(1, 5), r.range(1, 40), r.range(1, 40)};
+  const int64_t count = s[0] * s[1] * s[2] * s[3] * s[4], counts[3] = {s[0] * s[2], s[0] * s[1], s[0] * s[3] * s[4]};
+  auto x = exact<float>(count), tau = exact<float>(s[0] * 3);
+  for (int64_t i = 0; i < count; ++i) x[i] = r.value();
+  for (int64_t i = 0; i < s[0] * 3; ++i) tau[i] = float(r.among({0, 1, 2})) * 0.6f;
+  std::unique_ptr<uint8_t[]> masks[3];
+  for (int i = 0; i < 3; ++i) masks[i] = exact<uint8_t>(counts[i]), std::memset(masks[i].get(), 7, std::size_t(counts[i]));
+  const int status = dance_activation_gate(s, r.chance(0.5), 0, x.get(), tau.get(), masks[0].get(), masks[1].get(),
+                                           masks[2].get(), int32_t(r.range(1, 3)));
+  bool good = status == DANCE_OK;
+  for (int i = 0; i < 3; ++i) {
+    int64_t kept = 0;
+    for (int64_t j = 0; j < counts[i]; ++j) good = good && masks[i][j] <= 1, kept += masks[i][j];
+    good = good && kept >= s[0];
+  }
+  if (!good) std::printf("gate: seed %u, %s: status %d or wrong masks\n", seed, isa, status);
+  return good;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const uint32_t cases = argc > 1 ? uint32_t(std::atoi(argv[1])) : 100, first = argc > 2 ? uint32_t(std::atoi(argv[2])) : 0;
+  int failed = 0;
+  for (int isa = 0; isa < dance_isa_count(); ++isa) {
+    if (!dance_force_isa(dance_isa_name(isa))) {
+      std::printf("%s: not supported by this machine, skipped\n", dance_isa_name(isa));
+      continue;
+    }
+    for (uint32_t seed = first; seed < first + cases; ++seed) {
+      Random r{std::mt19937(seed)};
+      failed += !run_conv(r, seed, dance_isa_name(isa));
+      failed += !run_gate(r, seed, dance_isa_name(isa));
+    }
+    std::printf("%s: %u cases\n", dance_isa_name(isa), cases);
+  }
+  std::printf(failed ? "%d FAILED\n" : "all good\n", failed);
+  return failed != 0;
+}
