@@ -98,7 +98,7 @@ def write_bundle(folder, manifest_fields, files, overwrite=True):
         _fill(temporary, manifest_fields, files)
         _put_in_place(temporary, target)
     except OSError as error:
-        raise OperationError("bundle '{}' could not be written: {}".format(target, _reason(error)))
+        raise OperationError("bundle '{}' could not be written: {}".format(target, _reason(error))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_bundle(target, verify=False)
@@ -110,16 +110,16 @@ def _read_manifest(path):
         descriptor = _open_plain(where)
     except InputError as error:
         raise InputError("bundle '{}': {} {}; is it a folder that dance-export wrote?".format(
-            path, MANIFEST_NAME, error))
+            path, MANIFEST_NAME, error)) from error
     try:
         with os.fdopen(descriptor, "rb") as stream:
             data = stream.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise InputError("bundle '{}': {} cannot be read: {}".format(path, MANIFEST_NAME, _reason(error)))
+        raise InputError("bundle '{}': {} cannot be read: {}".format(path, MANIFEST_NAME, _reason(error))) from error
     try:
         return manifest_from_bytes(data)
     except CheckError as error:
-        raise InputError("bundle '{}': {}: {}; {}".format(path, MANIFEST_NAME, error, _COPY_AGAIN))
+        raise InputError("bundle '{}': {}: {}; {}".format(path, MANIFEST_NAME, error, _COPY_AGAIN)) from error
 
 
 def _open_plain(path):
@@ -132,10 +132,10 @@ def _open_plain(path):
         descriptor = os.open(path, flags)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise InputError("is missing")
+            raise InputError("is missing") from error
         if error.errno == errno.ELOOP:
-            raise InputError("is a symbolic link, and a bundle holds plain files only")
-        raise InputError("cannot be opened: {}".format(_reason(error)))
+            raise InputError("is a symbolic link, and a bundle holds plain files only") from error
+        raise InputError("cannot be opened: {}".format(_reason(error))) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError("is not a plain file")
@@ -149,7 +149,7 @@ def _open_listed(path, name, entry):
             raise InputError("lies behind a symbolic link, and a bundle holds plain files only")
         descriptor = _open_plain(os.path.join(path, *name.split("/")))
     except InputError as error:
-        raise InputError("bundle '{}': {} {}; {}".format(path, name, error, _COPY_AGAIN))
+        raise InputError("bundle '{}': {} {}; {}".format(path, name, error, _COPY_AGAIN)) from error
     size = os.fstat(descriptor).st_size
     if size != entry.size:
         os.close(descriptor)
@@ -168,7 +168,7 @@ def _verified(path, name, entry, keep):
             for chunk in [data] if keep else iter(lambda: stream.read(_CHUNK_BYTES), b""):
                 digest.update(chunk)
     except OSError as error:
-        raise InputError("bundle '{}': {} cannot be read: {}".format(path, name, _reason(error)))
+        raise InputError("bundle '{}': {} cannot be read: {}".format(path, name, _reason(error))) from error
     if digest.hexdigest() != entry.sha256:
         raise InputError("bundle '{}': {} is damaged: its SHA-256 is {}..., the manifest says {}...; {}".format(
             path, name, digest.hexdigest()[:12], entry.sha256[:12], _COPY_AGAIN))

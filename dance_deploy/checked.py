@@ -26,9 +26,9 @@ def tree_from_json(data, max_bytes):
     except CheckError:
         raise
     except RecursionError:
-        raise CheckError("is nested too deeply")
+        raise CheckError("is nested too deeply") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise CheckError("is not JSON in UTF-8 ({})".format(_shorten(str(error))))
+        raise CheckError("is not JSON in UTF-8 ({})".format(_shorten(str(error)))) from error
 
 
 def mapping(value, where, keys):

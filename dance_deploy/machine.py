@@ -98,8 +98,9 @@ def _processor(root):
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     known = set(flags.group(1).split()) if flags else set()
     isa = [flag for flag in _ISA_FLAGS if flag in known]
+    name = _printable(model.group(1)) if model else "unknown"
     return Finding("system", "processor", INFO, "{}, {} cores usable, {}".format(
-        _printable(model.group(1)) if model else "unknown", _usable_cores(), " ".join(isa) or "no known vector extension"))
+        name, _usable_cores(), " ".join(isa) or "no known vector extension"))
 
 
 def _usable_cores():

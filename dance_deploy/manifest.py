@@ -252,4 +252,4 @@ def _checked_at(where, check):
     try:
         return check()
     except InputError as error:
-        raise CheckError("%s: %s" % (where, error))
+        raise CheckError("%s: %s" % (where, error)) from error

@@ -59,9 +59,9 @@ def load(name, root=None):
         with open(path, "rb") as stream:
             return _profile(checked.tree_from_json(stream.read(_MAX_BYTES + 1), _MAX_BYTES), name)
     except OSError as error:
-        raise InputError("profile '{}' cannot be read: {}".format(path, error.strerror))
+        raise InputError("profile '{}' cannot be read: {}".format(path, error.strerror)) from error
     except CheckError as error:
-        raise InputError("profile '{}': {}".format(path, error))
+        raise InputError("profile '{}': {}".format(path, error)) from error
 
 
 def _profile(tree, name):

@@ -69,9 +69,9 @@ def _resolve_live(source):
 def _text(source):
     try:
         return os.fsdecode(source)
-    except TypeError:
+    except TypeError as error:
         raise InputError("a video is named by a path, a camera index or an address (got {})".format(
-            type(source).__name__))
+            type(source).__name__)) from error
 
 
 def _scheme(text):
@@ -98,13 +98,13 @@ def _check_file(path):
             raise InputError("{}: is not a regular file (a pipe, socket or device), expected a video file".format(name))
         with open(path, "rb") as stream:
             head = stream.read(512)
-    except FileNotFoundError:
-        raise InputError("{}: no such file".format(name))
-    except PermissionError:
+    except FileNotFoundError as error:
+        raise InputError("{}: no such file".format(name)) from error
+    except PermissionError as error:
         raise InputError("{}: may not be read (permission denied); change its permissions or run as its owner".format(
-            name))
+            name)) from error
     except (OSError, ValueError) as error:
-        raise InputError("{}: cannot be read ({})".format(name, getattr(error, "strerror", None) or error))
+        raise InputError("{}: cannot be read ({})".format(name, getattr(error, "strerror", None) or error)) from error
     if not head:
         raise InputError("{}: the file is empty, expected a video".format(name))
     return head

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Optional
 
 from dance_deploy import sources
 from dance_deploy.clips import Window, center_crop, normalize, windows
-from dance_deploy.errors import InputError, MissingPackageError
+from dance_deploy.errors import InputError, MissingPackageError, OperationError
 from dance_deploy.sources import is_live
 
-__all__ = ["DECODERS", "Frame", "VideoInfo", "Window", "center_crop", "frames", "is_live", "normalize", "probe", "windows"]
+__all__ = ["DECODERS", "Frame", "VideoInfo", "Window", "center_crop", "frames", "is_live", "normalize", "probe",
+           "windows"]
 
 DECODERS = ("pyav", "opencv")
 
@@ -121,7 +122,9 @@ def _decoder_module(name, source):
         except ImportError:
             continue
         return importlib.import_module("dance_deploy.video_" + candidate)
-    raise MissingPackageError({"pyav": "av", "opencv": "opencv-python-headless"}[names[0]], "video", "reading a video")
+    if name == "pyav":  # no extra brings it: it comes with the package itself wherever there is a build of it
+        raise OperationError("decoder 'pyav' needs the package 'av', which is not installed; run: pip install av")
+    raise MissingPackageError("opencv-python-headless", "opencv", "reading a video")
 
 
 def _decode(source, resize, module):
@@ -156,7 +159,7 @@ def _next_image(images, source, count):
     try:
         decoded = next(images, None)
     except DecodeFailure as error:
-        raise damaged(source, count, str(error))
+        raise damaged(source, count, str(error)) from error
     if decoded is not None and decoded.damaged and not source.live:
         raise damaged(source, count, "frame {} is damaged".format(count))
     return decoded

@@ -1,13 +1,13 @@
 """Decoding by OpenCV, for boards where PyAV is absent. Written for OpenCV 4.1 (JetPack 4.6) and newer.
 
 OpenCV tells neither broken packets nor damaged frames from the end of a file, so damage shows only where clearly too
-little came out; docs/data.md lists what differs from PyAV.
+little came out; docs/data.md lists what differs from PyAV. It is imported when a source is opened, so that this module
+imports where only numpy is.
 """
 import contextlib
 import os
 import time
 
-import cv2
 import numpy as np
 
 from dance_deploy import sources
@@ -19,20 +19,22 @@ _TIMEOUT_MS = 10000
 
 def open_reader(source):
     """Open a resolved source; raises InputError where it is no video, OperationError where a stream is not there."""
-    with _silence():
+    import cv2
+    with _silence(cv2):
         try:
-            capture = _open(source)
+            capture = _open(cv2, source)
         except (cv2.error, TypeError, UnicodeError) as error:
-            raise InputError("{}: OpenCV cannot open it ({})".format(source.name, " ".join(str(error).split())))
+            reason = " ".join(str(error).split())
+            raise InputError("{}: OpenCV cannot open it ({})".format(source.name, reason)) from error
         if not capture.isOpened():
             capture.release()
             if source.live:
                 raise OperationError("{}: cannot be opened; is it connected, and free?".format(source.name))
             raise sources.not_a_video(source, "OpenCV finds no video stream that it can decode")
-    return Reader(source, capture)
+    return Reader(cv2, source, capture)
 
 
-def _open(source):
+def _open(cv2, source):
     if isinstance(source.target, int):
         return cv2.VideoCapture(source.target)
     # only FFmpeg reads files here: OpenCV would go on to try GStreamer and image sequences, and print about each
@@ -45,7 +47,7 @@ def _open(source):
 
 
 @contextlib.contextmanager
-def _silence():
+def _silence(cv2):
     """Keep OpenCV and its FFmpeg from writing to stderr meanwhile."""
     logging = getattr(getattr(cv2, "utils", None), "logging", None)
     before = logging.getLogLevel() if logging else None
@@ -63,7 +65,8 @@ def _silence():
 class Reader:
     """One open capture; `images` may be called once."""
 
-    def __init__(self, source, capture):
+    def __init__(self, cv2, source, capture):
+        self._cv2 = cv2
         self._source = source
         self._capture = capture
         self._camera = isinstance(source.target, int)
@@ -76,6 +79,7 @@ class Reader:
 
     def facts(self):
         """Return the StreamFacts that OpenCV knows."""
+        cv2 = self._cv2
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         fps = float(fps) if 0 < fps < 1e5 else None
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -92,13 +96,14 @@ class Reader:
 
     def images(self, resize):
         """Yield DecodedImages of (H, W) = resize until OpenCV has no more."""
+        cv2 = self._cv2
         last_ms = None
         began = time.monotonic()
         while True:
             try:
                 found, bgr = self._capture.read()
             except cv2.error as error:
-                raise DecodeFailure(" ".join(str(error).split()))
+                raise DecodeFailure(" ".join(str(error).split())) from error
             if not found:
                 if last_ms is None and not self._source.live:
                     raise DecodeFailure("OpenCV returns no frame; it may lack a decoder for " + self.facts().codec)
@@ -111,10 +116,10 @@ class Reader:
                 now_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
                 known = last_ms is None or now_ms > last_ms
                 start_s, last_ms = (now_ms / 1e3 if known else None), now_ms
-            yield DecodedImage(_rgb(bgr, resize), start_s, False)
+            yield DecodedImage(_rgb(cv2, bgr, resize), start_s, False)
 
 
-def _rgb(bgr, resize):
+def _rgb(cv2, bgr, resize):
     """Return [H, W, 3] uint8 RGB, scaled to `resize`: averaged where that shrinks, interpolated where it grows."""
     if bgr.ndim == 2 or bgr.shape[2] == 1:
         bgr = cv2.cvtColor(bgr, cv2.COLOR_GRAY2BGR)

@@ -1,5 +1,8 @@
-"""Decoding by PyAV, that is by FFmpeg's own libraries. Written for PyAV 8 (the last for Python 3.6) and newer."""
-import av
+"""Decoding by PyAV, that is by FFmpeg's own libraries. Checked with PyAV 12 and 18; older ones lack what is asked for
+by `hasattr` and `getattr` below.
+
+PyAV is imported when a source is opened, so that this module imports where only numpy is.
+"""
 import numpy as np
 
 from dance_deploy import sources
@@ -14,15 +17,16 @@ _OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 10.0
 
 def open_reader(source):
     """Open a resolved source; raises InputError where it is no video, OperationError where a stream is not there."""
-    _silence_ffmpeg()
+    import av
+    _silence_ffmpeg(av)
     try:
         container = av.open(**_open_arguments(source))
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if source.live:
-            raise OperationError("{}: cannot be opened ({})".format(source.name, _reason(error)))
-        raise sources.not_a_video(source, _reason(error))
+            raise OperationError("{}: cannot be opened ({})".format(source.name, _reason(error))) from error
+        raise sources.not_a_video(source, _reason(error)) from error
     try:
-        return Reader(source, container)
+        return Reader(av, source, container)
     except BaseException:
         container.close()
         raise
@@ -40,7 +44,7 @@ def _open_arguments(source):
     return dict(common, options=options, timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S))
 
 
-def _silence_ffmpeg():
+def _silence_ffmpeg(av):
     """Stop FFmpeg's own lines on stderr; our one line says what the user needs."""
     if av.logging.get_level() is None:
         return  # PyAV 14 and newer: silent unless somebody asked
@@ -58,11 +62,12 @@ def _reason(error):
 class Reader:
     """One open container; `images` may be called once."""
 
-    def __init__(self, source, container):
+    def __init__(self, av, source, container):
+        self._av = av
         self._source = source
         self._container = container
         self._stream = self._pick_stream()
-        self._scaler = _Scaler(source)
+        self._scaler = _Scaler(av)
         self.end_s = None  # where the last frame so far ends, in seconds from the stream's start
 
     def close(self):
@@ -101,18 +106,18 @@ class Reader:
             for packet in self._container.demux(self._stream):
                 try:
                     decoded = packet.decode()
-                except av.error.InvalidDataError as error:
+                except self._av.error.InvalidDataError as error:
                     if forgiven == 0:
-                        raise DecodeFailure(_reason(error))
+                        raise DecodeFailure(_reason(error)) from error
                     forgiven -= 1
                     continue
                 for frame in decoded:
                     forgiven = _MAX_LEADING_FAILURES if self._source.live else 0
                     yield frame
-        except av.error.FFmpegError as error:
+        except self._av.error.FFmpegError as error:
             if self._source.live:
-                raise OperationError("{}: the stream failed ({})".format(self._source.name, _reason(error)))
-            raise DecodeFailure(_reason(error))
+                raise OperationError("{}: the stream failed ({})".format(self._source.name, _reason(error))) from error
+            raise DecodeFailure(_reason(error)) from error
 
     def _pick_stream(self):
         """Return the stream that a player would show, or raise InputError."""
@@ -183,8 +188,8 @@ def _stream_rotation(stream):
 class _Scaler:
     """Turns FFmpeg's frames into upright RGB arrays by its own scaler, whose set-up is kept from frame to frame."""
 
-    def __init__(self, source):
-        self._source = source
+    def __init__(self, av):
+        self._av = av
         self._reformatter = av.video.reformatter.VideoReformatter()
         flags = av.video.reformatter.Interpolation
         try:  # area averaging; exact rounding and full chroma, else thin lines are off by up to half the range
@@ -210,5 +215,5 @@ class _Scaler:
         except (TypeError, KeyError):  # an older PyAV: no threads, and only single flags, by name
             self._options = {"interpolation": "AREA"}
             return self._reformatter.reformat(frame, width, height, "rgb24", **self._options)
-        except av.error.FFmpegError as error:
-            raise DecodeFailure("cannot be converted to RGB: " + _reason(error))
+        except self._av.error.FFmpegError as error:
+            raise DecodeFailure("cannot be converted to RGB: " + _reason(error)) from error

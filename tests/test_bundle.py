@@ -222,6 +222,28 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=8)
 
 
+def replaced(tree, place, value):
+    """A copy of the tree with another value at one place."""
+    changed = copy.deepcopy(tree)
+    inside = changed
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
+def test_every_place_refuses_other_types(tree, place):
+    here = tree
+    for key in place:
+        here = here[key]
+    for value in (None, True, -1, 10 ** 19, 0.5, "x\n", {}, {"a": 1}, [None], [[]], [1] * 9):
+        if type(value) is not type(here) and (type(here), type(value)) != (float, int):  # JSON has one kind of number
+            with pytest.raises(InputError) as caught:
+                manifest_from_tree(replaced(tree, place, value))
+            assert "\n" not in str(caught.value)
+
+
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(PLACES), value=ANYTHING, how=st.sampled_from(["replace", "remove", "add"]))
 def test_a_manifest_is_read_or_refused(tree, place, value, how):

@@ -94,12 +94,13 @@ def test_window_comes_with_its_last_frame_and_memory_stays_bounded():
         next(stream)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # what is kept, the window that goes out and the one that the caller still holds, one source frame; and as much again
+    # what is kept, the window that goes out and the one that the caller holds, one source frame; and as much again
     assert peak < 2 * (spec.span + 2 * spec.frames + 1) * 64 * 64 * 3
 
 
 def test_frames_of_changing_size_are_cropped_and_too_small_ones_refused():
-    mixed = [Frame(np.zeros((h, w, 3), np.uint8), i, i / 10) for i, (h, w) in enumerate([(6, 8), (4, 6), (9, 7), (5, 6)])]
+    sizes = [(6, 8), (4, 6), (9, 7), (5, 6)]
+    mixed = [Frame(np.zeros((h, w, 3), np.uint8), i, i / 10) for i, (h, w) in enumerate(sizes)]
     (window,) = windows(iter(mixed), make_spec(4, 1))
     assert window.frames.shape == (4, 4, 6, 3)
     with pytest.raises(InputError, match="3x6"):

@@ -102,12 +102,15 @@ def test_missing_decoders_are_named(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(MissingPackageError, match="'av'"):
+    with pytest.raises(MissingPackageError, match="opencv-python-headless"):
         video.frames(tmp_path / "a.mp4")
+    with pytest.raises(OperationError, match="pip install av"):
+        video.frames(tmp_path / "a.mp4", decoder="pyav")
 
 
 @pytest.mark.parametrize("head, says", [
     (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\0\0\0\x20ftypisom", "moov"),
-    (b"<!DOCTYPE html>", "web page"), (b"hello", "text"), (b"\xff\x00\x12", "not a video"), (b"<\xff\x00", "not a video")])
+    (b"<!DOCTYPE html>", "web page"), (b"hello", "text"), (b"\xff\x00\x12", "not a video"),
+    (b"<\xff\x00", "not a video")])
 def test_guess_content(head, says):
     assert says in guess_content(head)

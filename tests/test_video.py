@@ -188,7 +188,8 @@ def test_relative_name_that_looks_like_a_protocol(tmp_path, monkeypatch):
 
 def test_playlist_cannot_fetch(tmp_path):
     """A playlist under a video's name must not make the decoder open the network."""
-    (tmp_path / "a.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
+    lines = ("#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", "http://127.0.0.1:9/x.ts", "#EXT-X-ENDLIST", "")
+    (tmp_path / "a.mp4").write_text("\n".join(lines))
     with pytest.raises(InputError):
         read(tmp_path / "a.mp4", "pyav")
 
@@ -253,7 +254,8 @@ def odd(kind):
     if not (ODD / "manifest.csv").is_file():
         return [pytest.param(None, marks=pytest.mark.skip(reason="../shared/data/videos/odd not present"))]
     with open(ODD / "manifest.csv", encoding="utf-8", newline="") as stream:
-        return [pytest.param(r, id=r["path"].partition("/")[2]) for r in csv.DictReader(stream) if r["path"].startswith(kind)]
+        return [pytest.param(row, id=row["path"].partition("/")[2]) for row in csv.DictReader(stream)
+                if row["path"].startswith(kind)]
 
 
 # what the decoders of these tests do otherwise than the manifest, which counts the first video stream by FFmpeg

@@ -18,8 +18,8 @@ from dance_deploy.runtime.reference_backend import evaluator_from_bytes
 
 OPSET, IR_VERSION = 17, 8
 LABELS = ["left", "right", "still"]
-CLIP = {"frames": 4, "stride": 2, "resize": [18, 20], "size": [16, 16], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3],
-        "layout": "NCTHW"}
+CLIP = {"frames": 4, "stride": 2, "resize": [18, 20], "size": [16, 16], "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.25, 0.3], "layout": "NCTHW"}
 STEM = Conv3dGeometry("stem", 3, 4, (4, 16, 16), (1, 3, 3), strides=(1, 2, 2), pads=(0, 1, 1, 0, 1, 1))
 CONV_A = Conv3dGeometry("block.a", 4, 6, (4, 8, 8), (3, 3, 3), pads=(1,) * 6)
 SHORTCUT = Conv3dGeometry("block.shortcut", 4, 6, (4, 8, 8), (1, 1, 1))

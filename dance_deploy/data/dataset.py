@@ -160,4 +160,5 @@ def to_input(batch: torch.Tensor, spec: ClipSpec) -> torch.Tensor:
     mean, std = (torch.tensor(values, dtype=torch.float64) for values in (spec.mean, spec.std))
     scale, offset = (values.to(batch.device, torch.float32).view(1, 3, 1, 1, 1)
                      for values in (1 / (255 * std), -mean / std))
-    return batch.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(offset)
+    clips = batch.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
+    return clips.mul_(scale).add_(offset)

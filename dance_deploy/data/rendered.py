@@ -2,8 +2,8 @@
 
 The classes are four pairs; of a pair, each is the other played backwards. A clip of `left` and the clip of `right`
 with the same seed hold the very same frames in opposite order, so neither one frame nor the set of all frames,
-shuffled, tells the two apart: at best the pair is seen. How hard a clip is (contrast, noise, clutter, distractors, size,
-shaking camera) grows with its `difficulty`, from 0 to 1.
+shuffled, tells the two apart: at best the pair is seen. How hard a clip is (contrast, noise, clutter, distractors,
+size, shaking camera) grows with its `difficulty`, from 0 to 1.
 """
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ def render_dataset(folder: str | Path, clips_per_class: int = 20, seed: int = 0,
     parameters = RenderParameters(clips_per_class, seed, (size[0], size[1]), frames, fps)
     folder = Path(folder)
     if clips_per_class < 2:
-        raise InputError(f"rendered data: needs at least 2 clips per class, to train and to test (got {clips_per_class})")
+        raise InputError(f"rendered data: needs at least 2 clips per class, to train and to test "
+                         f"(got {clips_per_class})")
     if size[0] % 2 or size[1] % 2:
         raise InputError(f"rendered data: height and width must be even (got {size[0]}x{size[1]})")
     if _is_reusable(folder, parameters):
@@ -182,8 +183,8 @@ def _is_reusable(folder: Path, parameters: RenderParameters) -> bool:
     except (OSError, ValueError):
         found = None
     if found != wanted:
-        raise InputError(f"{folder}: holds something else than this rendered data set ({found or 'no parameters.json'}, "
-                         f"expected {wanted}); remove it or name another folder")
+        raise InputError(f"{folder}: holds something else than this rendered data set ({found or 'no parameters.json'},"
+                         f" expected {wanted}); remove it or name another folder")
     return True
 
 

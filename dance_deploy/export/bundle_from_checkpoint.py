@@ -34,9 +34,9 @@ def bundle_from_checkpoint(checkpoint: Checkpoint, folder: Path, *, profile: str
     progress is called with the name of each step as it begins. Raises InputError where the checkpoint or the model
     cannot be exported, OperationError where a parity check fails or writing does; the folder then stays as it was.
     """
+    target = profiles.load(profile)
     progress("building the graphs")
     model = model_from_checkpoint(checkpoint)
-    target = profiles.load(profile)
     graphs = graphs_from_model(model, target)
     clips = [normalize(frames, checkpoint.clip) for frames in checkpoint.samples.numpy()]
     budget = checkpoint.default_budget if checkpoint.default_budget < 1.0 else PROBE_BUDGET

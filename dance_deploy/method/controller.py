@@ -100,9 +100,9 @@ class Controller(nn.Module):
         self.fed = torch.tensor(fed, dtype=torch.float32, device=device)
 
     def macs(self, stem_shape: tuple[int, ...]) -> int:
-        """Multiply-accumulates for one clip, statistics included (one per element of the stem and kind)."""
+        """Multiply-accumulates for one clip, statistics included (two passes over the stem, one sum per number each)."""
         _, c, t, h, w = stem_shape
-        statistics = 3 * c * t * h * w + t * FRAME_BINS + h * w * GRID[1] + h * GRID[0] * GRID[1]
+        statistics = 2 * c * t * h * w + t * FRAME_BINS + h * w * GRID[1] + h * GRID[0] * GRID[1]
         return statistics + self.hidden.weight.numel() + self.output.weight.numel()
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]

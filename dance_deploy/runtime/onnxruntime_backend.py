@@ -51,7 +51,7 @@ def import_onnxruntime():
         import onnxruntime
     except ImportError:
         raise OperationError("the backend 'onnxruntime' needs the package 'onnxruntime', which is not installed; "
-                             "run: pip install onnxruntime")
+                             "run: pip install onnxruntime") from None
     return onnxruntime
 
 
@@ -79,7 +79,7 @@ def _add_library(options):
         options.register_custom_ops_library(path)
     except Exception as error:  # ONNX Runtime's own exception types share no base but this
         raise OperationError("'{}' does not load into ONNX Runtime ({}); build it anew with: make -C kernels".format(
-            path, _first_line(error)))
+            path, _first_line(error))) from error
     return "dance kernels"
 
 
@@ -88,14 +88,14 @@ def _session(ort, options, bundle, name, data):
         return ort.InferenceSession(data, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise OperationError("bundle '{}': {} is undamaged, but ONNX Runtime {} refuses it: {}".format(
-            bundle.path, name, ort.__version__, _first_line(error)))
+            bundle.path, name, ort.__version__, _first_line(error))) from error
 
 
 def _run(session, graph, outputs, feeds):
     try:
         return session.run(outputs, feeds)
     except Exception as error:
-        raise OperationError("{}: ONNX Runtime could not run it: {}".format(graph, _first_line(error)))
+        raise OperationError("{}: ONNX Runtime could not run it: {}".format(graph, _first_line(error))) from error
 
 
 def _first_line(error):

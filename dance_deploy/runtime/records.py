@@ -60,7 +60,7 @@ class JsonLines(object):
                 raise IsADirectoryError(21, "it is a folder")
             self._stream = open(self._temporary or path, "w", encoding="utf-8")
         except OSError as error:
-            raise InputError("--json '{}' cannot be written: {}".format(path, error.strerror))
+            raise InputError("--json '{}' cannot be written: {}".format(path, error.strerror)) from error
 
     def write(self, record):
         try:
@@ -70,7 +70,7 @@ class JsonLines(object):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise self._failed(error)
+            raise self._failed(error) from error
 
     def position(self):
         """Where the next record goes; for rewind()."""
@@ -93,7 +93,7 @@ class JsonLines(object):
                 os.replace(self._temporary, self._path)
                 self._temporary = None
         except OSError as error:
-            raise self._failed(error)
+            raise self._failed(error) from error
 
     def abandon(self):
         """After finish(): nothing. Before: an unfinished file disappears, a growing one keeps its lines."""

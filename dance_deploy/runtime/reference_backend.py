@@ -43,12 +43,12 @@ def evaluator_from_bytes(data, graph):
         import onnx
         from onnx.reference import ReferenceEvaluator
     except ImportError:
-        raise MissingPackageError("onnx", "export", "the backend 'reference'")
+        raise MissingPackageError("onnx", "export", "the backend 'reference'") from None
     try:
         return ReferenceEvaluator(onnx.load_from_string(data), new_ops=_operators())
     except Exception as error:  # protobuf and onnx raise many unrelated types here
         raise OperationError("{} is undamaged, but onnx {} cannot evaluate it: {}".format(
-            graph, onnx.__version__, str(error).split("\n")[0][:300]))
+            graph, onnx.__version__, str(error).split("\n")[0][:300])) from error
 
 
 def _operators():

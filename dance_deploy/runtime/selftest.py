@@ -80,7 +80,7 @@ def _arrays(bundle, shapes) -> Dict[str, Any]:
         with np.load(data, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in shapes}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError("{} cannot be read ({}); export the bundle again".format(where, str(error)[:120]))
+        raise InputError("{} cannot be read ({}); export the bundle again".format(where, str(error)[:120])) from error
     for name, shape in shapes.items():
         if shape is not None and arrays[name].shape != shape:
             raise InputError("{}: '{}' is {}, the manifest says {}; export the bundle again".format(

@@ -7,15 +7,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("av")
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader  # noqa: E402
 
-from dance_deploy.data.augment import NONE, Augmentation, jitter, random_crop
-from dance_deploy.data.dataset import ClipDataset, even_indices, random_indices, to_input
-from dance_deploy.data.encode import write_video
-from dance_deploy.data.labelled import LabelledVideos
-from dance_deploy.errors import InputError
-from dance_deploy.geometry import ClipSpec
-from dance_deploy.video import center_crop, frames, normalize
+from dance_deploy.data.augment import NONE, Augmentation, jitter, random_crop  # noqa: E402
+from dance_deploy.data.dataset import ClipDataset, even_indices, random_indices, to_input  # noqa: E402
+from dance_deploy.data.encode import write_video  # noqa: E402
+from dance_deploy.data.labelled import LabelledVideos  # noqa: E402
+from dance_deploy.errors import InputError  # noqa: E402
+from dance_deploy.geometry import ClipSpec  # noqa: E402
+from dance_deploy.video import center_crop, frames, normalize  # noqa: E402
 
 SPEC = ClipSpec(4, 2, (36, 40), (32, 32), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 LENGTHS = (20, 3, 7, 12)

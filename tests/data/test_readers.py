@@ -30,7 +30,8 @@ def folder(tmp_path, clip_file):
         for i in range(5):
             shutil.copy(clip_file, tmp_path / name / f"{name} {i}.mp4")
     put(tmp_path / "splits" / "classes.txt", "0 run", "1 walk")
-    put(tmp_path / "splits" / "train.txt", *(f"{n}/{n} {i}.mp4 {k}" for k, n in enumerate(("run", "walk")) for i in (0, 1, 2)))
+    put(tmp_path / "splits" / "train.txt",
+        *(f"{n}/{n} {i}.mp4 {k}" for k, n in enumerate(("run", "walk")) for i in (0, 1, 2)))
     put(tmp_path / "splits" / "val.txt", "run/run 3.mp4 0")
     put(tmp_path / "splits" / "test.txt", "run/run 4.mp4 0", "", "walk/walk 4.mp4 1")
     return tmp_path
@@ -64,7 +65,8 @@ def test_split_files(folder):
 def test_labels_may_be_left_out_and_classes_come_from_the_folders(folder):
     (folder / "splits" / "classes.txt").unlink()
     put(folder / "splits" / "train.txt", "run/run 0.mp4", "walk/walk 0.mp4")
-    assert open_dataset(folder).train.videos == ((str(folder / "run/run 0.mp4"), 0), (str(folder / "walk/walk 0.mp4"), 1))
+    assert open_dataset(folder).train.videos == (
+        (str(folder / "run/run 0.mp4"), 0), (str(folder / "walk/walk 0.mp4"), 1))
 
 
 def test_order_of_classes_is_that_of_classes_txt(folder):
@@ -100,7 +102,8 @@ def test_several_problems_are_counted(folder):
 
 @pytest.mark.parametrize("lines, says", [
     (["0 run", "2 walk"], "without a gap"), (["0 run", "0 walk"], "twice"), (["0 run", "1 run"], "twice"),
-    (["run 0"], "expected '<label> <class>'"), ([], "without a gap"), (["0 run", "1 walk", "2 fly"], "no clip for class 'fly'")])
+    (["run 0"], "expected '<label> <class>'"), ([], "without a gap"),
+    (["0 run", "1 walk", "2 fly"], "no clip for class 'fly'")])
 def test_wrong_classes_file(folder, lines, says):
     put(folder / "splits" / "classes.txt", *lines)
     assert says in refused(open_dataset, folder)
@@ -188,7 +191,8 @@ def test_csv_with_numbers_and_byte_order_mark(folder):
 
 @pytest.mark.parametrize("lines, says", [
     (["a,b", "x,y"], "expected column names"), ([], "expected column names"), (["path,label"], "lists no videos"),
-    (["path,label", "run/run 0.mp4,"], ":2: path or label is empty"), (["path,label", "x.mp4,run"], ":2: no such video"),
+    (["path,label", "run/run 0.mp4,"], ":2: path or label is empty"),
+    (["path,label", "x.mp4,run"], ":2: no such video"),
     (["path,label,split", "run/run 0.mp4,run,dev"], ":2: unknown split 'dev'"),
     (["path,label,split", "run/run 0.mp4,run,train", "run/run 1.mp4,run,"], ":3: has no split"),
     (["path,label", "run/run 0.mp4,run", "run/run 0.mp4,walk"], ":3: "),

@@ -1,0 +1,21 @@
+"""Every test of a kernel runs on every variant that is compiled in; one this machine lacks is skipped by name."""
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))    # pytest's importlib mode adds no folder to the path
+import native_kernels  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def lib():
+    return native_kernels.library()
+
+
+@pytest.fixture(params=native_kernels.isas())
+def isa(request, lib):
+    if not lib.dance_force_isa(request.param.encode()):
+        pytest.skip(f"this machine does not support {request.param}")
+    yield request.param
+    lib.dance_force_isa(None)

@@ -1,0 +1,109 @@
+"""The compiled kernels through ctypes, for the tests of this folder: no ONNX Runtime between."""
+import ctypes
+
+import numpy as np
+import pytest
+
+from dance_deploy.ops import names
+from dance_deploy.runtime import kernels
+
+GUARD = 64    # elements before and after every buffer that a kernel is given
+POISON = {np.dtype(np.float32): np.float32(np.nan), np.dtype(np.float16): np.float16(np.nan), np.dtype(np.uint8): 7}
+
+
+class Conv(ctypes.Structure):
+    """struct DanceConv of kernels/cpu/c_api.h."""
+
+    _fields_ = [("x_shape", ctypes.c_int64 * 5), ("w_shape", ctypes.c_int64 * 5), ("strides", ctypes.c_int64 * 3),
+                ("pads", ctypes.c_int64 * 6), ("dilations", ctypes.c_int64 * 3), ("group", ctypes.c_int64),
+                ("channels_last", ctypes.c_int32), ("type", ctypes.c_int32), ("mask_type", ctypes.c_int32),
+                ("prepack", ctypes.c_int32), ("threads", ctypes.c_int32), ("repeats", ctypes.c_int32),
+                ("minimum", ctypes.c_float)]
+
+
+def library():
+    """The library; skips the test where it is not built."""
+    path = kernels.library_path()
+    if path is None:
+        pytest.skip("the kernels are not built; " + kernels.HOW_TO_BUILD)
+    lib = ctypes.CDLL(path)
+    lib.dance_isa_name.restype = ctypes.c_char_p
+    return lib
+
+
+def isas():
+    """Names of all variants compiled in, supported here or not; [] where nothing is built."""
+    path = kernels.library_path()
+    if path is None:
+        return ["not built"]
+    lib = ctypes.CDLL(path)
+    lib.dance_isa_name.restype = ctypes.c_char_p
+    return [lib.dance_isa_name(i).decode() for i in range(lib.dance_isa_count())]
+
+
+def block(lib, isa):
+    """Output channels of one tile of a variant."""
+    return lib.dance_isa_block(isas().index(isa))
+
+
+class Guarded:
+    """A copy of an array with poison around it, at an odd address; `intact` tells whether the poison still stands."""
+
+    def __init__(self, array, fill=None):
+        array = np.asarray(array)
+        array = array.view(np.uint8) if array.dtype == bool else array
+        self.whole = np.full(array.size + 2 * GUARD + 1, POISON[array.dtype], array.dtype)
+        self.inner = self.whole[GUARD + 1:GUARD + 1 + array.size].reshape(array.shape)
+        self.inner[...] = array if fill is None else fill
+        self.before = self.whole.tobytes()
+
+    @property
+    def pointer(self):
+        return ctypes.c_void_p(self.inner.ctypes.data)
+
+    def unchanged(self):
+        return self.whole.tobytes() == self.before
+
+    def intact(self):
+        """Nothing outside the inner part was written."""
+        end = (GUARD + 1 + self.inner.size) * self.whole.itemsize
+        start = (GUARD + 1) * self.whole.itemsize
+        now = self.whole.tobytes()
+        return now[:start] == self.before[:start] and now[end:] == self.before[end:]
+
+
+def to_layout(array, channels_last):
+    return np.ascontiguousarray(np.transpose(array, (0, 2, 3, 4, 1))) if channels_last else np.ascontiguousarray(array)
+
+
+def gated_conv3d(lib, x, w, b, masks, z=None, minimum=names.MIN_DEFAULT, channels_last=False, prepack=True, threads=1,
+                 strides=(1, 1, 1), pads=(0,) * 6, dilations=(1, 1, 1), group=1):
+    """x: [N, C, T, H, W], converted to the layout asked for; the result is converted back. Checks all buffers."""
+    out = [(x.shape[2 + i] + pads[i] + pads[i + 3] - dilations[i] * (w.shape[2 + i] - 1) - 1) // strides[i] + 1
+           for i in range(3)]
+    y_shape = (x.shape[0], w.shape[0], *out)
+    conv = Conv((ctypes.c_int64 * 5)(*x.shape), (ctypes.c_int64 * 5)(*w.shape), (ctypes.c_int64 * 3)(*strides),
+                (ctypes.c_int64 * 6)(*pads), (ctypes.c_int64 * 3)(*dilations), group, channels_last,
+                x.dtype == np.float16, masks[0].dtype == np.float32, prepack, threads, 1, minimum)
+    inputs = [Guarded(to_layout(x, channels_last)), Guarded(w), Guarded(b), *map(Guarded, masks)]
+    z = None if z is None else Guarded(to_layout(z, channels_last))
+    y = Guarded(np.empty(to_layout(np.empty(y_shape, x.dtype), channels_last).shape, x.dtype), fill=np.nan)
+    status = lib.dance_gated_conv3d(ctypes.byref(conv), *(i.pointer for i in inputs), z.pointer if z else None, y.pointer,
+                                    None)
+    assert status == 0
+    assert all(i.unchanged() for i in inputs) and (z is None or z.unchanged()), "an input was written"
+    assert y.intact(), "written outside the output"
+    return np.transpose(y.inner, (0, 4, 1, 2, 3)) if channels_last else y.inner
+
+
+def activation_gate(lib, x, tau, channels_last=False, threads=1):
+    """x: [N, C, T, H, W]. The three masks as bool arrays; checks all buffers."""
+    n, c, t, h, w = x.shape
+    inputs = [Guarded(to_layout(x, channels_last)), Guarded(np.asarray(tau, np.float32))]
+    masks = [Guarded(np.empty(shape, np.uint8), fill=7) for shape in ((n, t), (n, c), (n, h, w))]
+    status = lib.dance_activation_gate((ctypes.c_int64 * 5)(*x.shape), int(channels_last), int(x.dtype == np.float16),
+                                       *(a.pointer for a in inputs + masks), threads)
+    assert status == 0
+    assert all(i.unchanged() for i in inputs), "an input was written"
+    assert all(m.intact() and m.inner.max() <= 1 for m in masks), "written outside a mask, or not 0 or 1"
+    return [m.inner.astype(bool) for m in masks]
