@@ -72,6 +72,7 @@ def train(
         settings={"target_macs": target_macs, "epochs_dense": epochs_dense, "epochs_ava": epochs_ava,
                   "epochs_aap": epochs_aap, "seed": seed, "batch": batch, "windows": windows, "lr_dense": lr,
                   "lr_aap": None if lr is None else lr / 2, "lr_controller": lr_controller})
+    train_text.check_json(json_path)
     reporter = train_text.reporter()
     try:
         with reporter:

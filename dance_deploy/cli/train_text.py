@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dance_deploy.errors import OperationError
+from dance_deploy.errors import InputError
 from dance_deploy.method.training.outcome import Outcome, write_json
 from dance_deploy.method.training.state import work_folder
 
@@ -114,14 +115,21 @@ def interrupted(out: Path) -> int:
     return 1
 
 
+def check_json(json_path: str | None) -> None:
+    """Raise InputError now, rather than after training, where the file cannot be written."""
+    if json_path is None or json_path == "-":
+        return
+    path = Path(json_path)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--json {json_path}: cannot be written, expected a file name in a folder that exists")
+
+
 def show(outcome: Outcome, json_path: str | None) -> None:
-    """Print the scores as a table, or as JSON where '-' is asked for; raises OperationError for a bad path."""
+    """Print the scores as a table, or as JSON where '-' is asked for; OperationError where it cannot be written."""
     if json_path == "-":
         print(json.dumps(outcome.as_dict()))
         return
     if json_path is not None:
-        if Path(json_path).is_dir():
-            raise OperationError(f"--json {json_path}: is a folder, expected the name of a file")
         write_json(Path(json_path), outcome.as_dict())
     for line in table(outcome):
         print(line)

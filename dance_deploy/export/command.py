@@ -20,7 +20,7 @@ from dance_deploy.runtime.kernels import library_path
 
 def export_bundle(source: str, output: Path, *, untrained: bool, profile: str | None, seed: int, classes: int | None,
                   threads: int | None) -> None:
-    """Export `source` to the folder `output` and print what was written; see `dance-export --help` for the arguments."""
+    """Export `source` to the folder `output` and print what was written; the arguments are dance-export's own."""
     started = time.monotonic()
     if threads is not None:
         torch.set_num_threads(threads)

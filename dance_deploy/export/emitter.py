@@ -100,7 +100,8 @@ class Emitter:
         source = fused.conv.args[0]
         gate = self._gate_of(source)
         g = geometry_of(fused.name, fused.module, (1, 1, 1))
-        attributes = {"strides": list(g.strides), "pads": list(g.pads), "dilations": list(g.dilations), "group": g.group}
+        attributes = {"strides": list(g.strides), "pads": list(g.pads), "dilations": list(g.dilations),
+                      "group": g.group}
         inputs = [self.value(source), self.builder.constant(fused.name + ".weight", fused.weight),
                   self.builder.constant(fused.name + ".bias", fused.bias)]
         if gate is None or not self.gated:

@@ -100,7 +100,7 @@ class Controller(nn.Module):
         self.fed = torch.tensor(fed, dtype=torch.float32, device=device)
 
     def macs(self, stem_shape: tuple[int, ...]) -> int:
-        """Multiply-accumulates for one clip, statistics included (two passes over the stem, one sum per number each)."""
+        """Multiply-accumulates for one clip, statistics included (two sums over all of the stem)."""
         _, c, t, h, w = stem_shape
         statistics = 2 * c * t * h * w + t * FRAME_BINS + h * w * GRID[1] + h * GRID[0] * GRID[1]
         return statistics + self.hidden.weight.numel() + self.output.weight.numel()

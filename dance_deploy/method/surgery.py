@@ -143,7 +143,8 @@ def _unique_geometries(traced: fx.GraphModule) -> dict[str, Conv3dGeometry]:
 def _linear_cost(traced: fx.GraphModule) -> Cost:
     total = Cost(0, 0)
     for node in traced.graph.nodes:
-        if node.op == "call_module" and isinstance(layer := traced.get_submodule(str(node.target)), nn.Linear):
+        layer = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, nn.Linear):
             rows = 1
             for extent in shape_of(node)[:-1]:
                 rows *= extent
@@ -244,7 +245,7 @@ class GatedModel(nn.Module):
 
 
 class _ShareCounter(nn.Module):
-    """MACs behind one gate from its masks: the rule of cost.ConvCost in torch, differentiable; a test compares the two."""
+    """MACs behind one gate from its masks: the rule of cost.ConvCost in torch and differentiable."""
 
     def __init__(self, plan: Plan, site: GateSite) -> None:
         super().__init__()

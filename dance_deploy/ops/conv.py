@@ -137,8 +137,8 @@ def _phases(padded, geometry):
     g = geometry
     _, stride_h, stride_w = g.strides
     rows, row = (-(-padded.shape[2 + i] // stride) for i, stride in enumerate((stride_h, stride_w)))
-    full = np.pad(padded, [(0, 0), (0, 0), (0, rows * stride_h - padded.shape[2]), (0, row * stride_w - padded.shape[3])],
-                  mode="constant")
+    missing = [(0, rows * stride_h - padded.shape[2]), (0, row * stride_w - padded.shape[3])]
+    full = np.pad(padded, [(0, 0), (0, 0)] + missing, mode="constant")
     shape = (g.group, g.in_channels // g.group, padded.shape[1], rows * row)
     return {(h, w): np.ascontiguousarray(full[:, :, h::stride_h, w::stride_w]).reshape(shape)
             for h in range(stride_h) for w in range(stride_w)}, row

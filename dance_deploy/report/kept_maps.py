@@ -1,15 +1,11 @@
-"""Draws what the first gates keep of a clip, over its frames, and what each layer costs; one row a video.
-
-    python -m dance_deploy.report.kept_maps BUNDLE VIDEO [VIDEO...] -o kept.png
-"""
+"""Draws what a gate keeps of a clip, over its frames, and what each layer costs; one row a video."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 
 from dance_deploy.clips import Window, normalize, windows
 from dance_deploy.cost import ConvCost
@@ -23,18 +19,13 @@ from dance_deploy.video import frames
 SHOWN_FRAMES = 5
 DROPPED_BRIGHTNESS = 0.25
 
-app = typer.Typer(add_completion=False)
 
+def draw_kept_maps(bundle: Path, videos: list[str], output: Path, budget: float | None = None, gate: int = 0) -> None:
+    """Draw one gate's kept frames and features over each video's middle window, beside the MACs of every gated layer.
 
-@app.command()
-def draw(
-    bundle: Annotated[Path, typer.Argument(help="The folder that dance-export wrote.")],
-    videos: Annotated[list[str], typer.Argument(help="Video files; the middle window of each is drawn.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The PNG to write.")],
-    budget: Annotated[float | None, typer.Option(help="Share of MACs to aim at (default: the bundle's).")] = None,
-    gate: Annotated[int, typer.Option(help="Number of the gate to draw, 0 being the first.")] = 0,
-) -> None:
-    """Draw kept frames and features of one gate over each video's frames, beside the MACs of every gated layer."""
+    bundle: folder of a bundle; output: the PNG to write; budget: None for the bundle's own; gate: 0 is the first.
+    Raises InputError for a bad bundle, video, budget or gate.
+    """
     figure = new_figure(2.1 * SHOWN_FRAMES + 4.0, 2.1 * len(videos), "drawing what is kept")
     axes = figure.subplots(len(videos), SHOWN_FRAMES + 1, squeeze=False, width_ratios=[1.0] * SHOWN_FRAMES + [1.2])
     with open_runner(bundle) as runner:
@@ -61,21 +52,26 @@ def _title(manifest: Manifest, result: Result) -> str:
 
 
 def _draw_frames(axes: Any, window: Window, masks: LayerMasks, title: str) -> None:
-    count, height, width, _ = window.frames.shape
-    feature_keep, frame_keep = masks[2], masks[0]
-    rows = np.arange(height) * feature_keep.shape[0] // height
-    columns = np.arange(width) * feature_keep.shape[1] // width
-    bright = np.where(feature_keep[rows][:, columns], 1.0, DROPPED_BRIGHTNESS)[..., None]
+    count = window.frames.shape[0]
+    frame_keep = masks[0]
     for i, axis in enumerate(axes):
         frame = round(i * (count - 1) / (len(axes) - 1))
         # a layer may have fewer frames than the clip, where an earlier one has a stride in time
         is_kept = frame_keep[frame * len(frame_keep) // count]
-        image = window.frames[frame] * (bright if is_kept else DROPPED_BRIGHTNESS)
-        axis.imshow(image.astype(np.uint8))
+        axis.imshow(shaded(window.frames[frame], masks[2] & is_kept))
         axis.set_xlabel(f"frame {frame}{'' if is_kept else ', dropped'}", fontsize=8)
         axis.set_xticks([])
         axis.set_yticks([])
     axes[0].set_title(title, fontsize=9, loc="left")
+
+
+def shaded(image: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """image [H, W, 3] uint8 with what keep [h, w] bool drops darkened; each entry covers its part of the image."""
+    height, width, _ = image.shape
+    rows = np.arange(height) * keep.shape[0] // height
+    columns = np.arange(width) * keep.shape[1] // width
+    brightness = np.where(keep[rows][:, columns], 1.0, DROPPED_BRIGHTNESS)
+    return (image * brightness[..., None]).astype(np.uint8)
 
 
 def _draw_layers(axis: Any, manifest: Manifest, result: Result) -> None:
@@ -90,9 +86,3 @@ def _draw_layers(axis: Any, manifest: Manifest, result: Result) -> None:
     axis.set_xlim(0, 1)
     axis.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"], fontsize=7)
     axis.set_title("MACs a gated layer", fontsize=9)
-
-
-if __name__ == "__main__":
-    from dance_deploy.cli.entry import run
-
-    run(app)

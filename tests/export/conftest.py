@@ -16,7 +16,8 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(nn.Conv3d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm3d(width), nn.ReLU())
+        self.conv1 = nn.Sequential(nn.Conv3d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm3d(width),
+                                   nn.ReLU())
         self.conv2 = nn.Sequential(nn.Conv3d(width, width, 3, 1, 1, bias=False), nn.BatchNorm3d(width))
         self.shortcut = nn.Sequential(nn.Conv3d(channels, width, 1, stride), nn.BatchNorm3d(width))
         self.relu = nn.ReLU(inplace=True)

@@ -129,7 +129,8 @@ def test_weights_of_another_architecture_are_refused(checkpoint, tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     (["missing.pt", "-o", "b"], "no such checkpoint"), (["small", "-o", "b"], "add --untrained"),
-    (["nonsense", "--untrained", "-o", "b"], "unknown"), (["small", "--untrained", "-o", "b", "--profile", "x"], "profile"),
+    (["nonsense", "--untrained", "-o", "b"], "unknown"),
+    (["small", "--untrained", "-o", "b", "--profile", "x"], "profile"),
     (["small", "--untrained", "-o", "taken"], "not a bundle"), (["text.pt", "-o", "b"], "not a checkpoint"),
     (["empty.pt", "-o", "b"], "not a checkpoint"), (["small", "--classes", "3", "-o", "b"], "--classes")])
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, said):

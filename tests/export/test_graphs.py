@@ -23,7 +23,8 @@ def graphs(gated):
 
 def io_of(model):
     def shapes(infos):
-        return {i.name: ([d.dim_value for d in i.type.tensor_type.shape.dim], i.type.tensor_type.elem_type) for i in infos}
+        types = {i.name: i.type.tensor_type for i in infos}
+        return {name: ([d.dim_value for d in t.shape.dim], t.elem_type) for name, t in types.items()}
     return shapes(model.graph.input), shapes(model.graph.output)
 
 
@@ -116,8 +117,8 @@ def test_layers_are_lowered_exactly(layer, clips):
     with torch.no_grad():
         model.controller.output.bias.fill_(0.3)
     graphs = graphs_from_model(model, profiles.load("cpu"))
-    parity.ladder(model, graphs, [np.ascontiguousarray(c[:, :, :4, :12, i * 6:12 + i * 6]) for i, c in
-                                  enumerate(clips)], 0.5, None)
+    cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
+    parity.ladder(model, graphs, cut, 0.5, None)
 
 
 @pytest.mark.parametrize("layer, named", [

@@ -88,8 +88,8 @@ def gated_conv3d(lib, x, w, b, masks, z=None, minimum=names.MIN_DEFAULT, channel
     inputs = [Guarded(to_layout(x, channels_last)), Guarded(w), Guarded(b), *map(Guarded, masks)]
     z = None if z is None else Guarded(to_layout(z, channels_last))
     y = Guarded(np.empty(to_layout(np.empty(y_shape, x.dtype), channels_last).shape, x.dtype), fill=np.nan)
-    status = lib.dance_gated_conv3d(ctypes.byref(conv), *(i.pointer for i in inputs), z.pointer if z else None, y.pointer,
-                                    None)
+    status = lib.dance_gated_conv3d(ctypes.byref(conv), *(i.pointer for i in inputs), z.pointer if z else None,
+                                    y.pointer, None)
     assert status == 0
     assert all(i.unchanged() for i in inputs) and (z is None or z.unchanged()), "an input was written"
     assert y.intact(), "written outside the output"

@@ -16,8 +16,8 @@ def test_random_masks_are_within_the_contract(lib, isa, seed):
     shape = [int(rng.integers(1, 3)), *(int(rng.choice([1, 2, 15, 16, 17, 33])) for _ in range(2)),
              *(int(rng.integers(1, 40)) for _ in range(2))]
     dtype = np.float16 if rng.random() < 0.3 else np.float32
-    scales = [rng.gamma(1.0, 1.0, (shape[0], shape[1], shape[2], 1, 1)), rng.gamma(1.0, 1.0, (shape[0], 1, 1, *shape[3:]))]
-    x = (rng.standard_normal(shape) * scales[0] * scales[1]).astype(dtype)
+    slab_scale, pixel_scale = rng.gamma(1.0, 1.0, (*shape[:3], 1, 1)), rng.gamma(1.0, 1.0, (shape[0], 1, 1, *shape[3:]))
+    x = (rng.standard_normal(shape) * slab_scale * pixel_scale).astype(dtype)
     tau = rng.choice([0.0, 0.5, 0.9, 1.0, 1.3], (shape[0], 3)).astype(np.float32)
     masks = run(lib, x, tau, channels_last=bool(rng.random() < 0.5), threads=int(rng.integers(1, 4)))
     assert definition.check_masks(x, tau, masks) == []
@@ -26,8 +26,8 @@ def test_random_masks_are_within_the_contract(lib, isa, seed):
 @pytest.mark.parametrize("channels_last", (False, True))
 def test_a_large_tensor_is_summed_within_the_contract(lib, isa, channels_last):
     """Equal values make every rounding of a long float32 sum go the same way: the worst case for its error."""
-    x = np.full((1, 65, 9, 113, 111), np.float32(1 / 3))
-    x[0, :, 4] *= np.float32(1 + 4e-5)    # told apart only by sums good to 1e-5
+    x = np.full((1, 65, 5, 113, 111), np.float32(1 / 3))
+    x[0, :, 2] *= np.float32(1 + 4e-5)    # told apart only by sums good to 1e-5
     x[0, 7] *= np.float32(1 + 4e-5)
     x[0, :, :, 50, 60] *= np.float32(1 + 4e-5)
     tau = np.array([[1 + 2e-5, 1 + 2e-5, 1 + 2e-5]], np.float32)

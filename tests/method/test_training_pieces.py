@@ -52,9 +52,10 @@ def test_ava_rises_with_the_spread_and_stays_below_its_weights(form):
 
 
 @pytest.mark.parametrize("option,change", [
-    ("--target-macs", {"target_macs": 1.0}), ("--target-macs", {"target_macs": 0.0}), ("--kinds", {"kinds": ("sound",)}),
-    ("--kinds", {"kinds": ()}), ("--epochs-aap", {"epochs_aap": -1}), ("--batch", {"batch": 0}), ("--seed", {"seed": -1}),
-    ("--lr-dense", {"lr_dense": 0.0}), ("--lr-aap", {"lr_aap": float("nan")}), ("--ava-form", {"ava_form": "x"})])
+    ("--target-macs", {"target_macs": 1.0}), ("--target-macs", {"target_macs": 0.0}), ("--kinds", {"kinds": ()}),
+    ("--kinds", {"kinds": ("sound",)}), ("--epochs-aap", {"epochs_aap": -1}), ("--batch", {"batch": 0}),
+    ("--seed", {"seed": -1}), ("--lr-dense", {"lr_dense": 0.0}), ("--lr-aap", {"lr_aap": float("nan")}),
+    ("--ava-form", {"ava_form": "x"})])
 def test_senseless_settings_name_their_option(option, change):
     with pytest.raises(InputError, match=option):
         TrainSettings(**change).check()

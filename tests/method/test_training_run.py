@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 from training_helpers import TINY_CLIP, Recorder  # noqa: E402
 
 from dance_deploy.data import open_dataset  # noqa: E402
-from dance_deploy.errors import InputError  # noqa: E402
+from dance_deploy.errors import InputError, OperationError  # noqa: E402
 from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint  # noqa: E402
 from dance_deploy.method.training.feed import make_data  # noqa: E402
 from dance_deploy.method.training.loop import Diverged  # noqa: E402
@@ -218,7 +218,7 @@ def test_init_starts_from_weights_and_refuses_others(run, tmp_path):
 def test_two_runs_do_not_share_a_folder(run, tmp_path):
     folder = work_folder(tmp_path / "c.pt")
     folder.mkdir()
-    with run_lock(folder), pytest.raises(Exception, match="another dance-train"):
+    with run_lock(folder), pytest.raises(OperationError, match="another dance-train"):
         run(tmp_path / "c.pt")
 
 

@@ -95,9 +95,9 @@ def clip_spec(spec: ClipSpec, size: str | None, stride: int | None) -> ClipSpec:
         if match is None:
             raise InputError(f"--clip is '{size}', expected TxHxW, such as 16x112x112")
         frames, height, width = (int(n) for n in match.groups())
-        resize = tuple(max(new, round(r * new / old))
-                       for r, new, old in zip(spec.resize, (height, width), spec.size, strict=True))
-        spec = spec._replace(frames=frames, size=(height, width), resize=resize)
+        rows, columns = (max(new, round(r * new / old))
+                         for r, new, old in zip(spec.resize, (height, width), spec.size, strict=True))
+        spec = spec._replace(frames=frames, size=(height, width), resize=(rows, columns))
     if stride is not None:
         spec = spec._replace(stride=stride)
     return spec.check()

@@ -20,8 +20,8 @@ class TrainSettings:
     """Settings of one run; the defaults are those of docs/method.md.
 
     epochs_*: None = from the number of training clips; kinds: what may be pruned; target_macs: the default budget, a
-    share in (0, 1); lowest_budget: training draws budgets from [lowest_budget, 1]; open_part: part of the AAP batches in
-    which half the clips run at budget 1; windows: windows per clip and epoch; eval_windows: windows per
+    share in (0, 1); lowest_budget: training draws budgets from [lowest_budget, 1]; open_part: part of the AAP batches
+    in which half the clips run at budget 1; windows: windows per clip and epoch; eval_windows: windows per
     clip whose answers are averaged in an evaluation; eval_every: epochs between evaluations on the validation clips;
     penalty_over, penalty_under: see losses.mac_penalty; ava_kinds: weights of frames, channels, features in sigma2_AVA.
     """

@@ -1,0 +1,276 @@
+"""The op library inside ONNX Runtime: types, layouts, errors, threads, and that it wins over the model's functions."""
+import json
+import os
+import tempfile
+import threading
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from dance_deploy.ops import definition, functions, names
+from dance_deploy.runtime import kernels
+
+FLOATS = {np.float32: TensorProto.FLOAT, np.float16: TensorProto.FLOAT16}
+SHAPE = {"X": (2, 5, 4, 9, 8), "W": (7, 5, 3, 3, 3)}
+ATTRIBUTES = {"strides": (1, 2, 1), "pads": (1, 1, 1, 1, 1, 1)}
+MASKS = list(names.MASK_NAMES)
+
+
+@pytest.fixture(scope="module")
+def path():
+    if kernels.library_path() is None:
+        pytest.skip("the kernels are not built; " + kernels.HOW_TO_BUILD)
+    return kernels.library_path()
+
+
+def open_session(path, model, threads=2):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4    # refusals are expected here
+    options.intra_op_num_threads = threads
+    if path:
+        options.register_custom_ops_library(path)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def conv_model(w, b, *, add=False, channels_last=False, mask_type=TensorProto.BOOL, constant=True, gate=False,
+               local_functions=(), attributes=ATTRIBUTES):
+    """X (, W, B), masks or tau (, Z) -> Y, and the masks where `gate`."""
+    float_type = FLOATS[w.dtype.type]
+    op = names.GATED_CONV3D_ADD if add else names.GATED_CONV3D
+    gate_op = names.ACTIVATION_GATE
+    if channels_last:
+        op, gate_op = names.CHANNELS_LAST[op], names.CHANNELS_LAST[gate_op]
+    inputs = {"X": float_type, **({"tau": TensorProto.FLOAT} if gate else dict.fromkeys(MASKS, mask_type))}
+    if add:
+        inputs["Z"] = float_type
+    if not constant:
+        inputs.update(W=float_type, B=float_type)
+    nodes = [helper.make_node(gate_op, ["X", "tau"], MASKS, name="gate0", domain=names.DOMAIN,
+                              **names.PLUGIN_ATTRIBUTES)] if gate else []
+    nodes.append(helper.make_node(op, ["X", "W", "B", *MASKS, *(["Z"] if add else [])], ["Y"], name="layer1.conv1",
+                                  domain=names.DOMAIN, **names.PLUGIN_ATTRIBUTES, **attributes))
+    outputs = {"Y": float_type, **(dict.fromkeys(MASKS, TensorProto.BOOL) if gate else {})}
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info(name, kind, None) for name, kind in inputs.items()],
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()],
+        [numpy_helper.from_array(w, "W"), numpy_helper.from_array(b, "B")] if constant else [])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(names.DOMAIN, names.DOMAIN_VERSION)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8, functions=list(local_functions))
+
+
+def to_layout(array, channels_last):
+    return np.ascontiguousarray(np.transpose(array, (0, 2, 3, 4, 1))) if channels_last else array
+
+
+def tensors(dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    x, w, b, z = (rng.standard_normal(shape).astype(dtype) for shape in (SHAPE["X"], SHAPE["W"], (7,), (2, 7, 4, 5, 8)))
+    return x, w, b, z
+
+
+def draw_masks(rng):
+    n, c, t, h, w = SHAPE["X"]
+    return [rng.random(shape) < 0.6 for shape in ((n, t), (n, c), (n, h, w))]
+
+
+@pytest.mark.parametrize("constant", (True, False))
+@pytest.mark.parametrize("add", (False, True))
+@pytest.mark.parametrize("mask_type", (np.bool_, np.float32))
+@pytest.mark.parametrize("dtype", (np.float32, np.float16))
+@pytest.mark.parametrize("channels_last", (False, True))
+def test_conv_agrees_with_the_definition(path, channels_last, dtype, mask_type, add, constant):
+    x, w, b, z = tensors(dtype)
+    masks = draw_masks(np.random.default_rng(1))
+    kind = TensorProto.BOOL if mask_type is np.bool_ else TensorProto.FLOAT
+    model = conv_model(w, b, add=add, channels_last=channels_last, mask_type=kind, constant=constant,
+                       attributes={**ATTRIBUTES, "min": 0.0})
+    session = open_session(path, model)
+    feed = {"X": to_layout(x, channels_last), **{name: m.astype(mask_type) for name, m in zip(MASKS, masks)}}
+    feed.update({"Z": to_layout(z, channels_last)} if add else {}, **({} if constant else {"W": w, "B": b}))
+    (y,) = session.run(None, feed)
+    y = np.transpose(y, (0, 4, 1, 2, 3)) if channels_last else y
+    reference = definition.reference(x, w, b, *masks, z=z if add else None, minimum=0.0, **ATTRIBUTES)
+    assert definition.check_output(y, reference) == []
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float16))
+@pytest.mark.parametrize("channels_last", (False, True))
+def test_gate_and_conv_in_one_graph(path, channels_last, dtype):
+    x, w, b, _ = tensors(dtype)
+    tau = np.array([[1.0, 0.9, 1.0], [0.0, 1.0, 0.0]], np.float32)
+    session = open_session(path, conv_model(w, b, gate=True, channels_last=channels_last))
+    y, *masks = session.run(None, {"X": to_layout(x, channels_last), "tau": tau})
+    assert definition.check_masks(x, tau, definition.GateMasks(*masks)) == []
+    y = np.transpose(y, (0, 4, 1, 2, 3)) if channels_last else y
+    assert definition.check_output(y, definition.reference(x, w, b, *masks, **ATTRIBUTES)) == []
+
+
+def test_missing_attributes_take_the_defaults_of_the_ops(path):
+    """Also the one constant that C++ repeats: with `min` missing, the lowest finite float32."""
+    x, w, b, _ = tensors()
+    b[0] = -np.inf
+    masks = draw_masks(np.random.default_rng(2))
+    session = open_session(path, conv_model(w, b, attributes={}))
+    (y,) = session.run(None, {"X": x, **dict(zip(MASKS, masks))})
+    np.testing.assert_array_equal(y[:, 0], np.float32(names.MIN_DEFAULT))
+    assert y.shape == definition.gated_conv3d(x, w, b, *masks).shape
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("add", (False, True))
+def test_library_is_taken_before_the_functions_of_the_model(path, add, channels_last):
+    """One file: a profile of the run shows our two kernels where the library is registered, standard ops where not."""
+    x, w, b, z = tensors()
+    tau = np.array([[1.0, 1.0, 1.0]] * 2, np.float32)
+    model = conv_model(w, b, gate=True, add=add, channels_last=channels_last,
+                       local_functions=functions.dance_functions(17),
+                       attributes={**ATTRIBUTES, "dilations": (1, 1, 1), "group": 1, "min": 0.0})
+    feed = {"X": to_layout(x, channels_last), "tau": tau, **({"Z": to_layout(z, channels_last)} if add else {})}
+    with_library, without = (open_session(one, model).run(None, feed) for one in (path, None))
+    ops = {names.ACTIVATION_GATE, names.GATED_CONV3D_ADD if add else names.GATED_CONV3D}
+    ops = {names.CHANNELS_LAST[op] for op in ops} if channels_last else ops
+    assert operators_run(path, model, feed) == ops
+    assert not operators_run(None, model, feed) & ops
+    for ours, theirs in zip(with_library[1:], without[1:]):
+        np.testing.assert_array_equal(ours, theirs)
+    reference = definition.reference(x, w, b, *with_library[1:], z=z if add else None, minimum=0.0, **ATTRIBUTES)
+    y = np.transpose(with_library[0], (0, 4, 1, 2, 3)) if channels_last else with_library[0]
+    assert definition.check_output(y, reference) == []
+
+
+def operators_run(path, model, feed):
+    """Op types of the nodes that a profiled run executed."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(folder, "run")
+        if path:
+            options.register_custom_ops_library(path)
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session.run(None, feed)
+        with open(session.end_profiling(), encoding="utf-8") as events:
+            return {event["args"]["op_name"] for event in json.load(events) if event.get("cat") == "Node"}
+
+
+WRONG_SHAPES = {
+    "rank of X": ({"X": np.zeros((5, 4, 9, 8), np.float32)}, ["X is [5,4,9,8]", "[N,C,T,H,W]"]),
+    "empty X": ({"X": np.zeros((2, 5, 0, 9, 8), np.float32)}, ["X is [2,5,0,9,8]", "at least 1"]),
+    "channels": ({"X": np.zeros((2, 4, 4, 9, 8), np.float32)},
+                 ["W is [7,5,3,3,3], expected [7,4,3,3,3]", "X [2,4,4,9,8]"]),
+    "frames": ({MASKS[0]: np.zeros((2, 3), bool)}, ["frame_keep is [2,3], expected [2,4]", "X is [2,5,4,9,8]"]),
+    "channel mask": ({MASKS[1]: np.zeros((1, 5), bool)}, ["channel_keep is [1,5], expected [2,5]", "X is [2,5,4,9,8]"]),
+    "feature mask": ({MASKS[2]: np.zeros((2, 8, 9), bool)}, ["feature_keep is [2,8,9], expected [2,9,8]"]),
+    "Z": ({"Z": np.zeros((2, 7, 4, 5, 7), np.float32)}, ["Z is [2,7,4,5,7], expected [2,7,4,5,8]", "X [2,5,4,9,8]"]),
+    "rank of W": ({"W": np.zeros((7, 5, 3, 3), np.float32)}, ["W is [7,5,3,3]", "X [2,5,4,9,8]"]),
+    "B": ({"B": np.zeros(6, np.float32)}, ["B is [6], expected [7]", "W [7,5,3,3,3]"]),
+    "kernel": ({"W": np.zeros((7, 5, 3, 3, 12), np.float32)}, ["W is [7,5,3,3,12]", "fits into X [2,5,4,9,8]"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SHAPES)
+def test_a_shape_that_does_not_fit_is_refused_by_name(path, case):
+    changes, said = WRONG_SHAPES[case]
+    x, w, b, z = tensors()
+    session = open_session(path, conv_model(w, b, add=True, constant=False))
+    feed = {"X": x, "W": w, "B": b, "Z": z, **dict(zip(MASKS, draw_masks(np.random.default_rng(3))))}
+    session.run(None, feed)
+    with pytest.raises(Exception) as refused:
+        session.run(None, {**feed, **changes})
+    for part in ["GatedConv3dAdd 'layer1.conv1': ", *said]:
+        assert part in str(refused.value)
+    session.run(None, feed)    # and the session goes on
+
+
+@pytest.mark.parametrize("attributes, said", [
+    ({"strides": (1, 1)}, "strides is [1,1], expected 3 integer(s), each at least 1"),
+    ({"strides": (1, 0, 1)}, "strides is [1,0,1]"),
+    ({"pads": (0, 0, 0, -1, 0, 0)}, "pads is [0,0,0,-1,0,0], expected 6 integer(s), each at least 0"),
+    ({"dilations": (1, 1, 1 << 40)}, "dilations is [1,1,1099511627776]"),
+    ({"group": 0}, "group is [0]"),
+    ({"min": "0"}, "attribute min"),
+    ({"group": 5}, "expected [7,1,kT,kH,kW]"),
+    ({"group": 2}, "expected C divisible by group=2"),
+    ({"pads": (1 << 31,) * 6}, "expected a smaller output"),
+])
+def test_a_bad_attribute_is_refused_by_name(path, attributes, said):
+    x, w, b, _ = tensors()
+    feed = {"X": x, **dict(zip(MASKS, draw_masks(np.random.default_rng(3))))}
+    with pytest.raises(Exception) as refused:
+        open_session(path, conv_model(w, b, attributes=attributes)).run(None, feed)
+    assert "GatedConv3d 'layer1.conv1': " in str(refused.value)
+    assert said.replace("[7,1,kT,kH,kW]", "[7,1,3,3,3]") in str(refused.value)
+
+
+def test_gate_refuses_by_name(path):
+    x, w, b, _ = tensors()
+    session = open_session(path, conv_model(w, b, gate=True))
+    wrong = (({"X": x, "tau": np.zeros((1, 3), np.float32)}, "tau is [1,3], expected [2,3] (N of X [2,5,4,9,8])"),
+             ({"X": x[0], "tau": np.zeros((2, 3), np.float32)}, "X is [5,4,9,8]"))
+    for feed, said in wrong:
+        with pytest.raises(Exception) as refused:
+            session.run(None, feed)
+        assert "ActivationGate 'gate0': " + said in str(refused.value)
+
+
+def test_result_does_not_depend_on_the_threads_of_the_session(path):
+    rng = np.random.default_rng(4)
+    w, b = rng.standard_normal((20, 24, 3, 3, 3)).astype(np.float32), rng.standard_normal(20).astype(np.float32)
+    feed = {"X": rng.standard_normal((1, 24, 6, 30, 31)).astype(np.float32), "tau": np.full((1, 3), 0.98, np.float32)}
+    runs = [open_session(path, conv_model(w, b, gate=True), threads=threads).run(None, feed) for threads in (1, 2, 4)]
+    for other in runs[1:]:
+        for ours, first in zip(other, runs[0]):
+            np.testing.assert_array_equal(ours, first)
+
+
+def test_sessions_and_threads_at_once(path):
+    """Two sessions, each run by two threads with inputs of their own, give what they give alone."""
+    rng = np.random.default_rng(5)
+    sessions, feeds = [], []
+    for channels in (17, 24):
+        w, b = rng.standard_normal((9, channels, 3, 3, 3)).astype(np.float32), rng.standard_normal(9).astype(np.float32)
+        sessions += [open_session(path, conv_model(w, b, gate=True))] * 2
+        for _ in range(2):
+            feeds.append({"X": rng.standard_normal((1, channels, 4, 15, 16)).astype(np.float32),
+                          "tau": np.full((1, 3), 0.99, np.float32)})
+    expected = [session.run(None, feed) for session, feed in zip(sessions, feeds)]
+    wrong = []
+
+    def run(index):
+        for _ in range(15):
+            for got, first in zip(sessions[index].run(None, feeds[index]), expected[index]):
+                if not np.array_equal(got, first):
+                    wrong.append(index)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_memory_of_a_session_stays_flat(path):
+    """Resident memory after many runs with ever different masks is what it was after the first few."""
+    rng = np.random.default_rng(6)
+    w, b = rng.standard_normal((32, 32, 3, 3, 3)).astype(np.float32), np.zeros(32, np.float32)
+    session = open_session(path, conv_model(w, b, gate=True))
+
+    def resident_bytes():
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def run(times):
+        for _ in range(times):
+            tau = rng.uniform(0, 1.1, (1, 3)).astype(np.float32)
+            session.run(None, {"X": rng.standard_normal((1, 32, 4, 28, 28)).astype(np.float32), "tau": tau})
+
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("no /proc/self/statm on this system")
+    run(20)
+    before = resident_bytes()
+    run(100)
+    activation_bytes = 32 * 4 * 28 * 28 * 4
+    assert resident_bytes() - before < 10 * activation_bytes    # one leaked buffer a run would be 100

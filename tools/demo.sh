@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The demo: render videos, train a small gated network on them, export it, run a video that training never saw.
+# usage: tools/demo.sh FOLDER
+set -euo pipefail
+folder=${1:?usage: tools/demo.sh FOLDER}
+videos=$folder/videos
+bundle=$folder/bundle
+mkdir -p "$folder"
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "1/4 rendering videos of moving shapes and training a small network with gates"
+dance-train --data rendered --render-dir "$videos" --render-clips 40 --arch small --clip 16x48x60 \
+  --target-macs 0.5 -o "$folder/small.pt" --resume
+
+say "2/4 exporting it: every gated layer is verified on the way"
+dance-export "$folder/small.pt" -o "$bundle"
+
+say "3/4 proving the installation"
+dance-run "$bundle" --self-test
+
+# the first test clip of the first class: lines of splits/test.txt are "<class>/<clip> <label>"
+video=$videos/$(head -n 1 "$videos/splits/test.txt" | cut -d' ' -f1)
+say "4/4 running $video: gated, then the same network without gates"
+dance-run "$bundle" "$video" --json "$folder/result.jsonl"
+dance-run "$bundle" "$video" --dense
+
+say "the bundle is in $bundle; try: .venv/bin/dance-run $bundle VIDEO --budget 0.4"
