@@ -22,16 +22,17 @@ def train(
                                                 "aims at where it is not told.  [default: 0.5]"),
     init: Optional[Path] = typer.Option(None, metavar="WEIGHTS", help="Start from these weights of a plain model."),
     epochs_dense: Optional[int] = typer.Option(None, metavar="N", help="Epochs without gates.  [default: by the "
-                                               "number of clips, 30 to 120; 0 with --init skips them]"),
+                                               "number of clips, 30 to 100; 0 with --init skips them]"),
     epochs_ava: Optional[int] = typer.Option(None, metavar="N", help="Epochs that spread the magnitudes.  [default: "
-                                             "by the number of clips, 2 to 10]"),
+                                             "by the number of clips, 4 to 10]"),
     epochs_aap: Optional[int] = typer.Option(None, metavar="N", help="Epochs with gates.  [default: by the number of "
-                                             "clips, 20 to 80]"),
+                                             "clips, 20 to 50]"),
     kinds: Optional[str] = typer.Option(None, metavar="LIST", help="What may be pruned: frames, channels, features, "
                                         "joined by commas.  [default: frames,features]"),
     seed: Optional[int] = typer.Option(None, help="The same seed gives the same result.  [default: 0]"),
     batch: Optional[int] = typer.Option(None, metavar="CLIPS", help="Clips in a step.  [default: 10]"),
-    windows: Optional[int] = typer.Option(None, metavar="N", help="Windows of each video in an epoch.  [default: 1]"),
+    windows: Optional[int] = typer.Option(None, metavar="N", help="Windows of each video in an epoch.  "
+                                         "[default: 1; up to 4 where there are less than 100 clips]"),
     lr: Optional[float] = typer.Option(None, help="Peak learning rate without gates; with gates it is half of it.  "
                                        "[default: 0.002]"),
     lr_controller: Optional[float] = typer.Option(None, help="Peak learning rate of the controller.  [default: 0.003]"),

@@ -7,7 +7,7 @@ import pickle
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -56,7 +56,7 @@ def save_atomically(path: Path, value: Any) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with open(temporary, "wb") as stream:
-                torch.save(value, stream)
+                _save_to(stream, value)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
@@ -65,6 +65,16 @@ def save_atomically(path: Path, value: Any) -> None:
             raise
     except OSError as error:
         raise OperationError(f"{path}: cannot write ({error.strerror or error})") from error
+
+
+def _save_to(stream: BinaryIO, value: Any) -> None:
+    try:
+        torch.save(value, stream)
+    except RuntimeError as error:
+        # torch's zip writer, unwinding, hides Ctrl-C and a full disk behind an error of its own
+        if isinstance(error.__context__, (KeyboardInterrupt, OSError)):
+            raise error.__context__ from None
+        raise
 
 
 def load_tensors(path: Path) -> Any:

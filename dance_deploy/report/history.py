@@ -9,6 +9,7 @@ from typing import Any
 from dance_deploy.report.figure import new_figure, save_figure
 
 PHASES = {"dense": "dense", "ava": "AVA", "aap": "AAP"}
+TRAINING = "#b0b0b0"
 
 
 def draw_history(events: Sequence[dict[str, Any]], path: Path) -> bool:
@@ -24,13 +25,13 @@ def draw_history(events: Sequence[dict[str, Any]], path: Path) -> bool:
     figure = new_figure(9.0, 7.0, "drawing the history")
     loss, accuracy, share = figure.subplots(3, 1, sharex=True)
     steps = list(place.values())
-    loss.plot(steps, [_number(e.get("loss")) for e in epochs], color="#1f77b4")
+    loss.plot(steps, [_number(e.get("loss")) for e in epochs], color=TRAINING)
     loss.set_ylabel("loss")
-    accuracy.plot(steps, [_number(e.get("accuracy")) for e in epochs], color="#1f77b4", label="training, augmented")
+    accuracy.plot(steps, [_number(e.get("accuracy")) for e in epochs], color=TRAINING, label="training, augmented")
     _draw_evaluations(accuracy, share, events, place)
     with_share = [(n, e["share"]) for n, e in zip(steps, epochs, strict=True) if e.get("share") is not None]
     if with_share:
-        share.plot(*zip(*with_share, strict=True), color="#1f77b4", label="training, budgets drawn at random")
+        share.plot(*zip(*with_share, strict=True), color=TRAINING, label="training, budgets drawn at random")
     share.set_ylabel("share of MACs")
     share.set_xlabel("epoch, over all phases")
     accuracy.set_ylabel("top-1")
@@ -55,9 +56,10 @@ def _draw_evaluations(accuracy: Any, share: Any, events: Sequence[dict[str, Any]
     for budget, points in lines.items():
         where, top1, spent = zip(*points, strict=True)
         name = "without gates" if budget is None else f"budget {budget:g}"
-        accuracy.plot(where, top1, marker="o", markersize=3, linewidth=1, label=f"validation clips, {name}")
+        style = {"marker": "o", "markersize": 3, "linewidth": 1, "label": f"validation clips, {name}"}
+        color = accuracy.plot(where, top1, **style)[0].get_color()
         if budget is not None:
-            share.plot(where, spent, marker="o", markersize=3, linewidth=1, label=f"validation clips, {name}")
+            share.plot(where, spent, color=color, **style)
 
 
 def _mark_phases(all_axes: tuple[Any, ...], epochs: Sequence[dict[str, Any]]) -> None:

@@ -123,7 +123,7 @@ struct BlockPlanner {
     const double rows = double(group.count) * plan.frames_per_chunk, tiles = double(int64_t((rows + 5) / 6));
     // a tile of one row takes as long as one of two and a half; loading and storing sums, starting a run cost too
     const double effective = std::max(rows, 2.5 * tiles);
-    plan.cost += effective * double(positions * channels) + tiles * (6.0 * double(runs) + (group.accumulate ? 15 : 8));
+    plan.cost += effective * double(positions * channels) + tiles * (10.0 * double(runs) + (group.accumulate ? 25 : 12));
   }
 
   // groups[i] for keys seen, entries sorted by group. numbers[j] is the group of items[j].

@@ -18,7 +18,7 @@ from dance_deploy.data import open_dataset  # noqa: E402
 from dance_deploy.method.checkpoint import load_checkpoint  # noqa: E402
 from dance_deploy.method.training.metrics import read_metrics  # noqa: E402
 
-TINY = ["--clip", "6x20x24", "--clip-stride", "1", "--threads", "1", "--batch", "8"]
+TINY = ["--clip", "6x20x24", "--clip-stride", "1", "--threads", "1", "--batch", "8", "--windows", "1"]
 ONE_EPOCH = ["--epochs-dense", "1", "--epochs-ava", "0", "--epochs-aap", "1"]
 
 

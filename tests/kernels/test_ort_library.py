@@ -5,7 +5,6 @@ import tempfile
 import threading
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper

@@ -11,6 +11,7 @@ from dance_deploy.errors import InputError, OperationError  # noqa: E402
 from dance_deploy.geometry import ClipSpec  # noqa: E402
 from dance_deploy.method.checkpoint import (  # noqa: E402
     Checkpoint,
+    _save_to,
     load_checkpoint,
     model_from_checkpoint,
     save_atomically,
@@ -94,6 +95,35 @@ def test_failed_save_leaves_what_was_there(written):
     with pytest.raises(TypeError):
         save_atomically(written, {"x": (i for i in ())})  # a generator cannot be stored
     assert written.read_bytes() == before and [p.name for p in written.parent.iterdir()] == ["c.pt"]
+
+
+def test_full_disk_is_one_line(written):
+    resource = pytest.importorskip("resource")
+    before = written.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))  # Python turns the signal into an OSError
+    try:
+        with pytest.raises(OperationError, match=r"c\.pt: cannot write"):
+            save_atomically(written, {"x": torch.zeros(100000), "y": torch.zeros(100000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert written.read_bytes() == before and [p.name for p in written.parent.iterdir()] == ["c.pt"]
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, OSError])
+def test_what_stops_the_saving_is_what_is_raised(stopped):
+    """torch's writer fails once more while it unwinds, and would hide it."""
+    class Stream:
+        writes = 0
+
+        def write(self, data):
+            self.writes += 1
+            if self.writes == 4:
+                raise stopped
+            return len(data)
+
+    with pytest.raises(stopped):
+        _save_to(Stream(), {"x": torch.zeros(100000), "y": torch.zeros(100000)})
 
 
 def test_place_that_cannot_be_written(tmp_path):

@@ -64,7 +64,8 @@ def test_senseless_settings_name_their_option(option, change):
 @given(clips=st.integers(1, 10**6))
 def test_epochs_follow_from_the_size_of_the_data(clips):
     found = TrainSettings(epochs_ava=3).resolved(clips)
-    assert 30 <= found.epochs_dense <= 120 and found.epochs_ava == 3 and 20 <= found.epochs_aap <= 80
+    assert 30 <= found.epochs_dense <= 100 and found.epochs_ava == 3 and 20 <= found.epochs_aap <= 50
+    assert 1 <= found.windows <= 4 and (found.windows == 1 or found.windows * clips <= 150)
 
 
 def test_a_low_target_is_inside_of_what_is_trained():

@@ -21,8 +21,8 @@ from dance_deploy.method.training.settings import TrainSettings  # noqa: E402
 from dance_deploy.method.training.state import load_state, run_lock, work_folder  # noqa: E402
 from dance_deploy.models import build  # noqa: E402
 
-SHORT = TrainSettings(epochs_dense=2, epochs_ava=1, epochs_aap=2, batch=6, flip=False, eval_windows=2, eval_every=1,
-                      budgets=(1.0, 0.5))
+SHORT = TrainSettings(epochs_dense=2, epochs_ava=1, epochs_aap=2, batch=6, windows=1, flip=False, eval_windows=2,
+                      eval_every=1, budgets=(1.0, 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +213,17 @@ def test_init_starts_from_weights_and_refuses_others(run, tmp_path):
         run(tmp_path / "d.pt", none, init=tmp_path / "w.pt")
     # a run that never began is in nobody's way
     run(tmp_path / "d.pt", none)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(run, tmp_path):
+    folder = work_folder(tmp_path / "c.pt")
+    folder.mkdir()
+    leftovers = [tmp_path / ".c.pt.123", folder / ".state.pt.123", folder / ".history.png.77"]
+    others = [tmp_path / ".c.pt.mine", tmp_path / ".d.pt.123"]
+    for path in leftovers + others:
+        path.write_bytes(b"half")
+    run(tmp_path / "c.pt", dataclasses.replace(SHORT, epochs_dense=0, epochs_ava=0, epochs_aap=0))
+    assert not any(path.exists() for path in leftovers) and all(path.exists() for path in others)
 
 
 def test_two_runs_do_not_share_a_folder(run, tmp_path):

@@ -50,7 +50,8 @@ def make_data(splits: DataSplits, spec: ClipSpec, settings: TrainSettings, *, wo
     """
     if not len(splits.train):
         raise InputError("the data has no training clips; see docs/data.md for the layouts that are read")
-    train = ClipDataset(splits.train, spec, True, settings.windows, seed=settings.seed,
+    windows = settings.resolved(len(splits.train)).windows or 1
+    train = ClipDataset(splits.train, spec, True, windows, seed=settings.seed,
                         augmentation=Augmentation(flip=settings.flip))
     held = train.preload(progress)
     few = _spread_over(splits.train, STUDY_CLIPS)

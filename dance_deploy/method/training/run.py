@@ -25,7 +25,15 @@ from dance_deploy.method.training.objectives import AapObjective, AvaObjective, 
 from dance_deploy.method.training.outcome import Outcome, SplitScores, sample_clips, write_json
 from dance_deploy.method.training.settings import PHASES, TrainSettings, differences
 from dance_deploy.method.training.spread import measure_spread
-from dance_deploy.method.training.state import RunState, check_output, check_waiting, run_lock, save_state, work_folder
+from dance_deploy.method.training.state import (
+    RunState,
+    check_output,
+    check_waiting,
+    remove_leftovers,
+    run_lock,
+    save_state,
+    work_folder,
+)
 from dance_deploy.models import build, load_weights
 from dance_deploy.report.history import draw_history
 from dance_deploy.report.magnitudes import draw_magnitudes
@@ -51,6 +59,7 @@ def train(request: Request, data: Data, reporter: Reporter, device: torch.device
     """
     check_output(request.out)
     with run_lock(work_folder(request.out)):
+        remove_leftovers(request.out)
         return _Run(request, data, reporter, device).go()
 
 

@@ -11,18 +11,20 @@ from dance_deploy.method.ava import FORMS
 from dance_deploy.method.saliency import KINDS
 
 PHASES = ("dense", "ava", "aap")
-DENSE_CLIPS = 6000  # clips seen in the dense phase before the epochs of a large data set are cut
-EPOCHS = {"dense": (30, 120), "ava": (4, 20), "aap": (20, 80)}  # fewest and most epochs where none are given
+SMALL_DATA = 50  # training clips up to which the most epochs are run; beyond, fewer, as epochs get longer
+EPOCH_WINDOWS = 100  # windows in an epoch of a small data set: a few dozen clips, seen once, are too few steps
+MOST_WINDOWS = 4
+EPOCHS = {"dense": (30, 100), "ava": (4, 10), "aap": (20, 50)}  # fewest and most epochs where none are given
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """Settings of one run; the defaults are those of docs/method.md.
 
-    epochs_*: None = from the number of training clips; kinds: what may be pruned; target_macs: the default budget, a
-    share in (0, 1); lowest_budget: training draws budgets from [lowest_budget, 1]; open_part: part of the AAP batches
-    in which half the clips run at budget 1; windows: windows per clip and epoch; eval_windows: windows per
-    clip whose answers are averaged in an evaluation; eval_every: epochs between evaluations on the validation clips;
+    epochs_*, windows (per clip and epoch): None = from the number of training clips; kinds: what may be pruned;
+    target_macs: the default budget, a share in (0, 1); lowest_budget: training draws budgets from [lowest_budget, 1];
+    open_part: part of the AAP batches in which half the clips run at budget 1; eval_windows: windows per clip whose
+    answers are averaged in an evaluation; eval_every: epochs between evaluations on the validation clips;
     penalty_over, penalty_under: see losses.mac_penalty; ava_kinds: weights of frames, channels, features in sigma2_AVA.
     """
 
@@ -33,7 +35,7 @@ class TrainSettings:
     kinds: tuple[str, ...] = ("frames", "features")
     seed: int = 0
     batch: int = 10
-    windows: int = 1
+    windows: int | None = None
     flip: bool = True
     lr_dense: float = 2e-3
     lr_ava: float = 1e-3
@@ -82,8 +84,10 @@ class TrainSettings:
         for phase in PHASES:
             low, high = EPOCHS[phase]
             if getattr(self, f"epochs_{phase}") is None:
-                wanted = round(high * DENSE_CLIPS / EPOCHS["dense"][1] / max(1, train_clips))
+                wanted = round(high * SMALL_DATA / max(1, train_clips))
                 found[f"epochs_{phase}"] = min(high, max(low, wanted))
+        if self.windows is None:
+            found["windows"] = min(MOST_WINDOWS, max(1, round(EPOCH_WINDOWS / max(1, train_clips))))
         # a budget below the default one must have been trained, or the default is an extrapolation
         return replace(self, lowest_budget=min(self.lowest_budget, self.target_macs), **found)
 

@@ -100,6 +100,15 @@ def check_waiting(checkpoint: Path, going_on: str | None) -> RunState | None:
                      "give --resume to go on with it, or --restart to begin again")
 
 
+def remove_leftovers(checkpoint: Path) -> None:
+    """Delete the temporary files that a killed run left; only for who holds the lock."""
+    folder = work_folder(checkpoint)
+    for place, pattern in ((checkpoint.parent, f".{checkpoint.name}.*"), (folder, ".*.*")):
+        for path in place.glob(pattern):
+            if path.suffix[1:].isdigit():  # they end in the process's number
+                path.unlink(missing_ok=True)
+
+
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for one run; raises OperationError where another process trains there. A crash frees it."""
