@@ -10,8 +10,8 @@ mkdir -p "$folder"
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 rendering videos of moving shapes and training a small network with gates"
-dance-train --data rendered --render-dir "$videos" --render-clips 40 --arch small --clip 16x48x60 \
-  --target-macs 0.5 -o "$folder/small.pt" --resume
+dance-train --data rendered --render-dir "$videos" --render-clips 30 --arch small --clip 16x48x60 \
+  --epochs-dense 40 --epochs-ava 4 --epochs-aap 25 --target-macs 0.5 -o "$folder/small.pt" --resume
 
 say "2/4 exporting it: every gated layer is verified on the way"
 dance-export "$folder/small.pt" -o "$bundle"
