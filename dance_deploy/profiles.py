@@ -1,10 +1,11 @@
 """Device profiles: one JSON file a device, the one place for what is known about it.
 
 A profile says how a bundle for the device is written (opset, IR version, type of the masks, functions or not) and which
-backend runs it there. Format: docs/bundle.md.
+backend runs it there; and, for boards with power sensors, what these measure. Format: docs/bundle.md, docs/tegrastats.md.
 """
 import os
-from typing import NamedTuple
+import re
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from dance_deploy import checked
 from dance_deploy.checked import CheckError
@@ -12,14 +13,49 @@ from dance_deploy.errors import InputError
 
 DEFAULT = "cpu"
 _KEYS = ("name", "description", "opset", "ir_version", "mask_dtype", "functions", "backend")
+_POWER_KEYS = ("compatible", "rails", "totals", "feeds", "modes", "sources")
 _MAX_BYTES = 1 << 20
+_COMPATIBLE = re.compile(r"[a-z][a-z0-9-]{2,40}$", re.ASCII)
+
+
+class Total(NamedTuple):
+    """scope: "module", or "board" (module and carrier); rails: labels whose sum is the power of that."""
+
+    scope: str
+    rails: Tuple[str, ...]
+
+
+class PowerMode(NamedTuple):
+    """A mode of nvpmodel. watts: NVIDIA's budget, None where it gives none; where: release and module it is of."""
+
+    id: int
+    name: str
+    watts: Optional[float]
+    where: str
+
+
+class PowerFacts(NamedTuple):
+    """What a board's power sensors measure.
+
+    compatible: names in the device tree's "compatible", a part number without "-" and SKU stands for all; rails: what each label stands
+    for; totals: in order of preference, the first one whose rails are all there counts; feeds: rails that are part of
+    a rail, by label; modes: power modes as shipped; sources: where the facts are from, by key.
+    """
+
+    compatible: Tuple[str, ...]
+    rails: Dict[str, str]
+    totals: Tuple[Total, ...]
+    feeds: Dict[str, Tuple[str, ...]]
+    modes: Tuple[PowerMode, ...]
+    sources: Dict[str, str]
 
 
 class Profile(NamedTuple):
     """What a device asks of a bundle.
 
     opset, ir_version: of the exported graphs; mask_dtype: "bool" or "float32", the type of the masks between the dance
-    ops; functions: whether the graphs carry the dance ops as model-local functions; backend: what runs them by default.
+    ops; functions: whether the graphs carry the dance ops as model-local functions; backend: what runs them by default;
+    power: None where the device has no power sensors that are known.
     """
 
     name: str
@@ -29,6 +65,7 @@ class Profile(NamedTuple):
     mask_dtype: str
     functions: bool
     backend: str
+    power: Optional[PowerFacts] = None
 
 
 def folder():
@@ -65,6 +102,7 @@ def load(name, root=None):
 
 
 def _profile(tree, name):
+    power = tree.pop("power", None) if type(tree) is dict else None
     checked.mapping(tree, "", _KEYS)
     return Profile(
         name=checked.choice(tree["name"], "name", (name,)),
@@ -73,4 +111,56 @@ def _profile(tree, name):
         ir_version=checked.integer(tree["ir_version"], "ir_version", 7, 100),
         mask_dtype=checked.choice(tree["mask_dtype"], "mask_dtype", ("bool", "float32")),
         functions=checked.boolean(tree["functions"], "functions"),
-        backend=checked.choice(tree["backend"], "backend", ("onnxruntime", "reference", "tensorrt", "qnn")))
+        backend=checked.choice(tree["backend"], "backend", ("onnxruntime", "reference", "tensorrt", "qnn")),
+        power=None if power is None else _power(power))
+
+
+def _power(tree):
+    checked.mapping(tree, "power", _POWER_KEYS)
+    rails = _texts(tree["rails"], "power.rails")
+    compatible = checked.array(tree["compatible"], "power.compatible")
+    for i, name in enumerate(compatible):
+        if type(name) is not str or not _COMPATIBLE.match(name):
+            raise checked.wrong("power.compatible[%d]" % i, name, "a name such as p3767-0005, p2180 or jetson-tk1")
+    return PowerFacts(
+        compatible=tuple(compatible), rails=rails,
+        totals=tuple(_total(total, "power.totals[%d]" % i, rails)
+                     for i, total in enumerate(checked.array(tree["totals"], "power.totals"))),
+        feeds={checked.choice(label, "power.feeds", tuple(rails)): _labels(fed, "power.feeds." + label, rails)
+               for label, fed in _object(tree["feeds"], "power.feeds").items()},
+        modes=tuple(_mode(mode, "power.modes[%d]" % i)
+                    for i, mode in enumerate(checked.array(tree["modes"], "power.modes"))),
+        sources=_texts(tree["sources"], "power.sources"))
+
+
+def _total(tree, where, rails):
+    checked.mapping(tree, where, ("scope", "rails"))
+    return Total(checked.choice(tree["scope"], where + ".scope", ("module", "board")),
+                 _labels(tree["rails"], where + ".rails", rails))
+
+
+def _mode(tree, where):
+    checked.mapping(tree, where, ("id", "name", "watts", "where"))
+    watts = tree["watts"]
+    return PowerMode(checked.integer(tree["id"], where + ".id", 0, 1000), checked.text(tree["name"], where + ".name"),
+                     None if watts is None else checked.number(watts, where + ".watts", 0.1, 10000.0),
+                     checked.text(tree["where"], where + ".where"))
+
+
+def _labels(tree, where, rails):
+    labels = checked.array(tree, where, at_least=1)
+    for i, label in enumerate(labels):
+        checked.choice(label, "%s[%d]" % (where, i), tuple(rails))
+    checked.unique(labels, where, "rail")
+    return tuple(labels)
+
+
+def _texts(tree, where):
+    return {checked.text(key, where): checked.text(text, "%s.%s" % (where, key))
+            for key, text in _object(tree, where).items()}
+
+
+def _object(tree, where):
+    if type(tree) is not dict:
+        raise checked.wrong(where, tree, "an object")
+    return tree

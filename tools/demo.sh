@@ -19,10 +19,13 @@ dance-export "$folder/small.pt" -o "$bundle"
 say "3/4 proving the installation"
 dance-run "$bundle" --self-test
 
-# the first test clip of the first class: lines of splits/test.txt are "<class>/<clip> <label>"
-video=$videos/$(head -n 1 "$videos/splits/test.txt" | cut -d' ' -f1)
-say "4/4 running $video: gated, then the same network without gates"
-dance-run "$bundle" "$video" --json "$folder/result.jsonl"
-dance-run "$bundle" "$video" --dense
+# the easiest and the hardest test clip; columns of the manifest: path,label,split,difficulty
+mapfile -t videos_by_difficulty < <(awk -F, '$3 == "test" {print $4, $1}' "$videos/manifest.csv" | sort -g | cut -d' ' -f2)
+easy=$videos/${videos_by_difficulty[0]}
+hard=$videos/${videos_by_difficulty[-1]}
+say "4/4 running an easy and a hard video: gated, then the same network without gates"
+dance-run "$bundle" "$easy" "$hard" --json "$folder/result.jsonl"
+dance-run "$bundle" "$easy" "$hard" --dense
+python -m dance_deploy.cli.kept_maps "$bundle" "$easy" "$hard" -o "$folder/kept.png"
 
-say "the bundle is in $bundle; try: .venv/bin/dance-run $bundle VIDEO --budget 0.4"
+say "what was kept is drawn in $folder/kept.png; the bundle is in $bundle; try: .venv/bin/dance-run $bundle VIDEO --budget 0.4"

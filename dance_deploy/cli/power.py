@@ -33,8 +33,8 @@ def sources(as_json: bool = typer.Option(False, "--json", help="Print one JSON o
             for line in offer_lines(offer):
                 print(line)
         if not any(offer.reason is None for offer in found):
-            print("\nno power source works on this machine: energy stays unknown here. Mend one of the above, or measure "
-                  "on a board with sensors.")
+            print("\nno power source works on this machine: energy stays unknown here. Mend one of the above, or "
+                  "measure on a board with sensors.")
     raise typer.Exit(0 if any(offer.reason is None for offer in found) else 1)
 
 

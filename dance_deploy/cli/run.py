@@ -4,7 +4,7 @@ from typing import List, NamedTuple, Optional
 
 import typer
 
-from dance_deploy.cli import entry, run_text
+from dance_deploy.cli import entry, run_power, run_text
 from dance_deploy.errors import DanceError, InputError, MissingPackageError
 
 app = typer.Typer(add_completion=False)
@@ -25,6 +25,10 @@ class Options(NamedTuple):
     limit: Optional[int]
     threads: Optional[int]
     quiet: bool
+    power: Optional[str]
+    power_interval_ms: Optional[float]
+    power_total: Optional[str]
+    power_idle: Optional[float]
 
 
 @app.command()
@@ -47,9 +51,18 @@ def run(
     limit: Optional[int] = typer.Option(None, "--limit", metavar="N", min=1, help="Stop each input after N windows."),
     threads: Optional[int] = typer.Option(None, "--threads", metavar="N", min=1, help="CPU threads to compute with."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No line for each window."),
+    power: Optional[str] = typer.Option(
+        None, "--power", metavar="SOURCE", help="Measure energy: auto, ina3221, tegrastats, rapl, nvml or battery."),
+    power_interval_ms: Optional[float] = typer.Option(
+        None, "--power-interval-ms", metavar="MS", help="Time between power samples (default: 100)."),
+    power_total: Optional[str] = typer.Option(
+        None, "--power-total", metavar="RAIL[,RAIL]", help="Rails whose sum is the total, on boards not known."),
+    power_idle: Optional[float] = typer.Option(
+        None, "--power-idle", metavar="SECONDS", help="Idle measured before the first video (default: 5; 0: none)."),
 ):
     """Run a bundle on videos: predictions, what each gate kept, MACs against dense, and latency."""
-    options = Options(backend, dense, budget, json_path, top, hop, pad, limit, threads, quiet)
+    options = Options(backend, dense, budget, json_path, top, hop, pad, limit, threads, quiet, power, power_interval_ms,
+                      power_total, power_idle)
     if self_test:
         if inputs:
             raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
@@ -72,8 +85,9 @@ def _run_inputs(path, arguments, options):
         return max(codes)
     sink = JsonLines(options.json_path, any(i.live for i in inputs)) if options.json_path else None
     try:
-        with _open_runner(path, options) as runner:
-            codes += _Show(runner, options, sink).run(inputs)
+        with _open_runner(path, options) as runner, run_power.opened_meter(
+                options.power, options.power_interval_ms, options.power_total, options.power_idle) as meter:
+            codes += _Show(runner, options, sink, meter).run(inputs)
         if sink is not None and 0 in codes:
             sink.finish()
     finally:
@@ -113,10 +127,12 @@ def _open_runner(path, options, **graphs):
 class _Show(object):
     """Runs inputs one after the other and passes what comes to the terminal and the JSON lines."""
 
-    def __init__(self, runner, options, sink):
+    def __init__(self, runner, options, sink, meter):
         self._runner = runner
         self._options = options
         self._sink = sink
+        self._meter = meter
+        self._records = run_power.PendingRecords(meter, sink)
         # stdout belongs to the JSON lines where they go there
         out = None if options.json_path == "-" else sys.stdout
         self._report = run_text.Report(out, runner.manifest, options.dense)
@@ -151,6 +167,7 @@ class _Show(object):
         from dance_deploy.runtime.streaming import results
         options, tally, code = self._options, run_text.VideoTally(), 0
         self._report.video(source.name)
+        self._records.begin_video()
         found = results(self._runner, source, budget=options.budget, dense=options.dense, hop=options.hop,
                         pad=options.pad, limit=options.limit)
         try:
@@ -164,16 +181,18 @@ class _Show(object):
         finally:
             found.close()
             self._progress.clear()
+        video = self._records.end_video()
         self._report.summary(tally, options.top)
+        if video is not None:
+            self._report.lines(run_power.energy_lines(video, self._meter.error))
         return code
 
     def _show(self, source, item, tally):
         from dance_deploy.runtime.records import record_from_result
+        self._records.add(lambda: record_from_result(source.name, item.window, item.result, self._runner.manifest,
+                                                     self._runner.backend.name, self._options.top))
         if not self._options.quiet:
             self._report.window(item.window, item.result)
-        if self._sink:
-            self._sink.write(record_from_result(source.name, item.window, item.result, self._runner.manifest,
-                                                self._runner.backend.name, self._options.top))
         self._progress.show("{}: {} windows, {:.0f} s".format(source.name, tally.windows, item.window.end_s))
 
 

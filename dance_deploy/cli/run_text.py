@@ -115,6 +115,11 @@ class Report(object):
         if tally.dropped:
             self._write("    {} windows passed unseen: the source is faster than the model".format(tally.dropped))
 
+    def lines(self, lines):
+        """More lines below a video's summary."""
+        for line in lines:
+            self._write(line)
+
     def foot(self):
         """The table of what each gate kept, over all videos."""
         if self._dense or not self._all.windows:

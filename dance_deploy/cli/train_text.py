@@ -43,7 +43,7 @@ class LogReporter:
 
     def epoch(self, shown: dict[str, float]) -> None:
         self._done += 1
-        every = max(1, self._epochs // LINES_PER_PHASE)
+        every = -(-self._epochs // LINES_PER_PHASE)
         if self._done % every == 0 or self._done == self._epochs:
             self.say(f"{self._name} {self._done}/{self._epochs}: {describe(shown)}")
 

@@ -2,6 +2,8 @@
 
 # no device that this package is for draws more; a counter that implies more was reset, not wrapped
 MOST_POWER_W = 10e3
+# what a counter's device may draw for long: unseen for as long as this takes to go round, wraps cannot be counted
+FULL_LOAD_W = 1e3
 
 
 class WrappingCounter(object):
@@ -26,10 +28,10 @@ class WrappingCounter(object):
     def _step(self, time_s, value_j):
         if self._last_j is None:
             return 0.0
-        step_j, most_j = value_j - self._last_j, MOST_POWER_W * max(time_s - self._last_s, 1e-3)
+        elapsed_s, step_j = max(time_s - self._last_s, 1e-3), value_j - self._last_j
         if self._range_j is not None:
-            if most_j >= 100.0 * self._range_j:  # so long unseen that wraps cannot be counted at any power
+            if FULL_LOAD_W * elapsed_s >= self._range_j:
                 return None
             if step_j < 0.0:
                 step_j += self._range_j
-        return step_j if 0.0 <= step_j <= most_j else None
+        return step_j if 0.0 <= step_j <= MOST_POWER_W * elapsed_s else None

@@ -52,7 +52,7 @@ class Energies(object):
 
     def window(self, start_s, end_s):
         """The WindowEnergy from start_s to end_s, on the clock of the samples."""
-        inside = slice(*np.searchsorted(self._time_s, (start_s, end_s)))
+        inside = slice(*np.searchsorted(self._time_s, (start_s, end_s)).tolist())
         samples = inside.stop - inside.start
         told = samples >= LEAST_SAMPLES
         rails = {label: curve.rail_energy(start_s, end_s, inside, told) for label, curve in self._curves.items()}
@@ -81,11 +81,11 @@ class _Curve(object):
         (start_j, start_missing_s), (end_j, end_missing_s) = self._at(start_s), self._at(end_s)
         measured_j, missing_s = end_j - start_j, end_missing_s - start_missing_s
         covered_s = end_s - start_s - missing_s
-        # sums of many steps: what is left of a window without gaps is rounding
-        whole = missing_s <= 1e-9 * max(1.0, abs(end_s))
+        # the sums are long: what is left of a window without gaps, or of one without samples, is rounding
+        rounding_s = 1e-9 * max(1.0, abs(start_s), abs(end_s))
+        whole = missing_s <= rounding_s
         return RailEnergy(measured_j if whole and told else None, measured_j, 0.0 if whole else missing_s,
-                          1e3 * measured_j / covered_s if covered_s > 0 and measured_j == measured_j else None,
-                          self._peak_mw(inside))
+                          1e3 * measured_j / covered_s if covered_s > rounding_s else None, self._peak_mw(inside))
 
     def _at(self, time_s):
         """(joules, missing seconds) from the first sample to time_s; before it and after the last all is missing."""

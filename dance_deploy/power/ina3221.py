@@ -52,7 +52,7 @@ class Ina3221Source(PolledSource):
         self.rails = tuple(channel.label for channel in self._channels)
         self.warnings = ["rail {} cannot be read and is left out".format(channel.label)
                          for channel in found if channel.label not in self.rails]
-        totals.assign(self)
+        totals.assign(self, self._root, lambda: self.sample()[0])
 
     def sample(self):
         rails_mw = {}

@@ -1,8 +1,8 @@
 """Confidence intervals by bootstrap, and what an interval lets us say.
 
 The studentised bootstrap (bootstrap-t; Efron and Tibshirani, An Introduction to the Bootstrap, chapter 12.5): with the
-few windows that a measurement has, the plain percentile interval is too narrow. With too few values to tell, an interval
-is infinite: honest, and read as INCONCLUSIVE.
+few windows that a measurement has, the plain percentile interval is too narrow. With too few values to tell, an
+interval is infinite: honest, and read as INCONCLUSIVE.
 """
 from typing import NamedTuple
 
@@ -84,14 +84,15 @@ def ratio_interval(a, b, seed=0):
 
 
 def verdict(ratio, margin):
-    """What an Interval of a ratio b / a says of b: LESS, MORE, SAME (within 1 +- margin) or INCONCLUSIVE."""
+    """What an Interval of a ratio b / a says of b: SAME where all of it is within 1 +- margin, LESS or MORE where all of
+    it is on one side of 1, else INCONCLUSIVE."""
     if not ratio.finite or ratio.low <= 0.0:
         return INCONCLUSIVE
+    if 1.0 - margin <= ratio.low and ratio.high <= 1.0 + margin:
+        return SAME
     if ratio.high < 1.0:
         return LESS
-    if ratio.low > 1.0:
-        return MORE
-    return SAME if 1.0 - margin <= ratio.low and ratio.high <= 1.0 + margin else INCONCLUSIVE
+    return MORE if ratio.low > 1.0 else INCONCLUSIVE
 
 
 def _draws(sizes, seed):

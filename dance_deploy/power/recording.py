@@ -12,6 +12,7 @@ from dance_deploy.power.trace import Trace, period_of, trace_from_readings
 
 IDLE, RUN, A, B = "idle", "run", "a", "b"
 _STDERR = 2
+_RECENT = 50
 # monotonic and wall clock may drift apart by so much before a step is reported
 _CLOCK_STEP_S = 1.0
 
@@ -101,7 +102,7 @@ class Recorder(object):
 
     def recording(self):
         """The Recording so far."""
-        trace = trace_from_readings(self._sampler.readings(), self._facts.kind)
+        trace = trace_from_readings(self._sampler.readings(), self._facts.kind, self._facts.rails)
         origin = self._origin_s
         windows = tuple(w._replace(start_s=w.start_s - origin, end_s=w.end_s - origin) for w in self._windows)
         return Recording(self._facts, dict(self._commands), self._origin_wall.replace(microsecond=0).isoformat() + "Z",
@@ -118,7 +119,7 @@ class Recorder(object):
         return exit_code
 
     def _period_s(self):
-        recent = trace_from_readings(self._sampler.readings()[-50:], self._facts.kind)
+        recent = trace_from_readings(self._sampler.readings()[-_RECENT:], self._facts.kind)
         median_s = period_of(recent).median_s
         return median_s if median_s == median_s else (self._facts.interval_s or 1.0)
 

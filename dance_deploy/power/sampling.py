@@ -57,10 +57,17 @@ class Sampler(object):
         with self._news:
             return self._over()
 
-    def readings(self, since=0):
-        """The Readings so far, from number `since` on."""
+    def readings(self):
+        """The Readings so far, those forgotten left out."""
         with self._news:
-            return self._readings[since:]
+            return list(self._readings)
+
+    def forget_before(self, time_s, keep):
+        """Drop the Readings before the last one at or before time_s, but not the newest `keep`: runs may be endless."""
+        with self._news:
+            last = len(self._readings) - keep
+            first = next((i for i in range(last) if self._readings[i + 1].time_s > time_s), last)
+            del self._readings[:max(0, first)]
 
     def stop(self):
         """End the thread and close the source; a bug of a source's code comes out here."""

@@ -32,10 +32,13 @@ class Period(NamedTuple):
     samples: int
 
 
-def trace_from_readings(readings, kind=POWER):
-    """The Trace of Readings in their order. A sample that is not later than the one before it is dropped and counted:
-    no clock of ours goes back, so it is damage of the source, and must not turn into negative energy."""
-    rails, kept, last_s, dropped = [], [], -np.inf, 0
+def trace_from_readings(readings, kind=POWER, rails=()):
+    """The Trace of Readings in their order; rails: labels that get a column even where no reading has them.
+
+    A sample that is not later than the one before it is dropped and counted: no clock of ours goes back, so it is
+    damage of the source, and must not turn into negative energy.
+    """
+    rails, kept, last_s, dropped = list(rails), [], -np.inf, 0
     for reading in readings:
         if not reading.time_s > last_s:
             dropped += 1

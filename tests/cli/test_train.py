@@ -72,7 +72,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(run, videos, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     code, out, err = run("--data", videos, "-o", "c.pt", *TINY, *arguments)
     assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
-    assert not (tmp_path / "c.pt").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_options_that_are_missing(run):

@@ -64,7 +64,10 @@ def load_state(path: Path) -> RunState:
 
 
 def check_output(checkpoint: Path) -> None:
-    """Make the folders of a checkpoint and try to write there; raises InputError now rather than after training."""
+    """Try to write where a checkpoint and its work folder will be; raises InputError now rather than after training.
+
+    Leaves nothing behind but the folders above them.
+    """
     if checkpoint.is_dir():
         raise InputError(f"{checkpoint}: is a folder, expected the name of a checkpoint file; "
                          f"give -o {checkpoint}/NAME.pt")
@@ -73,11 +76,14 @@ def check_output(checkpoint: Path) -> None:
                          "give -o NAME.pt")
     folder = work_folder(checkpoint)
     try:
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         for place in (checkpoint.parent, folder):
             probe = place / f".probe.{os.getpid()}"
             probe.touch()
             probe.unlink()
+        if is_new:
+            folder.rmdir()
     except OSError as error:
         raise InputError(f"{checkpoint}: cannot be written ({error.strerror or error}: {error.filename}); "
                          "choose another place with -o") from error
@@ -111,7 +117,11 @@ def remove_leftovers(checkpoint: Path) -> None:
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one run; raises OperationError where another process trains there. A crash frees it."""
+    """Make `folder` if need be and hold it for one run; a crash frees it.
+
+    Raises OperationError where another process trains there.
+    """
+    folder.mkdir(exist_ok=True)
     try:
         import fcntl
     except ImportError:  # no such locks on Windows; two runs in one folder are the user's to avoid
