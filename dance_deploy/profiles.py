@@ -1,7 +1,8 @@
 """Device profiles: one JSON file a device, the one place for what is known about it.
 
 A profile says how a bundle for the device is written (opset, IR version, type of the masks, functions or not) and which
-backend runs it there; and, for boards with power sensors, what these measure. Format: docs/bundle.md, docs/tegrastats.md.
+backend runs it there; and, for boards with power sensors, what these measure. Format: docs/bundle.md; of
+the sensors: docs/tegrastats.md.
 """
 import os
 import re
@@ -37,9 +38,9 @@ class PowerMode(NamedTuple):
 class PowerFacts(NamedTuple):
     """What a board's power sensors measure.
 
-    compatible: names in the device tree's "compatible", a part number without "-" and SKU stands for all; rails: what each label stands
-    for; totals: in order of preference, the first one whose rails are all there counts; feeds: rails that are part of
-    a rail, by label; modes: power modes as shipped; sources: where the facts are from, by key.
+    compatible: names in the device tree's "compatible", a part number without "-" and SKU stands for all; rails: what
+    each label stands for; totals: in order of preference, the first one whose rails are all there counts; feeds: rails
+    that are part of a rail, by label; modes: power modes as shipped; sources: where the facts are from, by key.
     """
 
     compatible: Tuple[str, ...]

@@ -18,6 +18,7 @@ _INTERVAL = typer.Option(None, "--interval-ms", metavar="MS", help="Time between
 _TOTAL = typer.Option(None, "--total", metavar="RAIL[,RAIL]", help="Rails whose sum is the total.")
 _OUTPUT = typer.Option(..., "-o", "--output", metavar="FILE", help="The recording, one JSON object.")
 _IDLE = typer.Option(5.0, "--idle", metavar="SECONDS", help="Idle measured first; 0: none.")
+_SETTLE = typer.Option(0.5, "--settle", metavar="SECONDS", help="Pause before each run.")
 
 
 @app.command()
@@ -46,6 +47,7 @@ def record(
     interval_ms: Optional[float] = _INTERVAL,
     total: Optional[str] = _TOTAL,
     idle: float = _IDLE,
+    settle: float = _SETTLE,
     repeat: int = typer.Option(1, "--repeat", metavar="N", min=1, help="Runs, at least."),
     precision: Optional[float] = typer.Option(
         None, "--precision", metavar="PCT", help="Repeat until the 95 % interval is within +- this many percent."),
@@ -55,7 +57,8 @@ def record(
     """Measure a command's energy. Its output goes to stderr; exit code 1 where it fails."""
     from dance_deploy.power import recording, summary
     plan = recording.checked_plan(recording.Plan(
-        idle_s=idle, warmup=warmup, least=repeat, most=repeat if precision is None else max(repeat, most),
+        idle_s=idle, settle_s=settle, warmup=warmup, least=repeat,
+        most=repeat if precision is None else max(repeat, most),
         precision=None if precision is None else precision / 100.0))
     raise typer.Exit(_measure(output, (source, interval_ms, total), lambda recorder: recording.record(
         recorder, command, plan, summary.run_half_width)))
@@ -70,6 +73,7 @@ def compare(
     interval_ms: Optional[float] = _INTERVAL,
     total: Optional[str] = _TOTAL,
     idle: float = _IDLE,
+    settle: float = _SETTLE,
     pairs: int = typer.Option(8, "--pairs", metavar="N", min=1, help="Runs of each, at least."),
     most: int = typer.Option(30, "--most", metavar="N", min=1, help="Runs of each, at most."),
     margin: float = typer.Option(2.0, "--margin", metavar="PCT", help="Differences below this do not matter."),
@@ -81,7 +85,7 @@ def compare(
         raise InputError("--margin is {:g} %, expected above 0 and below 100".format(margin))
     commands = [_words("--a", a), _words("--b", b)]
     plan = recording.checked_plan(recording.Plan(
-        idle_s=idle, warmup=warmup, least=pairs, most=max(pairs, most), precision=margin / 200.0))
+        idle_s=idle, settle_s=settle, warmup=warmup, least=pairs, most=max(pairs, most), precision=margin / 200.0))
     raise typer.Exit(_measure(output, (source, interval_ms, total), lambda recorder: recording.compare(
         recorder, commands[0], commands[1], plan, summary.ratio_half_width), margin / 100.0, True))
 

@@ -99,6 +99,7 @@ def offer_lines(offer):
 
 
 def _three(value):
+    value = 0.0 if abs(value) < 0.0005 else value  # no "-0.000"
     return "{:.3f}".format(value) if abs(value) < 1 else "{:.2f}".format(value) if abs(value) < 100 else \
         "{:.1f}".format(value)
 

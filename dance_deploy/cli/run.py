@@ -103,6 +103,9 @@ def _check(options):
         raise InputError("--budget steers the gates and --dense runs without them; give one of the two")
     if options.budget is not None:
         checked_budget(options.budget)
+    if options.power is None and (options.power_interval_ms, options.power_total, options.power_idle) != (None,) * 3:
+        raise InputError("--power-interval-ms, --power-total and --power-idle say how --power measures; "
+                         "add --power auto")
 
 
 def _expand(arguments):

@@ -44,9 +44,10 @@ class Boards(object):
         return found
 
     def _find(self, labels):
-        fitting = self._of_machine or [(name, power) for name, power in self._known if labels and labels <= set(power.rails)]
-        totals = {next((total for total in power.totals if labels >= set(total.rails)), None)
-                  for _, power in fitting}
+        # a log of another board may be read on this one
+        fitting = [(name, power) for name, power in self._of_machine if _first_total(power, labels)] or \
+            [(name, power) for name, power in self._known if labels and labels <= set(power.rails)]
+        totals = {_first_total(power, labels) for _, power in fitting}
         names = tuple(name for name, _ in fitting)
         total = totals.pop() if len(totals) == 1 else None
         if total is None:
@@ -83,8 +84,8 @@ def contradiction(rails, board):
     if now[source] >= sum(now[label] for label in board.parts) \
             or avg[source] >= sum(avg[label] for label in board.parts):
         return None
-    return ("rail {} reads {:g} mW, less than the {:g} mW of {} that it feeds: the labels are permuted on this carrier; "
-            "find out which is which and name the total with --total".format(
+    return ("rail {} reads {:g} mW, less than the {:g} mW of {} that it feeds: the labels are permuted on this carrier; find "
+            "out which is which and name the total with --total".format(
                 source, now[source], sum(now[label] for label in board.parts), " + ".join(board.parts)))
 
 
@@ -104,6 +105,10 @@ def machine_names(root="/"):
         return ()
     # "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0"
     return tuple(word for word in re.split(r"[,+\0]", text) if word and word != "nvidia")
+
+
+def _first_total(power, labels):
+    return next((total for total in power.totals if labels >= set(total.rails)), None)
 
 
 def _fits(names, compatible):

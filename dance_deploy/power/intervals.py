@@ -84,8 +84,8 @@ def ratio_interval(a, b, seed=0):
 
 
 def verdict(ratio, margin):
-    """What an Interval of a ratio b / a says of b: SAME where all of it is within 1 +- margin, LESS or MORE where all of
-    it is on one side of 1, else INCONCLUSIVE."""
+    """What an Interval of a ratio b / a says of b: SAME where all of it is within 1 +- margin, LESS or MORE where all
+    of it is on one side of 1, else INCONCLUSIVE."""
     if not ratio.finite or ratio.low <= 0.0:
         return INCONCLUSIVE
     if 1.0 - margin <= ratio.low and ratio.high <= 1.0 + margin:

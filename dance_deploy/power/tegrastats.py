@@ -73,9 +73,8 @@ def sample_from_line(line):
     """
     if len(line) > LONGEST_LINE:
         return None
-    start = None
-    for start in _START.finditer(line):
-        pass
+    starts = list(_START.finditer(line))
+    start = starts[-1] if starts else None
     reader = _Reader()
     reader.read((line if start is None else line[start.end():]).split())
     if start is None:
@@ -175,7 +174,7 @@ class _Reader(object):
         if match is None or not value:
             return False
         percent, clock = match.groups()
-        clocks = () if clock is None else tuple(int(mhz) for mhz in clock.strip("[]").split(",") if len(mhz) < 7 and mhz)
+        clocks = () if clock is None else tuple(int(mhz) for mhz in clock.strip("[]").split(",") if 0 < len(mhz) < 8)
         # the first GR3D column is the GPU's, should there be a second
         self.loads.setdefault(column, (None if percent is None else int(percent), clocks))
         return True

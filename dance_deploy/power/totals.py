@@ -11,7 +11,7 @@ def assign(source, root, sample_mw):
 
     root: the folder that stands for "/"; sample_mw() -> {label: mW} now.
     """
-    board = boards.Boards(module=boards.module_of_machine(root)).board(tuple(source.rails))
+    board = boards.Boards(machine=boards.machine_names(root)).board(tuple(source.rails))
     if board.total is None:
         return
     wrong = boards.contradiction(_mean_rails([sample_mw() for _ in range(_SAMPLES)], source.rails), board)
