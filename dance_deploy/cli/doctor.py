@@ -18,7 +18,7 @@ from dance_deploy.machine import INFO, MISSING, OK, OPTIONAL, Finding, board_fin
 app = typer.Typer(add_completion=False)
 
 _MARKS = {OK: "ok", INFO: "", OPTIONAL: "lacks", MISSING: "MISSING"}
-_WORKSHOP = (("torch", "train"), ("onnx", "export"), ("tqdm", "train"), ("matplotlib", "train"))
+_WORKSHOP = (("torch", "train"), ("onnx", "export"), ("rich", "train"), ("matplotlib", "train"))
 
 
 @app.command()

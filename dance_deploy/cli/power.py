@@ -13,7 +13,8 @@ from dance_deploy.errors import InputError, OperationError
 app = typer.Typer(add_completion=False, help="Measure energy: which sources are here, one command, two compared.")
 
 _SOURCE = typer.Option("auto", "--source", metavar="SOURCE", help=(
-    "auto, ina3221, tegrastats, rapl, nvml or battery; NAME=WHERE reads another folder or command."))
+    "auto, ina3221, tegrastats, rapl, nvml or battery; NAME=WHERE reads another folder or command; "
+    "tegrastats-log=FILE replays."))
 _INTERVAL = typer.Option(None, "--interval-ms", metavar="MS", help="Time between samples (default: 100).")
 _TOTAL = typer.Option(None, "--total", metavar="RAIL[,RAIL]", help="Rails whose sum is the total.")
 _OUTPUT = typer.Option(..., "-o", "--output", metavar="FILE", help="The recording, one JSON object.")
@@ -114,14 +115,13 @@ def main():
 
 def _measure(output, source_options, work, margin=0.02, needs_total=False):
     """Open the source, do the work, write and show the recording; the exit code."""
-    from dance_deploy.power import recording, recording_file
+    from dance_deploy.power import boards, recording, recording_file
     if output is not None:
         recording.check_output(output)
     source = open_from_options(*source_options)
     with contextlib.closing(source):
         if needs_total and not source.total_rails:
-            raise OperationError("which rail is this board's total is not known; there are {}; name it with "
-                                 "--total".format(", ".join(source.rails)))
+            raise OperationError("; ".join(source.warnings) or boards.unknown_total(source.rails))
         with recording.Recorder(source, say=_say) as recorder:
             code = work(recorder)
             found = recorder.recording()

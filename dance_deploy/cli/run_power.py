@@ -15,14 +15,15 @@ def opened_meter(spec, interval_ms, total, idle_s):
         yield None
         return
     from dance_deploy.cli.power import open_from_options
+    from dance_deploy.power import boards
     from dance_deploy.power.meter import Meter
     idle_s = DEFAULT_IDLE_S if idle_s is None else idle_s
     if not 0.0 <= idle_s <= 3600.0:
         raise InputError("--power-idle is {:g} s, expected 0 to 3600".format(idle_s))
     with contextlib.closing(open_from_options(spec, interval_ms, total)) as source:
         if not source.total_rails:
-            raise OperationError("which rail is this board's total is not known; there are {}; name it with "
-                                 "--power-total".format(", ".join(source.rails)))
+            raise OperationError(("; ".join(source.warnings) or boards.unknown_total(source.rails)).replace(
+                "--total", "--power-total"))
         with Meter(source, idle_s) as meter:
             yield meter
 

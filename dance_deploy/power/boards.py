@@ -84,8 +84,8 @@ def contradiction(rails, board):
     if now[source] >= sum(now[label] for label in board.parts) \
             or avg[source] >= sum(avg[label] for label in board.parts):
         return None
-    return ("rail {} reads {:g} mW, less than the {:g} mW of {} that it feeds: the labels are permuted on this carrier; find "
-            "out which is which and name the total with --total".format(
+    return ("rail {} reads {:g} mW, less than the {:g} mW of {} that it feeds: the labels are permuted here; "
+            "find out which is which and name the total with --total".format(
                 source, now[source], sum(now[label] for label in board.parts), " + ".join(board.parts)))
 
 

@@ -4,10 +4,12 @@ import time
 from typing import NamedTuple, Optional, Tuple
 
 from dance_deploy.errors import DanceError, InputError, OperationError
+from dance_deploy.power import boards
 
 AUTO = "auto"
 # in the order in which "auto" tries them: the board's own sensors first, estimates last
 NAMES = ("ina3221", "tegrastats", "rapl", "nvml", "battery")
+LOG = "tegrastats-log"
 DEFAULT_INTERVAL_S = 0.1
 
 
@@ -27,16 +29,19 @@ class Offer(NamedTuple):
 def create(spec, interval_s=None, root="/", clock=time.monotonic):
     """The Source that `spec` names, not opened.
 
-    spec: a name of NAMES, or NAME=WHERE: for tegrastats a command line, for the others the folder that stands for "/".
-    interval_s: between samples, None: 0.1 s. Raises InputError for a name that there is none of.
+    spec: a name of NAMES, or NAME=WHERE: for tegrastats a command line, for the others the folder that stands for "/";
+    or tegrastats-log=FILE, which replays a log at its own pace. interval_s: between samples, None: 0.1 s. Raises InputError for a name that there is none of.
     """
     name, _, where = spec.partition("=")
-    if name not in NAMES:
-        raise InputError("power source '{}': there is none of this name; expected {} or one of {}".format(
-            spec, AUTO, ", ".join(NAMES)))
+    if name not in NAMES + (LOG,) or (name == LOG and not where):
+        raise InputError("power source '{}': there is none of this name; expected {}, one of {}, or {}=FILE".format(
+            spec, AUTO, ", ".join(NAMES), LOG))
+    if name == LOG:
+        from dance_deploy.power.tegrastats_log import TegrastatsLogSource
+        return TegrastatsLogSource(where, period_s=interval_s, speed=1.0, clock=clock)
     options = {"interval_s": DEFAULT_INTERVAL_S if interval_s is None else interval_s, "clock": clock}
     if name == "tegrastats":
-        return _tegrastats(where, options)
+        return _tegrastats(where, dict(options, root=root))
     if name == "nvml":
         from dance_deploy.power.nvml import NvmlSource
         return NvmlSource(**options)
@@ -87,6 +92,7 @@ def _opened(source, total):
         source.open()
         if total is not None:
             source.total_rails = _checked_total(total, source)
+            source.warnings = [line for line in source.warnings if line != boards.unknown_total(source.rails)]
     except BaseException:
         source.close()
         raise

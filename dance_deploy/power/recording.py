@@ -80,11 +80,11 @@ class Recorder(object):
         self._root, self._clock = root, clock
         self._say = say or (lambda line: None)
         self._windows, self._commands = [], {}
-        self._warnings = list(source.warnings)
+        self._source = source
 
     def __enter__(self):
         self._sampler.start()
-        self._origin_s, self._origin_wall = self._clock(), datetime.datetime.utcnow()
+        self._origin_s, self._origin_wall = self._clock(), _utc_now()
         return self
 
     def __exit__(self, *_):
@@ -105,7 +105,7 @@ class Recorder(object):
         trace = trace_from_readings(self._sampler.readings(), self._facts.kind, self._facts.rails)
         origin = self._origin_s
         windows = tuple(w._replace(start_s=w.start_s - origin, end_s=w.end_s - origin) for w in self._windows)
-        return Recording(self._facts, dict(self._commands), self._origin_wall.replace(microsecond=0).isoformat() + "Z",
+        return Recording(self._facts, dict(self._commands), self._origin_wall.strftime("%Y-%m-%dT%H:%M:%SZ"),
                          trace._replace(time_s=trace.time_s - origin), windows, tuple(self._all_warnings(trace)))
 
     def _measure(self, label, work):
@@ -124,14 +124,14 @@ class Recorder(object):
         return median_s if median_s == median_s else (self._facts.interval_s or 1.0)
 
     def _all_warnings(self, trace):
-        found = list(self._warnings)
+        found = list(self._source.warnings)  # it may have found some while it was read
         if self._sampler.error is not None:
             found.append("power source '{}' died after {:.1f} s: {}; energy after that is unknown".format(
                 self._facts.name, self._sampler.died_s - self._origin_s, self._sampler.error))
         if trace.dropped:
             found.append("{} samples dropped: their time did not advance".format(trace.dropped))
         passed_s = self._clock() - self._origin_s
-        stepped_s = (datetime.datetime.utcnow() - self._origin_wall).total_seconds() - passed_s
+        stepped_s = (_utc_now() - self._origin_wall).total_seconds() - passed_s
         if abs(stepped_s) > _CLOCK_STEP_S:
             found.append("the system clock was set by {:+.1f} s meanwhile; times and energies here come from the "
                          "monotonic clock and are not affected".format(stepped_s))
@@ -140,6 +140,10 @@ class Recorder(object):
             found += environment.warnings(measured[0].before, measured[-1].after, "during the runs")
             found += environment.clock_warnings(measured[0].before, measured[-1].before, "between first and last run")
         return found
+
+
+def _utc_now():
+    return datetime.datetime.now(datetime.timezone.utc)
 
 
 def record(recorder, argv, plan, half_width):

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 
+from dance_deploy.power.boards import unknown_total
 from dance_deploy.power.energy import LEAST_SAMPLES, Energies
 from dance_deploy.power.intervals import CONFIDENCE, difference_interval, mean_interval, ratio_interval, verdict
 from dance_deploy.power.recording import A, B, IDLE
@@ -185,9 +186,8 @@ def _window_warnings(recording, energies):
     gaps = int((np.diff(recording.trace.time_s) > gap_limit_s(recording.trace)).sum())
     if gaps:
         lines.append("{} gap{} between samples".format(gaps, "" if gaps == 1 else "s"))
-    if not recording.source.total_rails:
-        lines.append("which rail is this board's total is not known; there are {}; name it with --total".format(
-            ", ".join(recording.trace.rails) or "none"))
+    if not recording.source.total_rails and not any("--total" in line for line in recording.warnings):
+        lines.append(unknown_total(recording.trace.rails))
     return lines
 
 

@@ -1,5 +1,8 @@
 """A small gated network with every layer kind that matters to the exporter, and clips to run it on."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,9 @@ from torch import nn
 
 from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.surgery import gate_model
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # importlib mode adds no folder to the path
+from export_nets import randomize_norms, threshold  # noqa: E402
 
 SPEC = ClipSpec(frames=6, stride=1, resize=(20, 24), size=(20, 24), mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
 
@@ -46,24 +52,6 @@ class TinyNet(nn.Module):
         x = torch.sigmoid(x) * x
         x = self.pool(self.norm(nn.functional.silu(self.grouped(x)) - 0.5))
         return self.head(nn.functional.adaptive_avg_pool3d(x, 1).flatten(1))
-
-
-def randomize_norms(model: nn.Module, seed: int = 0) -> None:
-    """Give batch norms statistics that are not 0 and 1, so that folding them wrongly would show."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                for tensor, low, high in ((module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2.0),
-                                          (module.weight, -1.5, 1.5), (module.bias, -0.5, 0.5)):
-                    tensor.uniform_(low, high, generator=generator)
-
-
-def threshold(model, tau_logit: float):
-    """Set all thresholds of a gated model to one constant."""
-    with torch.no_grad():
-        model.controller.output.bias.fill_(tau_logit)
-    return model
 
 
 @pytest.fixture

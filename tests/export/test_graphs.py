@@ -123,7 +123,8 @@ def test_layers_are_lowered_exactly(layer, clips):
 
 @pytest.mark.parametrize("layer, named", [
     (nn.Softplus(), "Softplus"), (nn.AdaptiveAvgPool3d((3, 5, 5)), "windows differ"),
-    (nn.AvgPool3d(2, ceil_mode=True), "ceil_mode"), (nn.BatchNorm3d(8, track_running_stats=False), "running statistics")])
+    (nn.AvgPool3d(2, ceil_mode=True), "ceil_mode"),
+    (nn.BatchNorm3d(8, track_running_stats=False), "running statistics")])
 def test_what_cannot_be_exact_is_refused_by_name(layer, named):
     model = gate_model(small_net(layer), SHAPE).eval()
     with pytest.raises(InputError, match=r"layer '3'.*" + named):
