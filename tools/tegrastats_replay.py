@@ -32,7 +32,7 @@ def main(arguments=None):
             return _stop(options.pid_file)
         samples = _samples(options.log)
         output = _opened(options.logfile)
-        if options.start and not _became_daemon(options.pid_file):
+        if options.start and not _became_daemon(options.pid_file, options.logfile):
             return 0
         _print_samples(samples, output, options)
         return 0
@@ -111,21 +111,23 @@ def _default_pid_file():
     return os.path.join(folder, "tegrastats_replay.{}.pid".format(os.getuid()))
 
 
-def _became_daemon(pid_file):
+def _became_daemon(pid_file, logfile):
     """Fork; True in the daemon, False in the caller. The daemon holds a lock on its pid file as long as it lives."""
     handle = os.open(pid_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise ValueError("it runs already; end it with --stop") from None
-    if os.fork():
+    os.ftruncate(handle, 0)
+    pid = os.fork()
+    if pid:  # the caller writes: a --stop right after it finds the number
+        os.write(handle, str(pid).encode("ascii"))
         return False
     os.setsid()
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    os.ftruncate(handle, 0)
-    os.write(handle, str(os.getpid()).encode("ascii"))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 2) if logfile is None else (0, 1, 2):  # a caller that waits for their end must not hang
+        os.dup2(nothing, descriptor)
     return True
 
 

@@ -86,7 +86,9 @@ def _command_lines(name, entry):
 def offer_lines(offer):
     """The lines of dance-power sources. offer: an Offer."""
     if offer.reason is not None:
-        yield "{:<11} no   {}".format(offer.name, sources.printable(offer.reason))
+        reason = sources.printable(offer.reason)
+        reason = reason[len(offer.name) + 2:] if reason.startswith(offer.name + ": ") else reason
+        yield "{:<11} no   {}".format(offer.name, reason)
         return
     yield "{:<11} yes  {}; total: {}{}".format(offer.name, ", ".join(
         "{} {}".format(sources.printable(label), watts((offer.rails_mw or {}).get(label))) for label in offer.rails),
@@ -99,9 +101,9 @@ def offer_lines(offer):
 
 
 def _three(value):
-    value = 0.0 if abs(value) < 0.0005 else value  # no "-0.000"
-    return "{:.3f}".format(value) if abs(value) < 1 else "{:.2f}".format(value) if abs(value) < 100 else \
-        "{:.1f}".format(value)
+    if abs(value) < 1e-6:  # below what any sensor here tells: rounding
+        return "0"
+    return ("{:.3g}" if abs(value) < 1 else "{:.2f}" if abs(value) < 100 else "{:.1f}").format(value)
 
 
 def _ratio(value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.files import whole_file
 from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.saliency import KINDS
 from dance_deploy.method.surgery import GatedModel, gate_model
@@ -45,26 +45,14 @@ class Checkpoint:
 
 
 def save_atomically(path: Path, value: Any) -> None:
-    """torch.save to a temporary sibling, then rename: the file appears whole or not at all.
-
-    Raises OperationError where the folder cannot be written.
-    """
+    """torch.save, whole or not at all; the folder is made. Raises OperationError where it cannot be written."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # not mkstemp: its files are private, and a checkpoint is made to be passed on
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "wb") as stream:
-                _save_to(stream, value)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise OperationError(f"{path}: cannot write ({error.strerror or error})") from error
+    with whole_file(path, "wb") as stream:
+        _save_to(stream, value)
 
 
 def _save_to(stream: BinaryIO, value: Any) -> None:

@@ -30,7 +30,8 @@ def create(spec, interval_s=None, root="/", clock=time.monotonic):
     """The Source that `spec` names, not opened.
 
     spec: a name of NAMES, or NAME=WHERE: for tegrastats a command line, for the others the folder that stands for "/";
-    or tegrastats-log=FILE, which replays a log at its own pace. interval_s: between samples, None: 0.1 s. Raises InputError for a name that there is none of.
+    or tegrastats-log=FILE, which replays a log at its own pace. interval_s: between samples, None: 0.1 s.
+    Raises InputError for a name that there is none of.
     """
     name, _, where = spec.partition("=")
     if name not in NAMES + (LOG,) or (name == LOG and not where):

@@ -11,6 +11,8 @@ import numpy as np
 CONFIDENCE = 0.95
 # with fewer values resamples that repeat one of them are too common to tell a 95 % interval
 LEAST_VALUES = 4
+# a spread below this share is rounding of equal values, no noise
+_ROUNDING = 1e-9
 _RESAMPLES = 2000
 _MOST_DRAWN = 1 << 20   # numbers drawn at once: bounds the memory for long recordings
 
@@ -50,7 +52,7 @@ def difference_interval(values, baseline, seed=0):
     if any(len(group) < LEAST_VALUES for group in groups):
         return _unknown(estimate)
     error = np.sqrt(sum(group.var(ddof=1) / len(group) for group in groups))
-    if error == 0.0:
+    if error <= _ROUNDING * max(float(np.abs(group).max()) for group in groups):
         return Interval(estimate, estimate, estimate)
     t = []
     for picks in _draws([len(group) for group in groups], seed):
@@ -73,7 +75,7 @@ def ratio_interval(a, b, seed=0):
     if len(a) < LEAST_VALUES:
         return Interval(float(np.exp(estimate)), 0.0, float("inf"))
     error = _log_ratio_error(a[None], b[None])[0]
-    if error == 0.0:
+    if error <= _ROUNDING:
         return Interval(*[float(np.exp(estimate))] * 3)
     t = []
     for pick, in _draws([len(a)], seed):

@@ -142,21 +142,29 @@ class _Blocks(object):
         whole = _merged(self._blocks)
         energy = above = difference_interval((), ())
         if not whole.missing_s and whole.samples >= LEAST_SAMPLES:
-            blocks = self._blocks
-            while min(block.samples for block in blocks) < LEAST_SAMPLES and len(blocks) > 1:
-                blocks = _halved(blocks)
-            full = [block for block in blocks if block.windows == blocks[0].windows]
+            full = _full(self._blocks)
+            while min(block.samples for block in full) < LEAST_SAMPLES and len(full) > 1:
+                full = _full(_halved(full))
             each = [(block.joules / block.windows, block.seconds / block.windows) for block in full]
-            energy = mean_interval([joules for joules, _ in each])._replace(estimate=whole.joules / whole.windows)
-            above = above_idle(each, idle_mw)
+            energy = _around(whole.joules / whole.windows, mean_interval([joules for joules, _ in each]))
             if idle_mw:
-                idle_w = 1e-3 * sum(idle_mw) / len(idle_mw)
-                above = above._replace(estimate=(whole.joules - idle_w * whole.seconds) / whole.windows)
+                idle_j = 1e-3 * sum(idle_mw) / len(idle_mw) * whole.seconds
+                above = _around((whole.joules - idle_j) / whole.windows, above_idle(each, idle_mw))
         return VideoEnergy(energy, above, whole.seconds, whole.missing_s, whole.samples, period_s, whole.windows)
+
+
+def _around(estimate, interval):
+    """`interval`, that of the full blocks, with the estimate of all of them."""
+    return Interval(estimate, min(interval.low, estimate), max(interval.high, estimate))
 
 
 def _merged(blocks):
     return _Block(*[sum(values) for values in zip(*blocks)])
+
+
+def _full(blocks):
+    """Those with as many windows as the first: the last one may hold fewer."""
+    return [block for block in blocks if block.windows == blocks[0].windows]
 
 
 def _halved(blocks):

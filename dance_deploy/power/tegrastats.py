@@ -21,7 +21,7 @@ OFF = "off"
 # IRAM is another column; a line that broke off may stand right before the next one ("VDD_IN 53RAM 1752/7620MB ...")
 _START = re.compile(r"(?:(\d\d-\d\d-\d{4} \d\d:\d\d:\d\d) )?(?<![A-Za-z])RAM (\d{1,9})/(\d{1,9})MB(?=\s|$)", re.ASCII)
 _USED = re.compile(r"(\d{1,9})/(\d{1,9})MB$", re.ASCII)
-_CORE = re.compile(r"(?:(\d{1,3})%(?:@(-?\d{1,6}))?|off)$", re.ASCII)
+_CORE = re.compile(r"(?:(\d{1,3})%(?:@(\d{1,6}))?|off)$", re.ASCII)
 _VALUE = re.compile(r"(?:(\d{1,3})%)?(?:@(\[[\d,]{1,80}\]|-?\d{1,6}))?$", re.ASCII)
 _ENGINE = re.compile(r"(?:off|@?-?\d{1,6}|\d{1,3}%(?:@-?\d{1,6})?)$", re.ASCII)
 _ENGINE_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,39}$", re.ASCII)
@@ -156,8 +156,8 @@ class _Reader(object):
         inside, closed, clock = value[1:].partition("]")
         if not closed:
             return False
-        # up to R28.1 one clock for all cores behind the list
-        shared = int(clock[1:]) if re.match(r"@-?\d{1,6}$", clock, re.ASCII) else None
+        # up to R28.1 one clock for all cores behind the list; some TK1 systems print -1
+        shared = int(clock[1:]) if re.match(r"@\d{1,6}$", clock, re.ASCII) else None
         loads, clocks = [], []
         for core in inside.split(","):
             match = _CORE.match(core)

@@ -47,6 +47,14 @@ class TegrastatsSource(Source):
         command = list(self._command or [_program()])
         self._process = LineProcess(command + ["--interval", str(max(1, int(round(self.interval_s * 1e3))))],
                                     clock=self._clock, longest=LONGEST_LINE)
+        try:
+            self._look()
+        except BaseException:  # no process stays behind, asking nobody for a password
+            self.close()
+            raise
+
+    def _look(self):
+        """Take the first samples and learn from them what is measured."""
         first = self._first_with_rails()
         known = boards.Boards(machine=boards.machine_names(self._root))
         self._waiting.append(first)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from dance_deploy.errors import MissingPackageError, OperationError
+from dance_deploy.errors import MissingPackageError
+from dance_deploy.files import whole_file
 
 DOTS_PER_INCH = 120
 
@@ -22,10 +22,5 @@ def new_figure(width_in: float, height_in: float, what_for: str) -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a PNG whole or not at all; raises OperationError where the place cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OperationError(f"{path}: cannot write ({error.strerror or error})") from error
+    with whole_file(path, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=DOTS_PER_INCH)

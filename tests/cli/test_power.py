@@ -1,4 +1,5 @@
 """dance-power and dance-run --power as a user meets them."""
+import ast
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from dance_deploy.cli.power import app
 from dance_deploy.cli.run import app as run_app
 from dance_deploy.power import catalog
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NOTHING = [sys.executable, "-S", "-c", ""]
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(0.3)"]
 
@@ -69,7 +71,7 @@ def test_windows_shorter_than_the_period_are_not_told(call, nano, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, code, said", [
-    (["record", "--source", "wall", "-o", "OUT", "--", "true"], 2, "expected auto or one of ina3221, tegrastats"),
+    (["record", "--source", "wall", "-o", "OUT", "--", "true"], 2, "expected auto, one of ina3221, tegrastats"),
     (["record", "--source", "NANO", "--interval-ms", "0", "-o", "OUT", "--", "true"], 2, "sampling interval is 0 ms"),
     (["record", "--source", "NANO", "--interval-ms", "nan", "-o", "OUT", "--", "true"], 2, "sampling interval is nan"),
     (["record", "--source", "NANO", "--total", "VDD_IN", "-o", "OUT", "--", "true"], 2, "there are: POM_5V_IN"),
@@ -140,6 +142,64 @@ def test_offers_of_a_board_and_of_a_machine(tmp_path):
         assert source.name == "ina3221"
 
 
+REPLAYER = os.path.join(ROOT, "tools", "tegrastats_replay.py")
+LINE = ("RAM 1000/3964MB (lfb 1x1MB) CPU [1%@102,2%@102,0%@102,0%@102] "
+        "POM_5V_IN {0}/{0} POM_5V_GPU {1}/{1} POM_5V_CPU 90/90\n")
+
+
+def replayed(log):
+    return "tegrastats=%s %s --log %s --at-end hold" % (sys.executable, REPLAYER, log)
+
+
+@pytest.mark.skipif(not os.path.exists(REPLAYER), reason="tools/tegrastats_replay.py is not here")
+def test_a_replayed_log_gives_the_logs_energy(call, tmp_path):
+    power_mw = [2000 + 40 * (i * 37 % 100) for i in range(600)]
+    (tmp_path / "log").write_text("".join(LINE.format(mw, mw // 4) for mw in power_mw))
+    code, out, _ = call("record", "--source", replayed(tmp_path / "log"), "--interval-ms", 20, "--idle", 0.5, "-o",
+                        tmp_path / "r.json", "--", sys.executable, "-S", "-c", "import time; time.sleep(2)")
+    assert code == 0 and "total POM_5V_IN" in out
+    tree = json.loads((tmp_path / "r.json").read_text())
+    values = tree["samples"]["values"]["POM_5V_IN"]
+    start = power_mw.index(values[0])
+    assert values == power_mw[start:start + len(values)]     # each line once, in order
+    window = tree["windows"][1]
+    inside = [i for i, t in enumerate(tree["samples"]["time_s"]) if window["start_s"] <= t < window["end_s"]]
+    mean_w = sum(power_mw[start + i] for i in inside) / len(inside) / 1e3
+    # 100 lines make one turn of the pattern: the mean over the window's samples is its power but for the edges
+    assert window["total"]["energy_j"] == pytest.approx(mean_w * (window["end_s"] - window["start_s"]), rel=0.01)
+    assert window["total"]["missing_s"] == 0.0
+
+
+@pytest.mark.skipif(not os.path.exists(REPLAYER), reason="tools/tegrastats_replay.py is not here")
+def test_dance_run_under_a_replayed_log(call, tiny_bundle, tmp_path):
+    (tmp_path / "log").write_text(LINE.format(5000, 1000) * 50)
+    clip_file = write_video(tmp_path / "long.mp4", 1600)
+    code, out, _ = call(tiny_bundle, clip_file, "--power", replayed(tmp_path / "log"), "--power-interval-ms", 5,
+                        "--power-idle", 0.2, "--dense", "--quiet", app=run_app)
+    assert code == 0
+    joules, seconds = map(float, re.search(r"([\d.]+) J over ([\d.]+) s", out).groups())
+    assert joules == pytest.approx(5.0 * seconds, abs=5.0 * 0.005 + 0.0005)
+
+
+def test_parse_writes_a_json_object_a_line(call, tmp_path):
+    (tmp_path / "log").write_text("garbage\n" + LINE.format(5000, 1000) * 3)
+    code, out, err = call("parse", tmp_path / "log")
+    assert code == 0
+    assert [json.loads(line)["total"]["mw"] for line in out.splitlines()] == [5000] * 3
+    assert call("parse", tmp_path / "log", "--json", tmp_path / "out")[:2] == (0, "")
+    assert (tmp_path / "out").read_text() == out
+    (tmp_path / "empty").write_text("")
+    code, _, err = call("parse", tmp_path / "empty")
+    assert code == 2 and "is empty" in err[0]
+
+
+@pytest.mark.parametrize("name", ["power.py", "power_text.py", "run_power.py"])
+def test_commands_are_python_3_6_syntax(name):
+    path = os.path.join(ROOT, "dance_deploy", "cli", name)
+    with open(path, encoding="utf-8") as stream:
+        ast.parse(stream.read(), path, feature_version=(3, 6))
+
+
 def test_ctrl_c_ends_the_command_too_and_leaves_no_file(nano, tmp_path):
     child = tmp_path / "child"
     script = "import os, time; open(r'%s', 'w').write(str(os.getpid())); time.sleep(60)" % child
@@ -191,7 +251,7 @@ def test_dance_run_with_slow_sampling_tells_the_video_only(call, nano, tiny_bund
 
 
 @pytest.mark.parametrize("arguments, code, said", [
-    (["--power", "wall"], 2, "expected auto or one of"), (["--power-idle", "1"], 2, "add --power auto"),
+    (["--power", "wall"], 2, "expected auto, one of"), (["--power-idle", "1"], 2, "add --power auto"),
     (["--power", "rapl=/nowhere"], 1, "modprobe"), (["--power", "NANO", "--power-idle", "-1"], 2, "--power-idle"),
     (["--power", "NANO", "--power-total", "X"], 2, "there are: POM_5V_IN")])
 def test_dance_run_refuses(call, nano, tiny_bundle, clip_file, arguments, code, said):

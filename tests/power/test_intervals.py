@@ -35,6 +35,12 @@ def test_skewed_windows_are_covered_too(count):
     assert 90 <= hits
 
 
+def test_a_long_tail_makes_the_interval_longer_on_its_side():
+    found = [intervals.mean_interval(np.random.RandomState(seed).exponential(1.0, 12)) for seed in range(20)]
+    assert np.mean([interval.high - interval.estimate for interval in found]) > \
+        1.2 * np.mean([interval.estimate - interval.low for interval in found])
+
+
 @pytest.mark.parametrize("ratio", [1.0, 0.97])
 def test_the_ratio_is_covered_although_both_drift(ratio):
     hits = 0
@@ -79,6 +85,9 @@ def test_too_few_or_useless_values_are_unknown_not_narrow():
 
 def test_equal_values_have_no_width():
     assert intervals.mean_interval([2.0] * 6) == Interval(2.0, 2.0, 2.0)
+    rounding = [3000.0, 3000.0, 3000.0 + 4e-13, 3000.0]      # the same power, summed up in another order
+    found = intervals.mean_interval(rounding)
+    assert found.low == found.estimate == found.high
 
 
 def test_a_difference_counts_the_spread_of_both():

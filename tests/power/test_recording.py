@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from power_trees import iio_nano, set_value, write_tree
+from power_trees import iio_nano, rapl, set_value, write_tree
 
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.power import environment, recording, recording_file
@@ -207,10 +207,10 @@ def made(power_mw, windows, total=("IN",)):
               for label, start_s, end_s in windows), ())
 
 
-def noisy(ratio, pairs, seed=0):
+def noisy(ratio, pairs, seed=0, idle_noise_mw=10.0):
     """Idle 2 W for 10 s, then pairs of 2 s windows at 6 W and 6 W x ratio with 2 % noise from window to window."""
     random = np.random.RandomState(seed)
-    power, windows = [2000.0 + 10.0 * random.randn() for _ in range(100)], [(IDLE, 0.05, 9.95)]
+    power, windows = [2000.0 + idle_noise_mw * random.randn() for _ in range(100)], [(IDLE, 0.05, 9.95)]
     for label, mean_mw in [("a", 6000.0), ("b", 6000.0 * ratio)] * pairs:
         start_s = len(power) / 10.0
         power += [mean_mw * (1.0 + 0.02 * random.randn())] * 20
@@ -228,12 +228,52 @@ def test_a_comparison_with_enough_pairs_and_with_too_few():
     assert summarize(noisy(1.0, 40), margin=0.02)["comparison"]["verdict"] == "NO DIFFERENCE"
 
 
-def test_energy_above_idle_covers_the_truth():
-    hits = 0
+def test_energy_and_energy_above_idle_cover_the_truth():
+    hits, hits_above = 0, 0
     for seed in range(100):
-        above = summarize(noisy(1.0, 12, seed))["commands"]["a"]["above_idle_j"]
-        hits += above["low"] <= 4.0 * 1.9 <= above["high"]
-    assert 90 <= hits
+        entry = summarize(noisy(1.0, 12, seed))["commands"]["a"]
+        energy, above = entry["energy_j"], entry["above_idle_j"]
+        assert energy["estimate"] == pytest.approx(6.0 * 1.9, rel=4 * 0.02 / 12 ** 0.5)    # four standard errors
+        hits += energy["low"] <= 6.0 * 1.9 <= energy["high"]
+        hits_above += above["low"] <= 4.0 * 1.9 <= above["high"]
+    assert 90 <= hits and 90 <= hits_above
+
+
+def test_a_restless_idle_widens_what_is_above_it():
+    quiet, restless = (summarize(noisy(1.0, 12, 1, noise))["commands"]["a"] for noise in (1.0, 1500.0))
+    width = [entry["above_idle_j"]["high"] - entry["above_idle_j"]["low"] for entry in (quiet, restless)]
+    assert width[1] > 1.5 * width[0]
+    assert restless["energy_j"]["high"] - restless["energy_j"]["low"] < width[1]
+
+
+def test_counters_are_recorded_as_joules(tmp_path):
+    """A RAPL tree whose package counts 5 W, by a thread that writes the counter every millisecond."""
+    from dance_deploy.power.rapl import RaplSource
+    source = RaplSource(root=rapl(tmp_path / "tree", energy_uj=0), interval_s=0.01)
+    path = tmp_path / "tree/sys/class/powercap/intel-rapl:0/energy_uj"
+    done, start_s = threading.Event(), time.monotonic()
+
+    def count():
+        while not done.wait(0.001):
+            beside = path.with_suffix(".new")
+            beside.write_text("%d\n" % (5e6 * (time.monotonic() - start_s)))
+            os.replace(str(beside), str(path))    # a reader sees the old or the new value, as in sysfs
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        source.open()
+        with Recorder(source) as recorder:
+            recorder.run(RUN, SLEEP)
+            found = recorder.recording()
+    finally:
+        done.set()
+        thread.join()
+    window = recording_file.window_records(found)[0]
+    # the counter may lag by a late thread at both edges: 50 ms of 300
+    assert window["total"]["energy_j"] == pytest.approx(5.0 * (window["end_s"] - window["start_s"]), abs=5.0 * 0.05)
+    assert found.source.kind == "counter" and window["rails"]["package-0/core"]["energy_j"] == 0.0
+    recording_file.save(found, str(tmp_path / "r.json"))
+    assert recording_file.load(str(tmp_path / "r.json")).trace.kind == "counter"
 
 
 def test_idle_against_idle_has_no_ratio_above_idle():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dance_deploy.errors import OperationError
+from dance_deploy.files import whole_file
 from dance_deploy.method.training.evaluation import Score
 from dance_deploy.method.training.feed import Data, targets_of
 
@@ -81,9 +80,5 @@ def sample_clips(data: Data) -> torch.Tensor:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all; raises OperationError where the place cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OperationError(f"{path}: cannot write ({error.strerror or error})") from error
+    with whole_file(path) as stream:
+        stream.write(json.dumps(value, indent=1) + "\n")

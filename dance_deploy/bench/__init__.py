@@ -1,0 +1,1 @@
+"""Speed against real peers, in one run, as ratios."""

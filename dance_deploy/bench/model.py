@@ -1,0 +1,138 @@
+"""`dance-bench model`: a bundle against dense runtimes, in one run, interleaved, as ratios."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from dance_deploy.bench.forced import forced_masks
+from dance_deploy.bench.peers import DESCRIPTIONS, Case, golden_clip
+from dance_deploy.bundle import Bundle, open_bundle
+from dance_deploy.errors import InputError, OperationError
+from dance_deploy.runtime.runner import Runner
+
+BASE = "gated"
+
+
+@dataclass
+class Figures:
+    """One peer's times: median of each round in ms; ratio of each round to our gated time."""
+
+    peer: str
+    round_ms: list[float]
+    ratios: list[float]
+
+    @property
+    def median_ms(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.round_ms)
+
+    def ratio(self) -> tuple[float, float, float]:
+        """Median, first and third quartile of the ratios to our gated time."""
+        low, middle, high = np.percentile(self.ratios, [25, 50, 75])
+        return float(middle), float(low), float(high)
+
+
+@dataclass
+class Outcome:
+    """What one benchmark found. macs_share: of the dense MACs, counted, for the gated run."""
+
+    bundle: str
+    model: str
+    case: Case
+    macs_share: float
+    figures: list[Figures]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return {"bundle": self.bundle, "model": self.model, **self.case._asdict(), "macs_share": self.macs_share,
+                "peers": [{"peer": f.peer, "median_ms": f.median_ms, "round_ms": f.round_ms,
+                           "time_over_gated": dict(zip(("median", "q1", "q3"), f.ratio()))} for f in self.figures]}
+
+
+class Worker:
+    """A peer's process."""
+
+    def __init__(self, bundle: Path, peer: str, case: Case) -> None:
+        command = [sys.executable, "-m", "dance_deploy.bench.worker", str(bundle), peer, json.dumps(case._asdict())]
+        self.peer = peer
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.logits = np.array(self._answer()["ready"])
+
+    def times_ms(self, runs: int) -> list[float]:
+        """Run the golden clip `runs` times; milliseconds of each."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{runs}\n")
+        self._process.stdin.flush()
+        return self._answer()["ms"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {}
+        if "error" in answer:
+            self.close()
+            raise (InputError if answer["exit_code"] == 2 else OperationError)(answer["error"])
+        if not answer:
+            raise OperationError(f"the peer '{self.peer}' ended without an answer (exit code {self._process.wait()})")
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def bench_model(path: Path, against: Sequence[str], case: Case, *, rounds: int, runs: int,
+                progress: Callable[[str], None] = lambda text: None) -> Outcome:
+    """Time our gated body, our kernels with nothing dropped, and the dense peers `against`, alternating.
+
+    A round runs each peer `runs` times, one after the other; its median is the round's figure, and the ratio to our
+    gated time is taken within the round, so that a machine that slows down slows both sides of it.
+    """
+    bundle = open_bundle(path)
+    share = _macs_share(bundle, case)
+    workers: list[Worker] = []
+    try:
+        for peer in dict.fromkeys((BASE, "kept", *against)):
+            progress(f"loading {DESCRIPTIONS[peer]}")
+            workers.append(Worker(path, peer, case))
+        _check_same_answer(workers[1:])
+        medians: dict[str, list[float]] = {worker.peer: [] for worker in workers}
+        for number in range(rounds):
+            progress(f"round {number + 1} of {rounds}")
+            # the order turns, so that none always runs after the same neighbour
+            for worker in workers[number % len(workers):] + workers[:number % len(workers)]:
+                medians[worker.peer].append(statistics.median(worker.times_ms(runs)))
+    finally:
+        for worker in workers:
+            worker.close()
+    figures = [Figures(peer, times, [t / base for t, base in zip(times, medians[BASE])])
+               for peer, times in medians.items()]
+    return Outcome(str(path), bundle.manifest.model.name, case, share, figures)
+
+
+def _macs_share(bundle: Bundle, case: Case) -> float:
+    with Runner(bundle) as runner:
+        if case.rates is None:
+            result = runner.infer(golden_clip(bundle), case.budget)
+            return result.macs / result.macs_dense
+        masks = forced_masks(bundle.manifest.gates, case.rates, case.pattern, case.seed)
+        return runner.costs.gated(masks).macs / runner.costs.dense.macs
+
+
+def _check_same_answer(dense: list[Worker]) -> None:
+    """All peers with nothing dropped must compute the same logits, or their times mean nothing."""
+    for worker in dense[1:]:
+        error = np.linalg.norm(worker.logits - dense[0].logits) / max(np.linalg.norm(dense[0].logits), 1e-30)
+        if not error <= 1e-3:
+            raise OperationError(f"'{worker.peer}' computes other logits than '{dense[0].peer}' (relative "
+                                 f"{error:.1e}), so their times cannot be compared")

@@ -1,0 +1,103 @@
+"""What is compared: our gated body, our kernels with nothing dropped, and dense runtimes on the same weights.
+
+Each peer is a function that loads a bundle and returns a callable that runs the golden clip once and returns logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from dance_deploy.bench.forced import force_masks, forced_masks
+from dance_deploy.bundle import Bundle
+from dance_deploy.errors import MissingPackageError, OperationError
+from dance_deploy.runtime.kernels import library_path
+
+Run = Callable[[], np.ndarray]
+
+
+class Case(NamedTuple):
+    """What one run measures: budget of the gated body, or forced keep rates in place of the gates' decisions."""
+
+    threads: int
+    budget: float
+    rates: dict[str, float] | None = None
+    pattern: str = "blob"
+    seed: int = 0
+
+
+def golden_clip(bundle: Bundle) -> np.ndarray:
+    """The bundle's recorded clip, float32 [1, 3, T, H, W]."""
+    from dance_deploy.runtime.selftest import golden_from_bundle
+
+    return golden_from_bundle(bundle).clip
+
+
+def _session(data: bytes, threads: int, library: str | None = None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if library is not None:
+        options.register_custom_ops_library(library)
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _ours(bundle: Bundle, case: Case) -> Run:
+    """Controller and gated body; gates and controller are part of the time."""
+    library = library_path()
+    if library is None:
+        raise OperationError("the op library is not built, so there is nothing to measure; run: make -C kernels")
+    body = bundle.read("body.onnx")
+    if case.rates is not None:
+        body = force_masks(body, forced_masks(bundle.manifest.gates, case.rates, case.pattern, case.seed))
+    controller = _session(bundle.read("controller.onnx"), case.threads)
+    gated = _session(body, case.threads, library)
+    clip, budget = golden_clip(bundle), np.array([case.budget], np.float32)
+
+    def run() -> np.ndarray:
+        stem, tau = controller.run(["stem", "tau"], {"clip": clip, "budget": budget})
+        return gated.run(["logits"], {"stem": stem, "tau": tau})[0]
+
+    return run
+
+
+def _ours_dense(bundle: Bundle, case: Case) -> Run:
+    """Our kernels with nothing dropped: what pruning starts from. Gates and controller run all the same."""
+    return _ours(bundle, case._replace(budget=1.0, rates=None))
+
+
+def _onnxruntime(bundle: Bundle, case: Case) -> Run:
+    dense, clip = _session(bundle.read("dense.onnx"), case.threads), golden_clip(bundle)
+    return lambda: dense.run(["logits"], {"clip": clip})[0]
+
+
+def _torch(bundle: Bundle, case: Case) -> Run:
+    import torch
+
+    from dance_deploy.bench.torch_graph import TorchGraph
+
+    torch.set_num_threads(case.threads)
+    graph, clip = TorchGraph(bundle.read("dense.onnx")), torch.from_numpy(golden_clip(bundle))
+    return lambda: graph(clip).numpy()
+
+
+def _openvino(bundle: Bundle, case: Case) -> Run:
+    try:
+        import openvino
+    except ImportError:
+        raise MissingPackageError("openvino", "bench", "the peer openvino") from None
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": case.threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(core.read_model(bundle.read("dense.onnx")), "CPU", settings)
+    request, clip = compiled.create_infer_request(), golden_clip(bundle)
+    return lambda: next(iter(request.infer({"clip": clip}).values())).copy()
+
+
+PEERS: dict[str, Callable[[Bundle, Case], Run]] = {
+    "gated": _ours, "kept": _ours_dense, "onnxruntime": _onnxruntime, "torch": _torch, "openvino": _openvino}
+OUTSIDERS = ("onnxruntime", "torch", "openvino")
+DESCRIPTIONS = {"gated": "dance, gated", "kept": "dance, all kept", "onnxruntime": "ONNX Runtime, dense",
+                "torch": "PyTorch, dense", "openvino": "OpenVINO, dense"}

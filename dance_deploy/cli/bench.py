@@ -1,0 +1,50 @@
+"""dance-bench: speed against real peers, in one run, as ratios."""
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from dance_deploy.cli.entry import run
+
+app = typer.Typer(add_completion=False, help="Speed against real peers, in one run, as ratios.")
+
+
+@app.callback()
+def bench() -> None:
+    """Speed against real peers, in one run, as ratios."""
+
+
+@app.command()
+def model(
+    bundle: Path = typer.Argument(..., metavar="BUNDLE", help="The folder that dance-export wrote."),
+    against: str = typer.Option("onnxruntime", metavar="LIST", help="Dense peers, joined by commas: onnxruntime, "
+                                "torch, openvino; each runs dense.onnx's weights in float32."),
+    budget: Optional[float] = typer.Option(None, help="Share of MACs to aim at (default: the bundle's)."),
+    force_keep: Optional[str] = typer.Option(None, metavar="KIND=RATE,...", help="Keep these shares at every gate "
+                                             "instead of what the gates decide, such as "
+                                             "frames=0.5,channels=0.5,features=0.5."),
+    pattern: str = typer.Option("blob", help="Which features --force-keep keeps: one blob, or random ones."),
+    threads: int = typer.Option(1, min=1, help="Threads of every peer."),
+    rounds: int = typer.Option(7, min=3, help="How often the peers take turns."),
+    runs: int = typer.Option(5, min=1, help="Runs of a peer in its turn."),
+    seed: int = typer.Option(0, min=0, help="Seed of the forced masks."),
+    json_file: Optional[Path] = typer.Option(None, "--json", metavar="FILE", help="Write the figures as JSON."),
+) -> None:
+    """Time a bundle's golden clip, gated and with everything kept, against dense runtimes.
+
+    Every peer has a process of its own; they take turns, and ratios are formed within a turn. Gates and controller are
+    part of our time. 'dance, all kept' shows what our kernels gain without pruning, so that the two are not mixed up.
+    """
+    from dance_deploy.bench.command import run_model_bench
+
+    run_model_bench(bundle, against, budget=budget, force_keep=force_keep, pattern=pattern, threads=threads,
+                    rounds=rounds, runs=runs, seed=seed, json_file=json_file)
+
+
+def main() -> None:
+    """Entry point of dance-bench."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""dance-bench model: forced masks do what they say, peers compute the same, the command measures and refuses."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from dance_deploy.bench.forced import force_masks, forced_masks, keep_rates_from_text
+from dance_deploy.bench.torch_graph import TorchGraph
+from dance_deploy.bundle import open_bundle
+from dance_deploy.errors import InputError
+from dance_deploy.runtime.kernels import library_path
+
+needs_library = pytest.mark.skipif(library_path() is None, reason="the op library is not built: run make -C kernels")
+
+
+def test_keep_rates_are_read():
+    assert keep_rates_from_text("frames=0.5,features=0.25") == {"frames": 0.5, "channels": 1.0, "features": 0.25}
+
+
+@pytest.mark.parametrize("text", ["frames", "frames=", "frames=0", "frames=1.1", "depth=0.5", "frames=nan", "frames=x"])
+def test_senseless_keep_rates_are_refused(text):
+    with pytest.raises(InputError, match="--force-keep"):
+        keep_rates_from_text(text)
+
+
+@pytest.mark.parametrize("pattern", ["blob", "random"])
+def test_forced_masks_keep_the_asked_share(tiny_bundle, pattern):
+    gates = open_bundle(tiny_bundle).manifest.gates
+    rates = {"frames": 0.5, "channels": 0.3, "features": 0.4}
+    for gate, masks in zip(gates, forced_masks(gates, rates, pattern, 0)):
+        c, t, h, w = gate.input_size
+        assert [m.shape for m in masks] == [(t,), (c,), (h, w)]
+        for mask, rate in zip(masks, (0.5, 0.3, 0.4)):
+            assert mask.sum() == max(1, round(mask.size * rate))
+    again = forced_masks(gates, rates, pattern, 0)
+    other = forced_masks(gates, rates, pattern, 1)
+    first = forced_masks(gates, rates, pattern, 0)
+    assert all(np.array_equal(a, b) for x, y in zip(first, again) for a, b in zip(x, y))
+    assert any(not np.array_equal(a, b) for x, y in zip(first, other) for a, b in zip(x, y))
+
+
+def test_a_blob_is_in_one_piece(tiny_bundle):
+    gates = open_bundle(tiny_bundle).manifest.gates
+    mask = forced_masks(gates, {"frames": 1.0, "channels": 1.0, "features": 0.3}, "blob", 3)[0].feature_keep
+    todo, seen = [tuple(np.argwhere(mask)[0])], set()
+    while todo:
+        y, x = todo.pop()
+        if (y, x) not in seen and 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x]:
+            seen.add((y, x))
+            todo += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+    assert len(seen) == mask.sum()
+
+
+def test_convolutions_read_the_forced_masks_and_the_gates_stay(tiny_bundle):
+    bundle = open_bundle(tiny_bundle)
+    gates = bundle.manifest.gates
+    masks = forced_masks(gates, {"frames": 0.5, "channels": 0.5, "features": 0.5}, "random", 0)
+    model = onnx.load_model_from_string(force_masks(bundle.read("body.onnx"), masks))
+    values = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    convs = [n for n in model.graph.node if n.op_type.startswith("GatedConv3d")]
+    assert convs and sum(n.op_type == "ActivationGate" for n in model.graph.node) == len(gates)
+    for node in convs:
+        gate = int(node.input[3].split("gate")[1].split(".")[0])
+        for name, mask in zip(node.input[3:6], masks[gate]):
+            np.testing.assert_array_equal(values[name][0], mask)
+
+
+def test_torch_peer_equals_onnxruntime(tiny_bundle):
+    import onnxruntime
+
+    bundle = open_bundle(tiny_bundle)
+    data = bundle.read("dense.onnx")
+    clip = np.random.default_rng(0).standard_normal(bundle.manifest.clip.shape).astype(np.float32)
+    expected = onnxruntime.InferenceSession(data).run(None, {"clip": clip})[0]
+    got = TorchGraph(data)(torch.from_numpy(clip)).numpy()
+    assert np.linalg.norm(got - expected) <= 1e-4 * np.linalg.norm(expected)
+
+
+def bench(*arguments):
+    return subprocess.run([sys.executable, "-m", "dance_deploy.cli.bench", "model", *map(str, arguments)],
+                          capture_output=True, text=True)
+
+
+@needs_library
+def test_command_measures_and_writes_json(tiny_bundle, tmp_path):
+    output = tmp_path / "bench.json"
+    done = bench(tiny_bundle, "--against", "onnxruntime,torch", "--rounds", 3, "--runs", 1, "--json", output,
+                 "--force-keep", "features=0.5")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text())
+    assert [p["peer"] for p in found["peers"]] == ["gated", "kept", "onnxruntime", "torch"]
+    assert all(len(p["round_ms"]) == 3 and min(p["round_ms"]) > 0 for p in found["peers"])
+    assert found["peers"][0]["time_over_gated"]["median"] == 1.0 and 0 < found["macs_share"] < 1
+    assert "ONNX Runtime, dense" in done.stdout and "forced to keep" in done.stdout
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--against", "tflite"], "tflite"), (["--budget", "0"], "budget"), (["--pattern", "stripes"], "stripes"),
+    (["--force-keep", "frames=2"], "--force-keep")])
+def test_bad_arguments_are_one_line(tiny_bundle, arguments, said):
+    done = bench(tiny_bundle, *arguments)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
+
+
+def test_a_damaged_bundle_is_one_line(own_bundle):
+    (own_bundle / "dense.onnx").write_bytes(b"x")
+    done = bench(own_bundle)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "dense.onnx" in done.stderr

@@ -1,0 +1,67 @@
+"""whole_file: all or nothing, whatever happens in between."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dance_deploy.errors import OperationError
+from dance_deploy.files import whole_file
+
+
+@pytest.mark.parametrize("mode, content", [("w", "grüße\n"), ("wb", b"\x00\xff")])
+def test_writes_and_replaces(tmp_path, mode, content):
+    path = tmp_path / "out"
+    path.write_text("old")
+    with whole_file(path, mode) as stream:
+        stream.write(content)
+        assert path.read_text() == "old"
+    assert path.read_bytes() == (content.encode("utf-8") if mode == "w" else content)
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failure_inside_leaves_the_old_file_alone(tmp_path, failure):
+    path = tmp_path / "out"
+    path.write_text("old")
+    with pytest.raises(failure), whole_file(path) as stream:
+        stream.write("new")
+        raise failure
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(OperationError, match="cannot write"), whole_file(tmp_path / "missing" / "out"):
+        pass
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OperationError, match="cannot write"), whole_file(tmp_path / "folder"):
+        pass
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    code = ("import resource, signal, sys\n"
+            "from dance_deploy.files import whole_file\n"
+            "from dance_deploy.errors import OperationError\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            "try:\n"
+            "    with whole_file(sys.argv[1], 'wb') as stream:\n"
+            "        stream.write(bytes(100000))\n"
+            "except OperationError as error:\n"
+            "    print(error)\n")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True,
+                          cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    assert "cannot write" in done.stdout and done.stderr == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_others_may_read_the_file_as_the_umask_says(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with whole_file(tmp_path / "out") as stream:
+            stream.write("x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o644
