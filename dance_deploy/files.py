@@ -1,9 +1,19 @@
 """Files that appear whole or not at all: written beside, then renamed."""
 import contextlib
 import os
+import stat
 import uuid
 
 from dance_deploy.errors import OperationError
+
+
+def is_special(path):
+    """Whether `path` is a device, a pipe or a socket (/dev/null, /dev/stdout): to be written, never to be replaced."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextlib.contextmanager
@@ -11,17 +21,24 @@ def whole_file(path, mode="w"):
     """A stream whose content becomes the file `path` when the block ends well; else nothing changes.
 
     mode: "w" (text, UTF-8) or "wb". An existing file is replaced at the end; the new one has the permissions that any
-    new file has. Raises OperationError, one line, where the place cannot be written or the disk is full.
+    new file has. A link stays a link, its target is replaced; a device or a pipe is written in place.
+    Raises OperationError, one line, where the place cannot be written or the disk is full.
     """
-    folder, name = os.path.split(os.path.abspath(os.fspath(path)))
+    target = os.path.realpath(os.fspath(path))
+    folder, name = os.path.split(target)
     temporary = os.path.join(folder, ".{}.{}".format(name, uuid.uuid4().hex[:8]))
+    encoding = None if "b" in mode else "utf-8"
     try:
+        if is_special(path):
+            with open(path, mode, encoding=encoding) as stream:
+                yield stream
+            return
         try:
-            with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as stream:
+            with open(temporary, mode, encoding=encoding) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())  # or a power cut could leave the new name on an empty file
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

@@ -3,17 +3,22 @@
 DanceError -> one line `error: ...` on stderr and the error's exit code; wrong usage -> exit 2; Ctrl-C -> one line,
 exit 1; a reader that went away -> quiet, exit 1; anything else is a bug of ours and keeps its traceback.
 """
+import errno
 import logging
 import os
 import sys
 
-from dance_deploy.errors import DanceError
+from dance_deploy.errors import DanceError, OperationError
 
+MAX_THREADS = 1024  # far above any machine this runs on; 100000 threads start for minutes, or not at all
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _INTERRUPTED = 130  # what newer Typer makes of Ctrl-C
 
 
 def run(app):
     """Run a Typer app and leave the process with its exit code."""
+    _stand_in_for_closed_streams()
     _log_to_stderr()
     sys.exit(exit_code_of(app))
 
@@ -30,6 +35,11 @@ def exit_code_of(app, args=None):
     except BrokenPipeError:
         _discard_output()
         return 1
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _discard_output()
+        return fail(OperationError("output cannot be written: {}".format(error.strerror)))
     except Exception as error:
         if type(error).__name__ == "Abort":  # click's, or Typer's own copy of it
             code = _INTERRUPTED
@@ -55,6 +65,13 @@ def _wrong_usage(error):
     hint = "; see {} --help".format(context.command_path) if context is not None else ""
     print("error: {}{}".format(" ".join(error.format_message().split()).rstrip("."), hint), file=sys.stderr)
     return error.exit_code
+
+
+def _stand_in_for_closed_streams():
+    """A stream that was closed before we began (`>&-`) is None in Python; what is written to it goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
 
 
 def _flush():

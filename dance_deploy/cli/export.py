@@ -4,7 +4,7 @@ from typing import Optional
 
 import typer
 
-from dance_deploy.cli.entry import run
+from dance_deploy.cli.entry import MAX_THREADS, run
 
 app = typer.Typer(add_completion=False)
 
@@ -20,7 +20,8 @@ def export(
     profile: Optional[str] = typer.Option(None, help="The device profile to export for. (default: cpu)"),
     seed: int = typer.Option(0, help="Seed of the random weights, with --untrained."),
     classes: Optional[int] = typer.Option(None, min=1, help="Number of classes, with --untrained. (default: 400)"),
-    threads: Optional[int] = typer.Option(None, min=1, help="Threads for the parity checks. (default: all cores)"),
+    threads: Optional[int] = typer.Option(None, min=1, max=MAX_THREADS,
+                                          help="Threads for the parity checks. (default: all cores)"),
 ) -> None:
     """Write a bundle and verify it.
 
@@ -35,3 +36,7 @@ def export(
 def main() -> None:
     """Entry point of dance-export."""
     run(app)
+
+
+if __name__ == "__main__":
+    main()

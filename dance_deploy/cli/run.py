@@ -49,7 +49,8 @@ def run(
         None, "--hop", metavar="FRAMES", min=1, help="Frames between the starts of two windows (default: no overlap)."),
     pad: bool = typer.Option(False, "--pad", help="Repeat the last frame of videos shorter than one window."),
     limit: Optional[int] = typer.Option(None, "--limit", metavar="N", min=1, help="Stop each input after N windows."),
-    threads: Optional[int] = typer.Option(None, "--threads", metavar="N", min=1, help="CPU threads to compute with."),
+    threads: Optional[int] = typer.Option(None, "--threads", metavar="N", min=1, max=entry.MAX_THREADS,
+                                          help="CPU threads to compute with."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No line for each window."),
     power: Optional[str] = typer.Option(
         None, "--power", metavar="SOURCE", help="Measure energy: auto, ina3221, tegrastats, rapl, nvml or battery."),
@@ -83,7 +84,7 @@ def _run_inputs(path, arguments, options):
     codes, inputs = _expand(arguments)
     if not inputs:
         return max(codes)
-    sink = JsonLines(options.json_path, any(i.live for i in inputs)) if options.json_path else None
+    sink = JsonLines(options.json_path, any(i.live for i in inputs)) if options.json_path is not None else None
     try:
         with _open_runner(path, options) as runner, run_power.opened_meter(
                 options.power, options.power_interval_ms, options.power_total, options.power_idle) as meter:
@@ -156,9 +157,11 @@ class _Show(object):
             except DanceError as error:
                 self._progress.clear()
                 sys.stdout.flush()
-                codes.append(entry.fail(error))
                 if self._sink:
+                    if self._sink.failed:
+                        raise  # as above
                     self._sink.rewind(position)
+                codes.append(entry.fail(error))
             if codes[-1] == _STOPPED:
                 codes[-1] = 0
                 break

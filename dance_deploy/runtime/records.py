@@ -1,10 +1,12 @@
 """Results as JSON: one object a line and window, with the keys of docs/dance-run.md."""
+import errno
 import json
 import os
 import sys
 import uuid
 
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.files import is_special
 
 
 def record_from_result(name, window, result, manifest, backend, top_k):
@@ -45,19 +47,23 @@ class JsonLines(object):
     """Where the records go: lines on stdout, lines in a growing file, or a file that appears whole at the end."""
 
     def __init__(self, path, growing):
-        """path: a file, or "-" for stdout; growing: write into the file itself, for sources that never end.
+        """path: a file, or "-" for stdout; growing: write into the file itself, for sources that never end. A device or
+        a pipe (/dev/stdout) always grows.
 
         Raises InputError where the file cannot be written.
         """
         self._path = path
         self._temporary = None
+        self.failed = False  # whether writing failed once: what follows would too
         if path == "-":
             self._stream = sys.stdout
             return
-        self._temporary = None if growing else _beside(path)
+        self._temporary = None if growing or is_special(path) else _beside(path)
         try:
+            if not path:
+                raise FileNotFoundError(errno.ENOENT, "the name is empty")
             if os.path.isdir(path):
-                raise IsADirectoryError(21, "it is a folder")
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
             self._stream = open(self._temporary or path, "w", encoding="utf-8")
         except OSError as error:
             raise InputError("--json '{}' cannot be written: {}".format(path, error.strerror)) from error
@@ -70,18 +76,24 @@ class JsonLines(object):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._failure(error) from error
 
     def position(self):
         """Where the next record goes; for rewind()."""
-        return self._stream.tell() if self._temporary is not None else None
+        try:
+            return self._stream.tell() if self._temporary is not None else None
+        except OSError as error:  # tell() writes what is buffered
+            raise self._failure(error) from error
 
     def rewind(self, position):
         """Drop the records after `position`, those of an input that turned out to be damaged. Lines that are out
         already, on stdout or in a growing file, stay."""
         if self._temporary is not None:
-            self._stream.seek(position)
-            self._stream.truncate()
+            try:
+                self._stream.seek(position)
+                self._stream.truncate()
+            except OSError as error:
+                raise self._failure(error) from error
 
     def finish(self):
         """Put the whole file in place."""
@@ -90,10 +102,10 @@ class JsonLines(object):
         try:
             self._stream.close()
             if self._temporary is not None:
-                os.replace(self._temporary, self._path)
+                os.replace(self._temporary, os.path.realpath(self._path))
                 self._temporary = None
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._failure(error) from error
 
     def abandon(self):
         """After finish(): nothing. Before: an unfinished file disappears, a growing one keeps its lines."""
@@ -107,10 +119,11 @@ class JsonLines(object):
             os.remove(self._temporary)
             self._temporary = None
 
-    def _failed(self, error):
+    def _failure(self, error):
+        self.failed = True
         return OperationError("--json '{}' could not be written: {}".format(self._path, error.strerror))
 
 
 def _beside(path):
-    folder, name = os.path.split(os.path.abspath(path))
+    folder, name = os.path.split(os.path.realpath(path))
     return os.path.join(folder, ".{}.partial-{}".format(name, uuid.uuid4().hex[:8]))

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -145,6 +146,8 @@ def test_only_bad_inputs_leave_no_file(run, tiny_bundle, tmp_path):
     (["--budget", "0.5", "--dense"], "give one of the two"),
     (["--backend", "cuda"], "there are: onnxruntime, reference"),
     (["--top", "0"], "--top"),
+    (["--threads", "100000"], "--threads"),
+    (["--json", ""], "--json"),
     (["--hop", "0"], "--hop"),
     (["--surprise"], "--surprise"),
     (["--self-test"], "name no INPUT"),
@@ -194,6 +197,45 @@ def test_a_reader_that_leaves_is_no_error(tiny_bundle, clip_file):
                           timeout=60)
     assert len(done.stdout.splitlines()) == 1
     assert b"Traceback" not in done.stderr and b"Broken" not in done.stderr
+
+
+def test_json_to_a_pipe_leaves_the_pipe(run, tiny_bundle, clip_file, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert run(tiny_bundle, clip_file, "--json", pipe)[0] == 0
+        assert len(os.read(reader, 1 << 16).splitlines()) == 5
+    finally:
+        os.close(reader)
+    assert os.listdir(tmp_path) == ["pipe"] and stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_file(tiny_bundle, clip_file, tmp_path):
+    command = "ulimit -f 1; trap '' XFSZ; '{}' -m dance_deploy.cli.run '{}' '{}' '{}' --hop 1 --json '{}' -q".format(
+        sys.executable, tiny_bundle, clip_file, clip_file, tmp_path / "out.json")
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          encoding="utf-8", timeout=60)
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("warning")]
+    assert done.returncode == 1 and len(errors) == 1 and "could not be written: File too large" in errors[0]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line(tiny_bundle, clip_file):
+    command = [sys.executable, "-m", "dance_deploy.cli.run", tiny_bundle, clip_file]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: output cannot be written")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_stdout_is_like_none(tiny_bundle, clip_file):
+    for options in ("", "--json -"):
+        command = "'{}' -m dance_deploy.cli.run '{}' '{}' {} >&-".format(
+            sys.executable, tiny_bundle, clip_file, options)
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
+        assert done.returncode == 0 and "Traceback" not in done.stderr
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_file(tiny_bundle, tmp_path):
