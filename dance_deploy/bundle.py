@@ -220,7 +220,10 @@ def _fill(folder, manifest_fields, files):
         entries[name] = _write_file(path, files[name])
     tree = dict(manifest_fields, format=FORMAT, version=VERSION, files=entries)
     text = json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    manifest_from_bytes(text.encode("utf-8"))  # nothing is written that open_bundle would refuse
+    try:
+        manifest_from_bytes(text.encode("utf-8"))  # nothing is written that open_bundle would refuse
+    except CheckError as error:
+        raise InputError("a bundle cannot hold this model: {}: {}".format(MANIFEST_NAME, error)) from error
     _write_file(os.path.join(folder, MANIFEST_NAME), text.encode("utf-8"))
     for directory, _, _ in os.walk(folder):
         _sync_folder(directory)

@@ -9,6 +9,7 @@ import torch
 from dance_deploy import models
 from dance_deploy.data.rendered import CLASSES as MOTIONS
 from dance_deploy.data.rendered import render_clip
+from dance_deploy.errors import InputError
 from dance_deploy.method.checkpoint import Checkpoint
 from dance_deploy.method.controller import TAU_MAX
 from dance_deploy.method.surgery import GatedModel, gate_model
@@ -21,9 +22,11 @@ TAU = 0.8  # below the mean: with random weights about two thirds of the channel
 def untrained_checkpoint(arch: str, *, classes: int = CLASSES, seed: int = 0) -> Checkpoint:
     """Seeded random weights, one constant threshold everywhere; the samples are rendered clips.
 
-    Raises InputError for an unknown architecture.
+    Raises InputError for an unknown architecture or a seed out of range.
     """
     architecture = models.get(arch)
+    if not 0 <= seed < 1 << 62:
+        raise InputError(f"--seed is {seed}, expected 0 or more, below 2^62")
     spec = architecture.clip
     model = gate_model(models.build(arch, classes, seed=seed), spec.shape)
     _set_thresholds(model, TAU)

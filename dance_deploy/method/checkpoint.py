@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+import warnings
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,11 +73,27 @@ def load_tensors(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on pickles of others before it refuses them
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError, OSError,
             AttributeError, TypeError, UnicodeDecodeError, IndexError) as error:
         raise InputError(f"{path}: not a checkpoint that can be read safely, or damaged "
                          f"({type(error).__name__}); train it again or copy it again") from error
+
+
+def load_verified(path: Path) -> Any:
+    """`load_tensors` for a file of our own, with its checksums: torch itself takes a flipped bit for a weight."""
+    value = load_tensors(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: not a checkpoint, or damaged ({type(error).__name__}); train it again or copy it "
+                         "again") from error
+    if broken is not None:
+        raise InputError(f"{path}: damaged, the checksum of '{broken}' in it is wrong; copy it again")
+    return value
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -88,7 +106,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and check a checkpoint; raises InputError naming the file and what is wrong with it."""
-    value = load_tensors(path)
+    value = load_verified(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise InputError(f"{path}: not a dance checkpoint (a file written by dance-train -o); "
                          "weights of a plain model go to dance-train --init")
@@ -104,6 +122,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _checked(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    fields = ((checkpoint.arch, str), (checkpoint.labels, list), (checkpoint.graph, dict))
+    if not all(isinstance(value, kind) for value, kind in fields):
+        raise InputError(f"{path}: checkpoint must hold the architecture's name, a list of labels, a dict of weights")
+    for name, tensor in checkpoint.graph.items():
+        if not (isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and torch.isfinite(tensor).all()):
+            raise InputError(f"{path}: checkpoint holds '{name}', expected a tensor of finite numbers; train it again")
+    _check_numbers(checkpoint, path)
     samples = checkpoint.samples
     wanted = (checkpoint.clip.frames, *checkpoint.clip.size, 3)
     if samples.dtype != torch.uint8 or tuple(samples.shape[1:]) != wanted or samples.shape[0] < 2:
@@ -116,10 +141,25 @@ def _checked(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _check_numbers(checkpoint: Checkpoint, path: Path) -> None:
+    clip, budget, reached = checkpoint.clip, checkpoint.default_budget, checkpoint.reached
+    if not (len(clip.mean) == len(clip.std) == 3 and all(map(math.isfinite, (*clip.mean, *clip.std)))):
+        raise InputError(f"{path}: checkpoint's clip has mean {clip.mean} and std {clip.std}, expected 3 numbers each")
+    if not (isinstance(budget, float) and 0.0 < budget <= 1.0):
+        raise InputError(f"{path}: checkpoint's default budget is {budget!r}, expected a number above 0 and up to 1")
+    if not all(len(pair) == 2 and all(map(math.isfinite, pair)) for pair in reached):
+        raise InputError(f"{path}: checkpoint's measured budgets are {reached!r}, expected pairs of numbers")
+
+
 def model_from_checkpoint(checkpoint: Checkpoint) -> GatedModel:
     """The gated model of a checkpoint, in eval mode; raises InputError where weights and architecture differ."""
     backbone = build(checkpoint.arch, len(checkpoint.labels))
     model = gate_model(backbone, checkpoint.clip.shape, checkpoint.kinds)
+    for name, own in model.graph.state_dict().items():
+        given = checkpoint.graph.get(name, own)
+        if given.dtype != own.dtype:  # load_state_dict would cast it, and lose what does not fit
+            raise InputError(f"checkpoint does not fit architecture '{checkpoint.arch}': '{name}' is {given.dtype}, "
+                             f"expected {own.dtype}")
     try:
         model.graph.load_state_dict(checkpoint.graph)
     except RuntimeError as error:

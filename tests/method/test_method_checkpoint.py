@@ -54,7 +54,12 @@ def test_others_may_read_what_was_written(written):
     assert stat.S_IMODE(written.stat().st_mode) == 0o666 & ~mask
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "flipped head", "text", "pickle", "other tensors", "missing"])
+def _flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
+
+
+@pytest.mark.parametrize("damage", [
+    "empty", "half", "flipped head", "flipped weight", "text", "pickle", "other tensors", "missing"])
 def test_damage_is_one_line(written, damage):
     data = written.read_bytes()
     if damage == "pickle":
@@ -68,6 +73,7 @@ def test_damage_is_one_line(written, damage):
         written.unlink()
     else:
         written.write_bytes({"empty": b"", "half": data[:len(data) // 2], "flipped head": b"XX" + data[2:],
+                             "flipped weight": _flipped(data, len(data) // 2),
                              "text": b"not a checkpoint\n"}[damage])
     with pytest.raises(InputError, match=r"c\.pt") as caught:
         load_checkpoint(written)
@@ -76,7 +82,11 @@ def test_damage_is_one_line(written, damage):
 
 @pytest.mark.parametrize("change,said", [
     ({"version": 99}, "version 99"), ({"samples": torch.zeros(1)}, "sample clips"), ({"kinds": ["sound"]}, "sound"),
-    ({"labels": []}, "labels"), ({"clip": {"frames": 4}}, "incomplete"), ({"graph": None}, None)])
+    ({"labels": []}, "labels"), ({"clip": {"frames": 4}}, "incomplete"), ({"graph": None}, None),
+    ({"arch": ["small"]}, "architecture's name"), ({"graph": [1]}, "dict of weights"), ({"graph": {"w": 5}}, "'w'"),
+    ({"graph": {"w": torch.tensor([1.0, float("nan")])}}, "'w'.*finite"), ({"default_budget": float("nan")}, "nan"),
+    ({"default_budget": "0.5"}, "default budget"), ({"reached": [[0.5, float("nan")]]}, "measured budgets"),
+    ({"clip": {**CLIP._asdict(), "mean": [0.4, 0.4]}}, "mean")])
 def test_wrong_fields_are_one_line(written, change, said):
     value = torch.load(written, weights_only=True)
     torch.save({**value, **change} if said else {k: v for k, v in value.items() if k not in change}, written)
@@ -88,6 +98,12 @@ def test_weights_of_another_architecture(checkpoint):
     other = Checkpoint(**{**vars(checkpoint), "labels": ["a", "b"]})
     with pytest.raises(InputError, match="does not fit architecture 'small'"):
         model_from_checkpoint(other)
+
+
+def test_weights_of_another_type_are_not_cast(checkpoint):
+    graph = {name: t.half() if name == "fc.weight" else t for name, t in checkpoint.graph.items()}
+    with pytest.raises(InputError, match="'fc.weight' is torch.float16, expected torch.float32"):
+        model_from_checkpoint(Checkpoint(**{**vars(checkpoint), "graph": graph}))
 
 
 def test_failed_save_leaves_what_was_there(written):

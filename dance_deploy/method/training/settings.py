@@ -74,8 +74,8 @@ class TrainSettings:
                              "joined by commas")
         if self.ava_form not in FORMS:
             raise InputError(f"--ava-form is '{self.ava_form}', expected one of {', '.join(FORMS)}")
-        if self.seed < 0:
-            raise InputError(f"--seed is {self.seed}, expected 0 or more")
+        if not 0 <= self.seed < 1 << 62:
+            raise InputError(f"--seed is {self.seed}, expected 0 or more, below 2^62")
         return self
 
     def resolved(self, train_clips: int) -> TrainSettings:

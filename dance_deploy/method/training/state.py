@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dance_deploy.errors import InputError, OperationError
-from dance_deploy.method.checkpoint import load_tensors, save_atomically
+from dance_deploy.method.checkpoint import load_verified, save_atomically
 
 FORMAT = "dance-training"
 VERSION = 1
@@ -53,7 +53,7 @@ def save_state(path: Path, state: RunState) -> None:
 
 def load_state(path: Path) -> RunState:
     """Read state.pt; raises InputError where it is damaged or of another version."""
-    value = load_tensors(path)
+    value = load_verified(path)
     if not isinstance(value, dict) or value.pop("format", None) != FORMAT or value.pop("version", None) != VERSION:
         raise InputError(f"{path}: not a training state of this version; train again with --restart")
     try:
