@@ -111,7 +111,7 @@ class Emitter:
             inputs += self.masks[gate.index]
             if fused.residual is not None:
                 inputs.append(self.value(fused.residual))
-            output = fused.last.name
+            output = self.builder.unique(fused.last.name)
             self.builder.nodes.append(conv_node(inputs, output, fused.name, **attributes,
                                                 min=0.0 if fused.relu else names.MIN_DEFAULT))
         self.conv_outputs[fused.name] = output

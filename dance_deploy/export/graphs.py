@@ -12,6 +12,7 @@ from dance_deploy.errors import InputError
 from dance_deploy.export.controller_graph import emit_controller
 from dance_deploy.export.emitter import Emitter
 from dance_deploy.export.fold import FusedConv, fused_convs
+from dance_deploy.export.lowering import works_in_place
 from dance_deploy.export.onnx_builder import OnnxBuilder, tensor_info
 from dance_deploy.method.surgery import CONTROLLER, GatedModel, shape_of, stem_nodes
 from dance_deploy.ops import names
@@ -54,6 +55,7 @@ def graphs_from_model(model: GatedModel, profile: Profile) -> Graphs:
     nodes = list(traced.graph.nodes)
     controller_node = next(n for n in nodes if n.op == "call_module" and n.target == CONTROLLER)
     stem = controller_node.args[0]
+    _check_exportable(traced)
     inside = stem_nodes(traced, stem) | {controller_node}
     clip = next(n for n in nodes if n.op == "placeholder")
     result = next(n for n in nodes if n.op == "output").args[0]
@@ -66,6 +68,22 @@ def graphs_from_model(model: GatedModel, profile: Profile) -> Graphs:
     return Graphs(cutter.controller(head), body, cutter.dense(nodes), layers, infos, stem)
 
 
+def _check_exportable(traced: fx.GraphModule) -> None:
+    """Raise InputError for what ONNX has no word for: more inputs, and tensors that change under their readers."""
+    order = {node: i for i, node in enumerate(traced.graph.nodes)}
+    inputs = [node for node in order if node.op == "placeholder"]
+    for node in inputs[2:]:  # clip, budget
+        if node.users:
+            raise InputError(f"the model reads an input '{node.target}' besides the clip; fix its value in the model")
+    for node in order:
+        for source in node.all_input_nodes if works_in_place(traced, node) else []:
+            late = [user for user in source.users if order[user] > order[node]]
+            if late:
+                raise InputError(f"layer '{node.target if node.op == 'call_module' else node.name}' changes the output "
+                                 f"of '{source.name}' in place, and '{late[0].name}' reads that later; write it with "
+                                 "inplace=False")
+
+
 class _Cutter:
     def __init__(self, model: GatedModel, profile: Profile, clip: fx.Node, stem: fx.Node, result: fx.Node) -> None:
         self.model, self.profile = model, profile
@@ -74,7 +92,8 @@ class _Cutter:
         self.fused = fused_convs(model.graph, model.plan.gated)
 
     def _start(self, name: str, *, gated: bool) -> tuple[OnnxBuilder, Emitter]:
-        builder = OnnxBuilder(name, self.profile.opset)
+        # a layer of the model may have any name, these too
+        builder = OnnxBuilder(name, self.profile.opset, reserved=("clip", "budget", "stem", "tau", "logits", "kept"))
         convs = self.fused if gated else self.plain
         return builder, Emitter(self.model.graph, builder, convs, gated=gated)
 
@@ -87,8 +106,9 @@ class _Cutter:
         builder.rename(emitter.value(self.stem), "stem")
         module = self.model.controller
         tau = emit_controller(builder, module, "stem", shape_of(self.stem), budget)
+        builder.rename(tau, "tau")
         builder.output("stem", shape_of(self.stem))
-        builder.output(tau, [module.gates, 3])
+        builder.output("tau", [module.gates, 3])
         return builder.model(self.profile.ir_version)
 
     def body(self, tail: list[fx.Node]) -> tuple[onnx.ModelProto, list[GatedLayer], list[onnx.ValueInfoProto]]:
@@ -102,7 +122,8 @@ class _Cutter:
         emitter.emit(tail)
         builder.rename(emitter.value(self.result), "logits")
         builder.output("logits", shape_of(self.result))
-        builder.output(_emit_kept(builder, emitter.masks), [gates, 3], np.int64)
+        builder.rename(_emit_kept(builder, emitter.masks), "kept")
+        builder.output("kept", [gates, 3], np.int64)
         functions = dance_functions(self.profile.opset, mask_dtype=self.profile.mask_dtype)
         used = {node.op_type for node in builder.nodes if node.domain == names.DOMAIN}
         model = builder.model(self.profile.ir_version, [f for f in functions if f.name in used])

@@ -25,7 +25,17 @@ Lowering = Callable[["Emitter", fx.Node, Any], str]
 
 
 def _source(node: fx.Node) -> fx.Node:
+    if not node.args:
+        raise unsupported(node, "an operand given by keyword")
     return node.args[0]  # type: ignore[return-value]
+
+
+def _arguments(node: fx.Node, *known: str) -> dict[str, Any]:
+    """What a function got behind its operand, by name; numpy's names, which torch takes too, are refused."""
+    given = {**dict(zip(known, node.args[1:])), **node.kwargs}
+    if set(given) - set(known) or len(node.args) - 1 > len(known):
+        raise unsupported(node, f"an argument other than {', '.join(known)} (got {', '.join(sorted(given))})")
+    return given
 
 
 def _same(e: Emitter, node: fx.Node, layer: Any) -> str:
@@ -116,17 +126,17 @@ def _reshape(e: Emitter, node: fx.Node, layer: Any) -> str:
 
 
 def _mean(e: Emitter, node: fx.Node, layer: Any) -> str:
-    args = dict(zip(("dim", "keepdim"), node.args[1:]), **node.kwargs)
+    args = _arguments(node, "dim", "keepdim")
     axes = args.get("dim")
-    if axes is None or "dtype" in args:
-        raise e.unsupported(node, "a mean without dimensions, or with a dtype")
+    if axes is None:
+        raise e.unsupported(node, "a mean without dimensions")
     axes = [axes] if isinstance(axes, int) else list(axes)
     return e.builder.reduce("ReduceMean", e.value(_source(node)), axes, node.name, int(args.get("keepdim", False)))
 
 
 def _concat(e: Emitter, node: fx.Node, layer: Any) -> str:
-    axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return e.builder.node("Concat", [e.value(a) for a in node.args[0]], node.name, axis=axis)
+    axis = _arguments(node, "dim").get("dim", 0)
+    return e.builder.node("Concat", [e.value(a) for a in _source(node)], node.name, axis=axis)
 
 
 def _softmax(e: Emitter, node: fx.Node, layer: Any) -> str:
@@ -183,7 +193,14 @@ def lowering_for(node: fx.Node, layer: nn.Module | None) -> Lowering | None:
     """The lowering of a node, or None where there is none."""
     if layer is not None:
         return next((MODULES[cls] for cls in type(layer).__mro__ if cls in MODULES), None)
-    return FUNCTIONS.get(node.target)
+    return None if node.op == "get_attr" else FUNCTIONS.get(node.target)
+
+
+def works_in_place(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node writes its result into its (first) operand."""
+    if node.op == "call_module":
+        return bool(getattr(traced.get_submodule(str(node.target)), "inplace", False))
+    return bool(node.kwargs.get("inplace")) or node.target in (operator.iadd, operator.imul)
 
 
 def unsupported(node: fx.Node, what: str) -> InputError:

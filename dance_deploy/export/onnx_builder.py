@@ -18,14 +18,15 @@ _TENSOR_TYPE = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): Ten
 class OnnxBuilder:
     """Builds one graph for one opset; every name that it hands out is unique in the graph."""
 
-    def __init__(self, name: str, opset: int) -> None:
+    def __init__(self, name: str, opset: int, reserved: Sequence[str] = ()) -> None:
+        """reserved: names that only input() and rename() give."""
         self.name = name
         self.opset = opset
         self.nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        self._taken: set[str] = set()
+        self._taken: set[str] = set(reserved)
 
     def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> str:
         """Declare a graph input."""
@@ -43,7 +44,7 @@ class OnnxBuilder:
         known = self._constants.get(name)
         if known is not None and np.array_equal(numpy_helper.to_array(known), value):
             return name
-        unique = self._unique(name)
+        unique = self.unique(name)
         self._constants[unique] = numpy_helper.from_array(value, unique)
         return unique
 
@@ -55,7 +56,7 @@ class OnnxBuilder:
              name: str = "", **attributes: Any) -> Any:
         """Add a node; `output` is the wanted name (or names); returns the name(s) actually given."""
         single = isinstance(output, str)
-        outputs = [self._unique(o) for o in ([output] if single else output)]
+        outputs = [self.unique(o) for o in ([output] if single else output)]
         self.nodes.append(helper.make_node(op, list(inputs), outputs, name=name or outputs[0], domain=domain,
                                            **attributes))
         return outputs[0] if single else outputs
@@ -86,7 +87,8 @@ class OnnxBuilder:
         onnx.checker.check_model(model)
         return model
 
-    def _unique(self, name: str) -> str:
+    def unique(self, name: str) -> str:
+        """`name`, or where a tensor is called so already, `name` with a number; taken from now on."""
         unique, n = name, 1
         while unique in self._taken:
             n += 1

@@ -7,7 +7,9 @@ carries the ungated tensor. The first convolution is never gated: what it comput
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -76,18 +78,21 @@ def trace(model: nn.Module, clip_shape: tuple[int, ...]) -> fx.GraphModule:
                          "its forward must not branch on tensor values") from error
     shapes = copy.deepcopy(traced).to("meta").eval()
     try:
-        with torch.no_grad():
+        # ShapeProp prints a traceback of its own, and hides the reason behind an error of its own
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             ShapeProp(shapes).propagate(torch.empty(clip_shape, device="meta"))
     except Exception as error:
         raise InputError(f"model {type(model).__name__} does not accept a clip of shape {list(clip_shape)}: "
-                         f"{_first_line(error)}") from error
+                         f"{_first_line(error.__cause__ or error)}") from error
     for node, measured in zip(traced.graph.nodes, shapes.graph.nodes):
+        if node.op == "call_module" and not node.args and len(node.kwargs) == 1:
+            node.args, node.kwargs = tuple(node.kwargs.values()), {}  # self.conv(input=x) is self.conv(x)
         if "tensor_meta" in measured.meta:
             node.meta["tensor_meta"] = measured.meta["tensor_meta"]
     return traced
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -171,6 +176,8 @@ def _gate_groups(traced: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:
 
 def stem_nodes(traced: fx.GraphModule, stem: fx.Node) -> set[fx.Node]:
     """All nodes that compute `stem`, itself included; raises InputError where others read something else of them."""
+    if stem.op == "placeholder":
+        raise InputError("the model has no single stem: several convolutions read the clip itself")
     inside: set[fx.Node] = set()
     todo = [stem]
     while todo:

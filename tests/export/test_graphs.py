@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from export_nets import threshold
 from torch import nn
 
 from dance_deploy import profiles
@@ -134,3 +135,48 @@ def test_what_cannot_be_exact_is_refused_by_name(layer, named):
 def test_reflect_padding_is_refused():
     with pytest.raises(InputError, match="padding_mode 'reflect'"):
         gate_model(small_net(nn.Conv3d(8, 8, 3, padding=1, padding_mode="reflect")), SHAPE)
+
+
+class Odd(nn.Module):
+    """Three convolutions with names of our own graphs, wired as `wire` says."""
+
+    def __init__(self, wire):
+        super().__init__()
+        self.wire = wire
+        self.stem, self.tau, self.logits = (nn.Conv3d(c, 8, 3, padding=1) for c in (3, 8, 8))
+        self.kept, self.inplace, self.head = nn.ReLU(), nn.ReLU(inplace=True), nn.Linear(8, 4)
+
+    def forward(self, x, scale=2.0):
+        return self.head(self.wire(self, self.kept(self.stem(x)), scale).mean((2, 3, 4)))
+
+
+def odd_graphs(wire):
+    torch.manual_seed(0)
+    model = threshold(gate_model(Odd(wire).eval(), SHAPE), 0.3).eval()
+    return model, graphs_from_model(model, profiles.load("cpu"))
+
+
+@pytest.mark.parametrize("wire", [
+    lambda m, x, _: m.logits(m.kept(m.tau(input=x))), lambda m, x, _: m.logits(m.tau(x) + x) + x,
+    lambda m, x, _: m.logits(m.inplace(m.tau(x) + x))], ids=["keyword", "residual", "in place"])
+def test_layers_may_have_the_names_of_our_tensors(wire, clips):
+    model, graphs = odd_graphs(wire)
+    cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
+    parity.ladder(model, graphs, cut, 0.5, None)
+    assert [o.name for o in graphs.body.graph.output] == ["logits", "kept"]
+    assert [o.name for o in graphs.controller.graph.output] == ["stem", "tau"]
+
+
+def changed_under_its_reader(m, x, _):
+    y = m.tau(x)
+    return m.logits(m.inplace(y)) + y
+
+
+@pytest.mark.parametrize("wire, said", [
+    (changed_under_its_reader, "'inplace' changes the output of 'tau' in place, and 'add' reads that later"),
+    (lambda m, x, scale: m.logits(m.tau(x)) * scale, "input 'scale'"),
+    (lambda m, x, _: m.logits(torch.cat([m.tau(x)], axis=1)), "'cat': an argument other than dim"),
+    (lambda m, x, _: m.logits(m.tau(x) * x.mean((2, 3, 4), keepdims=True)), "'mean': an argument other than dim")])
+def test_what_would_compute_something_else_is_refused(wire, said):
+    with pytest.raises(InputError, match=said):
+        odd_graphs(wire)

@@ -183,13 +183,29 @@ class TwoStems(OneConv):
         return (self.other(self.conv(x)) + self.late(x)).mean((2, 3, 4))
 
 
+class BothReadTheClip(OneConv):
+    def __init__(self):
+        super().__init__()
+        self.other, self.late = nn.Conv3d(3, 4, 1), nn.Conv3d(4, 4, 1)
+
+    def forward(self, x):
+        return self.late(self.conv(x) + self.other(x)).mean((2, 3, 4))
+
+
+class TwoInputs(OneConv):
+    def forward(self, x, other):
+        return (self.conv(x) + other).mean((2, 3, 4))
+
+
 @pytest.mark.parametrize("network,said", [
     (OneConv, "1 Conv3d"), (Branches, "cannot be traced"), (Twice, "more than once"), (Reflecting, "padding_mode"),
-    (TwoStems, "single stem")])
-def test_what_cannot_be_gated_is_refused_in_one_line(network, said):
+    (TwoStems, "single stem"), (BothReadTheClip, "single stem: several convolutions read the clip"),
+    (TwoInputs, "parameter other")])
+def test_what_cannot_be_gated_is_refused_in_one_line(network, said, capfd):
     with pytest.raises(InputError, match=said) as caught:
         gate_model(network(), CLIP)
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")  # torch's ShapeProp prints tracebacks
 
 
 def test_clip_that_the_model_does_not_accept():
