@@ -79,9 +79,12 @@ def _arrays(bundle, shapes) -> Dict[str, Any]:
                 raise InputError("{} unpacks to more than {} bytes; export the bundle again".format(where, _MAX_BYTES))
         with np.load(data, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in shapes}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError("{} cannot be read ({}); export the bundle again".format(where, str(error)[:120])) from error
     for name, shape in shapes.items():
+        if arrays[name].dtype.kind not in "biuf":
+            raise InputError("{}: '{}' is {}, expected numbers; export the bundle again".format(
+                where, name, arrays[name].dtype))
         if shape is not None and arrays[name].shape != shape:
             raise InputError("{}: '{}' is {}, the manifest says {}; export the bundle again".format(
                 where, name, list(arrays[name].shape), list(shape)))

@@ -1,5 +1,7 @@
 """A Runner gives what the graphs define, at the cost that the masks imply, by every backend."""
 import io
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -150,6 +152,20 @@ def test_golden_that_is_none(tmp_path, content):
         content = out.getvalue()
     bundle = write_bundle(tmp_path / "b", tiny_fields(), {**tiny_files(), "golden.npz": content})
     with pytest.raises(InputError, match="golden.npz cannot be read"):
+        golden_from_bundle(bundle)
+
+
+@pytest.mark.parametrize("shape, dtype, said", [
+    ("(1, 3, 1000000000, 1000, 1000)", "<f4", "cannot be read"), ("()", "<U3", "expected numbers")])
+def test_golden_of_another_kind(tmp_path, shape, dtype, said):
+    header = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}".format(dtype, shape).ljust(117) + "\n"
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode("ascii") + b"\0" * 12
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(tiny_files()["golden.npz"])) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, array if name == "clip.npy" else old.read(name))
+    bundle = write_bundle(tmp_path / "b", tiny_fields(), {**tiny_files(), "golden.npz": out.getvalue()})
+    with pytest.raises(InputError, match="golden.npz.*" + said):
         golden_from_bundle(bundle)
 
 
