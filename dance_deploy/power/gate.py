@@ -134,16 +134,17 @@ def _limit(tree, where):
     labels = (A, B) if saving else (checked.choice(tree.get("command", RUN), where + ".command", (RUN, A, B)),)
     divide_by = checked.integer(tree.get("divide_by", 1), where + ".divide_by", 1, 10 ** 9)
     value = checked.number(tree[bound], where + "." + bound, -1e9 if saving else 0.0, 1.0 if saving else 1e12)
-    name = checked.text(tree.get("name", "{} {}{}".format(metric, "" if saving else "of %s " % labels[0],
-                                                          bound.replace("_", " "))), where + ".name", 120)
+    usual = metric if saving else "{} of {}".format(metric, labels[0])
+    name = checked.text(tree.get("name", usual), where + ".name", 120)
     return Limit(name, metric, labels, bound, value, unit, divide_by)
 
 
 def _known(value, where, needed, optional):
     """An object with all keys of `needed` and at most those of `optional` besides."""
-    return checked.mapping(value, where, tuple(needed) + tuple(
-        key for key in optional if type(value) is dict and key in value)) if type(value) is dict and not (
-            set(value) - set(needed) - set(optional)) else checked.mapping(value, where, tuple(needed) + tuple(optional))
+    everything = tuple(needed) + tuple(optional)
+    given = everything if type(value) is not dict or set(value) - set(everything) else tuple(
+        key for key in everything if key in value or key in needed)
+    return checked.mapping(value, where, given)
 
 
 def _failed(recording):
