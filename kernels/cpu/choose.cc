@@ -16,13 +16,15 @@ constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an ind
 constexpr double kCallSteps = 20000;  // tiles and parts to find, threads to wait for once more
 constexpr double kGain = 0.9;         // Winograd's estimate must be below this share of the direct one ...
 constexpr double kMemoryGain = 0.9;   // ... and size 4's below this share of size 2's, as it takes 2.25 times the memory
+constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
 constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
 
 bool winograd_allowed(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
   const ConvGeometry& g = call.geometry;
   return g.type == Type::f32 && g.group == 1 && g.kernel[1] == 3 && g.kernel[2] == 3 && g.strides[1] == 1 &&
          g.strides[2] == 1 && g.dilations[1] == 1 && g.dilations[2] == 1 && call.packed && call.packed->isa == &isa &&
-         kept.channels > 0;
+         kept.channels > 0 &&
+         (g.kernel[0] - 1) * g.dilations[0] < kMostFrames;
 }
 
 // How many outputs read position i of an axis with a kernel of 3 and stride 1.

@@ -5,6 +5,7 @@
 
 #include "load.h"
 #include "pack.h"
+#include "winograd_tiles.h"
 
 namespace dance {
 namespace {
@@ -14,11 +15,6 @@ constexpr int64_t kAloneBytes = 900 << 10;   // components of a part that one wo
 constexpr int64_t kSharedBytes = 12 << 20;   // components of a part that all workers do together: they stay in the L3
 constexpr int64_t kWeightBytes = 9 << 20;    // weights above this are read once a part, by all workers together
 constexpr int64_t kLineFloats = 16;      // between components, or a power of two would map them to one set of the cache
-
-struct Tile {
-  int32_t row, column;  // in tiles
-  int32_t pixel[36];    // of the patch: in the frame, or -1 where it is dropped or out of range: zero
-};
 
 // What is transformed, multiplied and transformed back at a time: some output frames of some live tiles.
 struct Part {
@@ -40,7 +36,7 @@ class WinogradClip {
         ws_(ws), parallel_(parallel), layout_(g_, isa, size), weights_(call.packed->winograd(g_, size)) {}
 
   void run() {
-    find_tiles();
+    tiles_ = find_tiles(g_, kept_.masks.feature, size_, ws_.tiles);
     prepare();
     cut();
     reserve();
@@ -72,7 +68,6 @@ class WinogradClip {
   }
   bool reads(const Part& part, int64_t slot) const;
 
-  void find_tiles();
   void prepare();
   void cut();
   void reserve();
@@ -99,8 +94,7 @@ class WinogradClip {
   const WinogradLayout layout_;
   const float* weights_;
 
-  Tile* tiles_ = nullptr;      // live ones, then those whose whole patch is dropped, each in the map's order
-  int64_t live_tiles_ = 0, all_tiles_ = 0;
+  TileList tiles_{};
   Loaded x_{};
   const float* zeros_ = nullptr;
   const float* bias_ = nullptr;
@@ -113,32 +107,6 @@ class WinogradClip {
   int32_t* row_out_ = nullptr;
   Segment* segments_ = nullptr;
 };
-
-void WinogradClip::find_tiles() {
-  const int n = size_ + 2;
-  const int64_t rows = (g_.out[1] + size_ - 1) / size_, width = (g_.out[2] + size_ - 1) / size_;
-  all_tiles_ = rows * width;
-  tiles_ = ws_.tiles.of<Tile>(std::size_t(2 * all_tiles_));
-  Tile *next = tiles_, *dropped = tiles_ + all_tiles_;
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t column = 0; column < width; ++column) {
-      Tile& tile = *next;
-      tile.row = int32_t(row), tile.column = int32_t(column);
-      bool any = false;
-      for (int i = 0; i < n; ++i) {
-        const int64_t h = row * size_ - g_.pads[1] + i;
-        for (int j = 0; j < n; ++j) {
-          const int64_t w = column * size_ - g_.pads[2] + j;
-          const bool kept = h >= 0 && h < g_.h && w >= 0 && w < g_.w && kept_.masks.feature[h * g_.w + w];
-          tile.pixel[i * n + j] = kept ? int32_t(h * g_.w + w) : -1;
-          any = any || kept;
-        }
-      }
-      if (any) ++next; else *dropped++ = tile;
-    }
-  live_tiles_ = next - tiles_;
-  std::copy(tiles_ + all_tiles_, dropped, next);
-}
 
 void WinogradClip::prepare() {
   const int64_t stride = (kept_.channels + isa_.vector - 1) / isa_.vector * isa_.vector;
@@ -162,7 +130,7 @@ void WinogradClip::cut() {
   const auto bytes = [&](int64_t frames, int64_t tiles) {
     return tiles * (inputs_of(frames) * x_.stride * 4 * components_ + frames * blocks * row_bytes);
   };
-  const int64_t live = std::max<int64_t>(1, live_tiles_);
+  const int64_t live = std::max<int64_t>(1, tiles_.live);
   part_frames_ = std::min<int64_t>(g_.out[0], shared_ ? g_.out[0] : 8);
   part_tiles_ = live;
   const int64_t least = std::min<int64_t>(live, shared_ ? 16 : 6);
@@ -171,8 +139,8 @@ void WinogradClip::cut() {
   frame_parts_ = (g_.out[0] + part_frames_ - 1) / part_frames_;
   if (!shared_)  // enough parts for every thread
     while (part_tiles_ > least && frame_parts_ * ((live + part_tiles_ - 1) / part_tiles_) < 8) part_tiles_ = (part_tiles_ + 1) / 2;
-  tile_parts_ = (live_tiles_ + part_tiles_ - 1) / part_tiles_;
-  if (tile_parts_ > 0) part_tiles_ = (live_tiles_ + tile_parts_ - 1) / tile_parts_;
+  tile_parts_ = (tiles_.live + part_tiles_ - 1) / part_tiles_;
+  if (tile_parts_ > 0) part_tiles_ = (tiles_.live + tile_parts_ - 1) / tile_parts_;
 }
 
 void WinogradClip::reserve() {
@@ -189,7 +157,7 @@ void WinogradClip::reserve() {
 
 Part WinogradClip::part_at(int64_t index) const {
   const int64_t frame = index % frame_parts_ * part_frames_, tile = index / frame_parts_ * part_tiles_;
-  return {frame, std::min(part_frames_, g_.out[0] - frame), tile, std::min(part_tiles_, live_tiles_ - tile)};
+  return {frame, std::min(part_frames_, g_.out[0] - frame), tile, std::min(part_tiles_, tiles_.live - tile)};
 }
 
 // Whether an output frame of the part reads input frame `slot`, counted from the first that they could read.
@@ -210,7 +178,7 @@ void WinogradClip::transform(const Part& part, int64_t slot, int64_t tile_begin,
   const float* patch[36];
   WinogradInArgs a{patch, x_.stride, nullptr, in_stride(), size_};
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-    const int32_t* pixel = tiles_[part.tile + tile].pixel;
+    const int32_t* pixel = tiles_.tile[part.tile + tile].pixel;
     for (int i = 0; i < components_; ++i) patch[i] = pixel[i] < 0 ? zeros_ : frame + pixel[i] * x_.stride;
     a.out = in + (slot * part_tiles_ + tile) * x_.stride;
     isa_.winograd_in(a);
@@ -258,10 +226,10 @@ void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_
   float* pixels = finished_ + worker * size_ * size_ * kRunTiles * isa_.block();
   const bool empty = !sums || !any_live(to);
   for (int64_t tile = tile_begin; tile < tile_end;) {
-    const Tile& first = tiles_[part.tile + tile];
+    const Tile& first = tiles_.tile[part.tile + tile];
     int64_t run = 1;
-    while (run < kRunTiles && tile + run < tile_end && tiles_[part.tile + tile + run].row == first.row &&
-           tiles_[part.tile + tile + run].column == first.column + run)
+    while (run < kRunTiles && tile + run < tile_end && tiles_.tile[part.tile + tile + run].row == first.row &&
+           tiles_.tile[part.tile + tile + run].column == first.column + run)
       ++run;
     WinogradOutArgs a{nullptr, sums_stride(), width, pixels, run * size_ * width, size_};
     for (int64_t i = 0; i < run && !empty; ++i) {
@@ -334,8 +302,8 @@ void WinogradClip::run_shared() {
 }
 
 void WinogradClip::run_dropped() {
-  if (live_tiles_ == all_tiles_) return;
-  const Part part{0, g_.out[0], live_tiles_, all_tiles_ - live_tiles_};
+  if (tiles_.live == tiles_.all) return;
+  const Part part{0, g_.out[0], tiles_.live, tiles_.all - tiles_.live};
   for_items(parallel_, layout_.blocks() * g_.out[0], [&](int worker, int64_t i) {
     finish(worker, part, i % g_.out[0], 0, part.tiles, i / g_.out[0], nullptr);
   });

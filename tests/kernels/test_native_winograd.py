@@ -44,8 +44,10 @@ def draw(rng, size, block):
     pads = tuple(int(p) for p in rng.integers(0, 3, 6))
     dilations = (int(rng.choice([1, 1, 2])), 1, 1)
     least = (dilations[0] * (kernel_frames - 1) + 1, 3, 3)
-    wanted = [int(rng.integers(1, 7))] + [int(rng.choice([1, size - 1, size, size + 1, 2 * size + 1, 14])) for _ in "hw"]
-    sizes = [max(1, extent if i == 0 else extent + 2 - pads[i] - pads[i + 3], least[i] - pads[i] - pads[i + 3])
+    extents = [1, size - 1, size, size + 1, 2 * size + 1, 14]
+    wanted = [int(rng.integers(1, 7)), int(rng.choice(extents)), int(rng.choice(extents))]
+    around = [pads[i] + pads[i + 3] for i in range(3)]
+    sizes = [max(1, extent if i == 0 else extent + 2 - around[i], least[i] - around[i])
              for i, extent in enumerate(wanted)]
     attributes = dict(strides=(int(rng.integers(1, 4)), 1, 1), pads=pads, dilations=dilations)
     return (int(rng.integers(1, 3)), channels, *sizes), (outputs, channels, kernel_frames, 3, 3), attributes
@@ -140,7 +142,8 @@ def test_a_dropped_pixel_between_kept_ones_is_exactly_zero(lib, isa, size, poiso
                    for given in ((poisoned(x, masks, poison), w, b, masks), (zeroed, w, b, kept)))
     live = slice(None, 3 if size == 2 else 2)    # one input row further on nothing is kept
     np.testing.assert_array_equal(y[..., live, :], expected[..., live, :])
-    np.testing.assert_array_equal(y[0, :, :, 8:, 8:], np.broadcast_to(np.maximum(b, 0)[:, None, None, None], (17, 3, 5, 6)))
+    bias = np.maximum(b, 0)[:, None, None, None]
+    np.testing.assert_array_equal(y[0, :, :, 8:, 8:], np.broadcast_to(bias, (17, 3, 5, 6)))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -149,8 +152,9 @@ def test_a_kept_fault_shows(lib, isa, size):
     x, w, b = values(rng, 1, 8, 1, 12, 12), values(rng, 3, 8, 1, 3, 3), values(rng, 3)
     x[0, 2, 0, 5, 6], x[0, 1, 0, 0, 0] = np.nan, np.inf
     masks = all_kept(x.shape)
-    y = convolve(lib, size, x, w, b, masks, pads=(0, 1, 1, 0, 1, 1))
-    assert definition.check_output(y, definition.reference(x, w, b, *masks, pads=(0, 1, 1, 0, 1, 1)), with_norm=False) == []
+    pads = (0, 1, 1, 0, 1, 1)
+    y = convolve(lib, size, x, w, b, masks, pads=pads)
+    assert definition.check_output(y, definition.reference(x, w, b, *masks, pads=pads), with_norm=False) == []
     assert not np.isfinite(y[0, :, 0, 4:7, 5:8]).any()
 
 
@@ -187,7 +191,7 @@ def test_what_tiles_cannot_do_is_computed_directly(lib, change):
 
 
 def test_the_choice_follows_the_masks_and_strict_is_direct(lib):
-    """A large layer with all kept is done in tiles of 4; a few scattered pixels, and a 7x7 map of 512 channels, directly."""
+    """A large layer is done in tiles of 4; one with few scattered pixels, or a 7x7 map of 512 channels, directly."""
     rng = np.random.default_rng(9)
 
     def taken(x_shape, outputs, pixel_rate, variant=AUTOMATIC):
