@@ -24,7 +24,7 @@ def model(
                                              "instead of what the gates decide, such as "
                                              "frames=0.5,channels=0.5,features=0.5."),
     pattern: str = typer.Option("blob", help="Which features --force-keep keeps: one blob, or random ones."),
-    threads: int = typer.Option(1, min=1, help="Threads of every peer."),
+    threads: int = typer.Option(1, min=1, max=1024, help="Threads of every peer."),
     rounds: int = typer.Option(7, min=3, help="How often the peers take turns."),
     runs: int = typer.Option(5, min=1, help="Runs of a peer in its turn."),
     seed: int = typer.Option(0, min=0, help="Seed of the forced masks."),

@@ -20,7 +20,7 @@ def export(
     profile: Optional[str] = typer.Option(None, help="The device profile to export for. (default: cpu)"),
     seed: int = typer.Option(0, help="Seed of the random weights, with --untrained."),
     classes: Optional[int] = typer.Option(None, min=1, help="Number of classes, with --untrained. (default: 400)"),
-    threads: Optional[int] = typer.Option(None, min=1, help="Threads for the parity checks. (default: all cores)"),
+    threads: Optional[int] = typer.Option(None, min=1, max=1024, help="Threads for the parity checks. (default: all cores)"),
 ) -> None:
     """Write a bundle and verify it.
 

@@ -49,7 +49,7 @@ def run(
         None, "--hop", metavar="FRAMES", min=1, help="Frames between the starts of two windows (default: no overlap)."),
     pad: bool = typer.Option(False, "--pad", help="Repeat the last frame of videos shorter than one window."),
     limit: Optional[int] = typer.Option(None, "--limit", metavar="N", min=1, help="Stop each input after N windows."),
-    threads: Optional[int] = typer.Option(None, "--threads", metavar="N", min=1, help="CPU threads to compute with."),
+    threads: Optional[int] = typer.Option(None, "--threads", metavar="N", min=1, max=1024, help="CPU threads to compute with."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No line for each window."),
     power: Optional[str] = typer.Option(
         None, "--power", metavar="SOURCE", help="Measure energy: auto, ina3221, tegrastats, rapl, nvml or battery."),

@@ -49,7 +49,7 @@ def train(
                                                "[default: 20]"),
     skip_unreadable: bool = typer.Option(False, "--skip-unreadable", help="Leave out videos that cannot be decoded."),
     device: Optional[str] = typer.Option(None, metavar="NAME", help="cpu or cuda.  [default: cuda where there is one]"),
-    threads: Optional[int] = typer.Option(None, min=1, metavar="N", help="CPU threads.  [default: all cores]"),
+    threads: Optional[int] = typer.Option(None, min=1, max=1024, metavar="N", help="CPU threads.  [default: all cores]"),
     resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted run; start where there is none."),
     restart: bool = typer.Option(False, "--restart", help="Forget an interrupted run and begin again."),
     json_path: Optional[str] = typer.Option(None, "--json", metavar="FILE", help="Write the scores as one JSON object; "
