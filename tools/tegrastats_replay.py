@@ -31,8 +31,9 @@ def main(arguments=None):
         if options.stop:
             return _stop(options.pid_file)
         samples = _samples(options.log)
+        lock = _locked(options.pid_file) if options.start else None
         output = _opened(options.logfile)
-        if options.start and not _became_daemon(options.pid_file, options.logfile):
+        if options.start and not _became_daemon(lock, options.logfile):
             return 0
         _print_samples(samples, output, options)
         return 0
@@ -111,14 +112,19 @@ def _default_pid_file():
     return os.path.join(folder, "tegrastats_replay.{}.pid".format(os.getuid()))
 
 
-def _became_daemon(pid_file, logfile):
-    """Fork; True in the daemon, False in the caller. The daemon holds a lock on its pid file as long as it lives."""
+def _locked(pid_file):
+    """Descriptor of the pid file, locked: the daemon holds the lock as long as it lives."""
     handle = os.open(pid_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise ValueError("it runs already; end it with --stop") from None
     os.ftruncate(handle, 0)
+    return handle
+
+
+def _became_daemon(handle, logfile):
+    """Fork; True in the daemon, False in the caller."""
     pid = os.fork()
     if pid:  # the caller writes: a --stop right after it finds the number
         os.write(handle, str(pid).encode("ascii"))

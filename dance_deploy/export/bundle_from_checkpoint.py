@@ -41,6 +41,9 @@ def bundle_from_checkpoint(checkpoint: Checkpoint, folder: Path, *, profile: str
     clips = [normalize(frames, checkpoint.clip) for frames in checkpoint.samples.numpy()]
     budget = checkpoint.default_budget if checkpoint.default_budget < 1.0 else PROBE_BUDGET
     runs = ladder(model, graphs, clips, budget, library_path(), progress)
+    if not target.functions:
+        # the rung that needs them is climbed; the device's own parser knows plugins only
+        del graphs.body.functions[:]
     progress("writing the bundle")
     files = {
         "controller.onnx": graphs.controller.SerializeToString(),

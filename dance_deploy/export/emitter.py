@@ -12,7 +12,7 @@ from dance_deploy.export.lowering import lowering_for, unsupported
 from dance_deploy.export.onnx_builder import OnnxBuilder
 from dance_deploy.method.controller import Controller
 from dance_deploy.method.gate import Gate
-from dance_deploy.method.surgery import geometry_of
+from dance_deploy.method.surgery import geometry_of, source_of
 from dance_deploy.ops import names
 from dance_deploy.ops.functions import conv_node, gate_node
 
@@ -87,7 +87,7 @@ class Emitter:
         self.bind(node, lower(self, node, layer))
 
     def _emit_gate(self, node: fx.Node, gate: Gate) -> None:
-        x = self.value(node.args[0])
+        x = self.value(source_of(node))
         self.bind(node, x)  # the op takes the whole tensor and the masks; in the dense network there is no gate
         if self.gated:
             i = gate.index
@@ -97,7 +97,7 @@ class Emitter:
             self.masks[i] = tuple(outputs)
 
     def _emit_conv(self, fused: FusedConv) -> None:
-        source = fused.conv.args[0]
+        source = source_of(fused.conv)
         gate = self._gate_of(source)
         g = geometry_of(fused.name, fused.module, (1, 1, 1))
         attributes = {"strides": list(g.strides), "pads": list(g.pads), "dilations": list(g.dilations),

@@ -16,18 +16,12 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from dance_deploy.errors import InputError
-from dance_deploy.method.surgery import shape_of
+from dance_deploy.method.surgery import shape_of, source_of
 
 if TYPE_CHECKING:
     from dance_deploy.export.emitter import Emitter
 
 Lowering = Callable[["Emitter", fx.Node, Any], str]
-
-
-def _source(node: fx.Node) -> fx.Node:
-    if not node.args:
-        raise unsupported(node, "an operand given by keyword")
-    return node.args[0]  # type: ignore[return-value]
 
 
 def _arguments(node: fx.Node, *known: str) -> dict[str, Any]:
@@ -39,12 +33,12 @@ def _arguments(node: fx.Node, *known: str) -> dict[str, Any]:
 
 
 def _same(e: Emitter, node: fx.Node, layer: Any) -> str:
-    return e.value(_source(node))
+    return e.value(source_of(node))
 
 
 def _unary(op: str) -> Lowering:
     def lower(e: Emitter, node: fx.Node, layer: Any) -> str:
-        return e.builder.node(op, [e.value(_source(node))], node.name)
+        return e.builder.node(op, [e.value(source_of(node))], node.name)
     return lower
 
 
@@ -57,7 +51,7 @@ def _binary(op: str) -> Lowering:
 
 
 def _silu(e: Emitter, node: fx.Node, layer: Any) -> str:
-    x = e.value(_source(node))
+    x = e.value(source_of(node))
     return e.builder.node("Mul", [x, e.builder.node("Sigmoid", [x], node.name + ".sigmoid")], node.name)
 
 
@@ -69,11 +63,12 @@ def _batch_norm(e: Emitter, node: fx.Node, layer: nn.BatchNorm3d) -> str:
     beta = torch.zeros(count) if layer.bias is None else layer.bias
     terms = [("scale", gamma), ("bias", beta), ("mean", layer.running_mean), ("var", layer.running_var)]
     inputs = [e.builder.constant(f"{node.target}.{n}", v.detach().cpu().float().numpy()) for n, v in terms]
-    return e.builder.node("BatchNormalization", [e.value(_source(node)), *inputs], node.name, epsilon=float(layer.eps))
+    x = e.value(source_of(node))
+    return e.builder.node("BatchNormalization", [x, *inputs], node.name, epsilon=float(layer.eps))
 
 
 def _linear(e: Emitter, node: fx.Node, layer: nn.Linear) -> str:
-    x = e.value(_source(node))
+    x = e.value(source_of(node))
     weight = layer.weight.detach().cpu().float().numpy()
     bias = np.zeros(layer.out_features, np.float32) if layer.bias is None else layer.bias.detach().cpu().float().numpy()
     b = e.builder.constant(f"{node.target}.bias", bias)
@@ -100,14 +95,14 @@ def _pool(op: str) -> Lowering:
         if layer.ceil_mode and op == "AveragePool":
             # ONNX and torch divide the last, partial windows by different counts
             raise e.unsupported(node, "average pooling with ceil_mode")
-        return e.builder.node(op, [e.value(_source(node))], node.name, kernel_shape=_triple(layer.kernel_size),
+        return e.builder.node(op, [e.value(source_of(node))], node.name, kernel_shape=_triple(layer.kernel_size),
                               strides=_triple(layer.stride or layer.kernel_size), pads=pads * 2,
                               ceil_mode=int(layer.ceil_mode), **extra)
     return lower
 
 
 def _adaptive_pool(e: Emitter, node: fx.Node, layer: Any) -> str:
-    x, have, want = e.value(_source(node)), shape_of(_source(node))[2:], shape_of(node)[2:]
+    x, have, want = e.value(source_of(node)), shape_of(source_of(node))[2:], shape_of(node)[2:]
     if have == want:
         return x
     if all(n == 1 for n in want):
@@ -122,7 +117,7 @@ def _reshape(e: Emitter, node: fx.Node, layer: Any) -> str:
     shape = shape_of(node)
     if shape[0] != 1:
         raise e.unsupported(node, f"a reshape that folds the batch axis into others (result {list(shape)})")
-    return e.builder.node("Reshape", [e.value(_source(node)), e.builder.ints(*shape)], node.name)
+    return e.builder.node("Reshape", [e.value(source_of(node)), e.builder.ints(*shape)], node.name)
 
 
 def _mean(e: Emitter, node: fx.Node, layer: Any) -> str:
@@ -131,26 +126,26 @@ def _mean(e: Emitter, node: fx.Node, layer: Any) -> str:
     if axes is None:
         raise e.unsupported(node, "a mean without dimensions")
     axes = [axes] if isinstance(axes, int) else list(axes)
-    return e.builder.reduce("ReduceMean", e.value(_source(node)), axes, node.name, int(args.get("keepdim", False)))
+    return e.builder.reduce("ReduceMean", e.value(source_of(node)), axes, node.name, int(args.get("keepdim", False)))
 
 
 def _concat(e: Emitter, node: fx.Node, layer: Any) -> str:
     axis = _arguments(node, "dim").get("dim", 0)
-    return e.builder.node("Concat", [e.value(a) for a in _source(node)], node.name, axis=axis)
+    return e.builder.node("Concat", [e.value(a) for a in node.args[0]], node.name, axis=axis)
 
 
 def _softmax(e: Emitter, node: fx.Node, layer: Any) -> str:
     dim = layer.dim if layer is not None else node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     if dim is None:
         raise e.unsupported(node, "softmax without a dimension")
-    return e.builder.node("Softmax", [e.value(_source(node))], node.name, axis=dim)
+    return e.builder.node("Softmax", [e.value(source_of(node))], node.name, axis=dim)
 
 
 def _gelu(e: Emitter, node: fx.Node, layer: Any) -> str:
     approximate = layer.approximate if layer is not None else node.kwargs.get("approximate", "none")
     if approximate != "none":
         raise e.unsupported(node, "the tanh form of GELU")
-    x = e.value(_source(node))
+    x = e.value(source_of(node))
     one, half, root = (e.builder.constant(f"float.{v:.6g}", np.array(v, np.float32)) for v in (1, .5, math.sqrt(.5)))
     erf = e.builder.node("Erf", [e.builder.node("Mul", [x, root], node.name + ".scaled")], node.name + ".erf")
     gate = e.builder.node("Mul", [e.builder.node("Add", [erf, one], node.name + ".plus1"), half], node.name + ".half")
@@ -158,13 +153,13 @@ def _gelu(e: Emitter, node: fx.Node, layer: Any) -> str:
 
 
 def _leaky_relu(e: Emitter, node: fx.Node, layer: nn.LeakyReLU) -> str:
-    return e.builder.node("LeakyRelu", [e.value(_source(node))], node.name, alpha=float(layer.negative_slope))
+    return e.builder.node("LeakyRelu", [e.value(source_of(node))], node.name, alpha=float(layer.negative_slope))
 
 
 def _clip(low: float, high: float) -> Lowering:
     def lower(e: Emitter, node: fx.Node, layer: Any) -> str:
         bounds = [e.builder.constant(f"float.{v:g}", np.array(v, np.float32)) for v in (low, high)]
-        return e.builder.node("Clip", [e.value(_source(node)), *bounds], node.name)
+        return e.builder.node("Clip", [e.value(source_of(node)), *bounds], node.name)
     return lower
 
 

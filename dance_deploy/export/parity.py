@@ -20,7 +20,7 @@ from torch import fx
 from dance_deploy.errors import OperationError
 from dance_deploy.export.graphs import GatedLayer, Graphs
 from dance_deploy.method.gate import Gate
-from dance_deploy.method.surgery import GatedModel, geometry_of
+from dance_deploy.method.surgery import GatedModel, geometry_of, source_of
 from dance_deploy.ops import definition, names
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
@@ -59,8 +59,7 @@ def torch_rung(model: GatedModel, graphs: Graphs, clip: np.ndarray, budget: floa
     """Run the torch model and look at every gated layer."""
     wanted = {graphs.stem}
     for layer in graphs.layers:
-        gate_node = layer.fused.conv.args[0]
-        wanted |= {gate_node.args[0], layer.fused.last} | ({layer.fused.residual} if layer.fused.residual else set())
+        wanted |= {_gate_input(layer), layer.fused.last} | ({layer.fused.residual} if layer.fused.residual else set())
     # an in-place ReLU or add would overwrite what was captured before it: keep copies
     recorder = _Recorder(model.graph, wanted)
     with torch.no_grad():
@@ -70,9 +69,13 @@ def torch_rung(model: GatedModel, graphs: Graphs, clip: np.ndarray, budget: floa
     for layer in graphs.layers:
         residual = layer.fused.residual
         masks = definition.GateMasks(*(m.numpy() != 0 for m in gates[layer.gate].masks))  # type: ignore[union-attr]
-        layers.append(LayerRun(recorder.seen[layer.fused.conv.args[0].args[0]], masks,
+        layers.append(LayerRun(recorder.seen[_gate_input(layer)], masks,
                                recorder.seen[layer.fused.last], None if residual is None else recorder.seen[residual]))
     return RungRun("torch", recorder.seen[graphs.stem], recorder.tau, logits.numpy(), layers)
+
+
+def _gate_input(layer: GatedLayer) -> fx.Node:
+    return source_of(source_of(layer.fused.conv))
 
 
 class _Recorder(fx.Interpreter):

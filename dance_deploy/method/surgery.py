@@ -111,6 +111,14 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(node.meta["tensor_meta"].shape)
 
 
+def source_of(node: fx.Node) -> fx.Node:
+    """The node whose tensor a layer's call reads first; raises InputError where the call is given something else."""
+    source = node.args[0] if node.args else None
+    if not isinstance(source, fx.Node):
+        raise InputError(f"'{node.name}' must be called with its input as the first, positional argument")
+    return source
+
+
 def geometry_of(name: str, conv: nn.Conv3d, in_size: tuple[int, ...]) -> Conv3dGeometry:
     """The geometry of a torch convolution in ONNX's terms; raises InputError for padding that ONNX Conv has not."""
     if conv.padding_mode != "zeros":
@@ -141,7 +149,7 @@ def _unique_geometries(traced: fx.GraphModule) -> dict[str, Conv3dGeometry]:
         if name in found:
             raise InputError(f"convolution '{name}' is called more than once in one forward; "
                              "give each call a module of its own")
-        found[name] = geometry_of(name, conv, shape_of(node.args[0])[2:])
+        found[name] = geometry_of(name, conv, shape_of(source_of(node))[2:])
     return found
 
 
@@ -166,8 +174,8 @@ def _gate_groups(traced: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:
                          "since the first is never gated")
     groups: dict[fx.Node, list[fx.Node]] = {}
     for node, conv in convs[1:]:
-        source = node.args[0]
-        if isinstance(source, fx.Node) and _may_gate(conv, shape_of(source)):
+        source = source_of(node)
+        if _may_gate(conv, shape_of(source)):
             groups.setdefault(source, []).append(node)
     if not groups:
         raise InputError("the model has no convolution that can be gated (all are depthwise or on a 1x1x1 volume)")

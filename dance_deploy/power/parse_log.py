@@ -2,11 +2,10 @@
 import functools
 import io
 import json
-import os
 import sys
-import tempfile
 
-from dance_deploy.errors import InputError, OperationError
+from dance_deploy.errors import InputError
+from dance_deploy.files import whole_file
 from dance_deploy.power.boards import Boards, total_mw
 from dance_deploy.power.tegrastats import LONGEST_LINE, sample_from_line
 
@@ -160,23 +159,8 @@ def _write(stream, first, objects):
 
 
 def _write_file(path, first, objects):
-    folder = os.path.dirname(os.path.abspath(path))
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=".dance-power-", dir=folder)
-        with io.open(handle, "w", encoding="ascii") as stream:
-            _write(stream, first, objects)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise OperationError("'{}' cannot be written: {}; choose another place with --json".format(
-            path, error.strerror)) from error
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)
+    with whole_file(path) as stream:
+        _write(stream, first, objects)
 
 
 def _summary(path, found):

@@ -1,13 +1,12 @@
 """Recordings as files: one JSON object (keys: docs/dance-power.md), written whole or not at all, read with checks."""
 import json
-import os
-import uuid
 
 import numpy as np
 
 from dance_deploy import checked
 from dance_deploy.checked import CheckError
-from dance_deploy.errors import InputError, OperationError
+from dance_deploy.errors import InputError
+from dance_deploy.files import whole_file
 from dance_deploy.power.recording import Recording, SourceFacts, Window
 from dance_deploy.power.source import COUNTER, POWER
 from dance_deploy.power.summary import summarize, window_records
@@ -44,21 +43,9 @@ def tree_from_recording(recording, margin=0.02):
 
 def save(recording, path, margin=0.02):
     """Write the recording to `path`, whole or not at all. Raises OperationError where it cannot be written."""
-    write_whole(path, json.dumps(tree_from_recording(recording, margin), allow_nan=False) + "\n")
-
-
-def write_whole(path, text):
-    """Write `text` to `path`: beside it first, then renamed, so that a reader never sees half of it."""
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, ".{}.partial-{}".format(name, uuid.uuid4().hex[:8]))
-    try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise OperationError("'{}' could not be written: {}".format(path, error.strerror)) from error
+    text = json.dumps(tree_from_recording(recording, margin), allow_nan=False) + "\n"
+    with whole_file(path) as stream:
+        stream.write(text)
 
 
 def load(path):

@@ -8,7 +8,7 @@ from dance_deploy.power.source import COUNTER, POWER
 # an interval this many times the usual one is a gap: what happened inside is not known
 _GAP_PERIODS = 3.0
 # ... and short hiccups of a busy board's scheduler are none
-_LEAST_GAP_S = 0.25
+_LEAST_GAP_S = 0.5
 
 
 class Trace(NamedTuple):

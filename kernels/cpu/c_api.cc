@@ -66,6 +66,9 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
   call.frame_keep = frame_keep, call.channel_keep = channel_keep, call.feature_keep = feature_keep;
   call.mask_type = conv->mask_type ? dance::MaskType::f32 : dance::MaskType::byte;
   call.minimum = conv->minimum;
+  call.variant = dance::Variant(conv->variant);
+  dance::Variant used = dance::Variant::direct;
+  call.used = &used;
   try {
     dance::Workspace workspace;
     dance::PackedWeights packed;
@@ -74,6 +77,7 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
     for (int i = 0; i < conv->repeats; ++i) {
       const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
       dance::gated_conv3d(call, workspace, parallel);
+      if (conv->used) *conv->used = int32_t(used);
       if (times_s) {
         times_s[2 * i] = seconds(CLOCK_MONOTONIC) - wall;
         times_s[2 * i + 1] = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
@@ -83,6 +87,20 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
     return DANCE_NO_MEMORY;
   }
   return DANCE_OK;
+}
+
+int64_t dance_packed_bytes(const DanceConv* conv, const void* w) {
+  dance::ConvGeometry g{};
+  if (!geometry_of(*conv, g)) return 0;
+  try {
+    dance::PackedWeights packed;
+    packed.pack(g, dance::isa_current(), w);
+    const bool possible = g.group == 1 && g.kernel[1] == 3 && g.kernel[2] == 3;
+    if (possible && (conv->variant == 2 || conv->variant == 4)) packed.winograd(g, conv->variant);
+    return int64_t(packed.bytes());
+  } catch (const std::bad_alloc&) {
+    return 0;
+  }
 }
 
 int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x, const float* tau,

@@ -16,6 +16,9 @@ struct DanceConv {
   int32_t threads, repeats; // repeats: runs, for benchmarks; times_s (or null) gets [repeats][2] seconds: of a
                             // clock on the wall, and of the processor over all threads
   float minimum;
+  int32_t variant;          // 0: whatever is estimated to be fastest; 1: direct, strict; 2, 4: Winograd with tiles of 2x2
+                            // or 4x4 outputs where the convolution allows it (and prepack is set), else direct
+  int32_t* used;            // or null; gets the variant that was taken for the last n
 };
 
 DANCE_EXPORT int dance_isa_count(void);
@@ -27,6 +30,8 @@ DANCE_EXPORT int dance_force_isa(const char* name);  // null: back to the best; 
 DANCE_EXPORT int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b,
                                     const void* frame_keep, const void* channel_keep, const void* feature_keep,
                                     const void* z, void* y, double* times_s);
+// Bytes of the packed weights of a session that has run this variant; 0 where they cannot be had.
+DANCE_EXPORT int64_t dance_packed_bytes(const DanceConv* conv, const void* w);
 DANCE_EXPORT int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x,
                                        const float* tau, uint8_t* frame_keep, uint8_t* channel_keep,
                                        uint8_t* feature_keep, int32_t threads);

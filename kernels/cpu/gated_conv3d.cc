@@ -4,8 +4,10 @@
 #include <cstring>
 
 #include "kept.h"
+#include "load.h"
 #include "pack.h"
 #include "segments.h"
+#include "winograd.h"
 
 namespace dance {
 
@@ -17,16 +19,26 @@ void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const 
   floats = out;
 }
 
-namespace {
+const float* PackedWeights::winograd(const ConvGeometry& g, int size) const {
+  Transformed& t = size == 4 ? four : two;
+  std::call_once(t.once, [&] {
+    const WinogradLayout layout(g, *isa, size);
+    float* out = t.data.of<float>(std::size_t(layout.floats()));
+    pack_winograd(PackedLayout(g, *isa), g.kernel[0], floats, size, out);
+    t.floats.store(out);
+  });
+  return t.floats.load();
+}
 
-constexpr int64_t kLoadPixels = 1024;  // of a frame, converted as one work item
+std::size_t PackedWeights::bytes() const { return data.bytes() + two.data.bytes() + four.data.bytes(); }
+
+namespace {
 
 // One n of a call: what is kept, where the kept channels lie, and the loops over work items.
 class Clip {
  public:
-  Clip(const ConvCall& call, int64_t n, const IsaKernels& isa, Workspace& ws, const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), ws_(ws), parallel_(parallel), layout_(g_, isa),
-        kept_(find_kept(call, n, layout_.groups, ws)) {
+  Clip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws, const Parallel& parallel)
+      : call_(call), g_(call.geometry), n_(n), isa_(isa), ws_(ws), parallel_(parallel), layout_(g_, isa), kept_(kept) {
     if (g_.depthwise()) layout_.outputs = kept_.channels;
   }
 
@@ -46,7 +58,6 @@ class Clip {
 
   void plan();
   void load();
-  void load_frame(int64_t t, int64_t begin, int64_t end) const;
   void find_weights();
   void compute();
   void compute_item(int worker, int64_t item) const;
@@ -62,7 +73,7 @@ class Clip {
   const Parallel& parallel_;
   PackedLayout layout_;          // depthwise: of the kept channels
 
-  const Kept kept_;
+  const Kept& kept_;
   bool zero_dropped_ = false;            // dropped pixels are read as zeros: cheaper than going round them
   const Plan* plan_ = nullptr;
   const float* x_ = nullptr;             // [group][T][H][W][stride]
@@ -92,40 +103,11 @@ void Clip::plan() {
 }
 
 void Clip::load() {
-  const bool in_place = g_.channels_last && g_.type == Type::f32 && kept_.all_channels && layout_.groups == 1 &&
-                        !zero_dropped_ && (!g_.depthwise() || g_.c % isa_.vector == 0);
-  if (in_place) {
-    x_ = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
-    stride_ = g_.c;
-    return;
-  }
-  stride_ = g_.depthwise() ? layout_.padded_outputs() : kept_.channels;
-  x_ = ws_.activation.of<float>(std::size_t(g_.t * pixels() * stride_));
-  if (kept_.channels == 0 || plan_->live_frames == 0) return;
-  const int64_t parts = (pixels() + kLoadPixels - 1) / kLoadPixels;
-  for_items(parallel_, g_.t * parts, [&](int, int64_t item) {
-    const int64_t t = item / parts, begin = item % parts * kLoadPixels;
-    if (kept_.read_frame[t]) load_frame(t, begin, std::min(pixels(), begin + kLoadPixels));
-  });
-}
-
-void Clip::load_frame(int64_t t, int64_t begin, int64_t end) const {
-  LoadArgs a{};
-  const int64_t frame = g_.channels_last ? t * pixels() * g_.c : t * pixels();
-  a.x = static_cast<const char*>(call_.x) + (n_ * g_.c * g_.t * pixels() + frame) * element_bytes();
-  a.type = g_.type;
-  a.channels_last = g_.channels_last;
-  a.channel_stride = g_.channels_last ? g_.c : g_.t * pixels();
-  a.keep = kept_.read_pixel;
-  a.zero_dropped = zero_dropped_;
-  a.begin = begin, a.end = end;
-  for (int64_t group = 0; group < layout_.groups; ++group) {
-    a.channels = kept_.channel + kept_.first[group];
-    a.count = kept_.in_group(group);
-    a.out_stride = g_.depthwise() ? stride_ : a.count;
-    a.out = const_cast<float*>(x_) + (kept_.first[group] * g_.t + t * a.out_stride) * pixels();
-    if (a.count) isa_.load(a);
-  }
+  const LoadHow how{layout_.groups, g_.depthwise() ? layout_.padded_outputs() : kept_.channels, zero_dropped_};
+  if (plan_->live_frames == 0) return;
+  const Loaded loaded = load_kept(call_, n_, isa_, kept_, how, ws_, parallel_);
+  x_ = loaded.x;
+  stride_ = loaded.stride;
 }
 
 void Clip::find_weights() {
@@ -259,8 +241,15 @@ void Clip::store(int64_t group, int64_t index, const FrameChunk& chunk, const Pi
 }  // namespace
 
 void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& parallel) {
+  const ConvGeometry& g = call.geometry;
   const IsaKernels& isa = call.packed ? *call.packed->isa : isa_current();
-  for (int64_t n = 0; n < call.geometry.n; ++n) Clip(call, n, isa, workspace, parallel).run();
+  for (int64_t n = 0; n < g.n; ++n) {
+    const Kept kept = find_kept(call, n, g.depthwise() ? 1 : g.group, workspace);
+    const Variant variant = choose_variant(call, kept, isa);
+    if (call.used) *call.used = variant;
+    if (variant == Variant::direct) Clip(call, n, isa, kept, workspace, parallel).run();
+    else winograd_conv3d(call, n, isa, kept, variant == Variant::winograd4 ? 4 : 2, workspace, parallel);
+  }
 }
 
 }  // namespace dance

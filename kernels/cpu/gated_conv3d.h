@@ -1,7 +1,9 @@
 // dance::GatedConv3d and GatedConv3dAdd on a CPU, all layouts and types.
 #pragma once
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <mutex>
 
 #include "geometry.h"
 #include "isa.h"
@@ -19,7 +21,24 @@ struct PackedWeights {
   const float* floats = nullptr;
   // g: only group, m, c and kernel are looked at. Throws std::bad_alloc.
   void pack(const ConvGeometry& g, const IsaKernels& isa, const void* w);
+
+  // Transformed for Winograd tiles of `size`, by the first call that asks: 4 (size 4) or 16/9 times the memory, which
+  // a layer that never chooses Winograd must not pay. Many threads may ask at once. Throws std::bad_alloc.
+  const float* winograd(const ConvGeometry& g, int size) const;
+  std::size_t bytes() const;
+
+ private:
+  struct Transformed {
+    std::once_flag once;
+    Buffer data;
+    std::atomic<const float*> floats{nullptr};
+  };
+  mutable Transformed two, four;
 };
+
+// How a convolution is computed. automatic: whatever an estimate from the masks says is fastest; the others are taken
+// where the convolution allows them, else direct.
+enum class Variant : int { automatic = 0, direct = 1, winograd2 = 2, winograd4 = 4 };
 
 struct ConvCall {
   ConvGeometry geometry;         // checked, with its output size
@@ -34,6 +53,8 @@ struct ConvCall {
   const void* z;                 // shaped like y, or null
   void* y;
   float minimum;
+  Variant variant = Variant::automatic;
+  Variant* used = nullptr;       // or what was taken for the last n, written here
 };
 
 // Nothing but y is written. Throws std::bad_alloc where the workspace cannot grow.

@@ -71,6 +71,25 @@ struct AbsSlicesArgs {
   double* sums;
 };
 
+// One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
+struct WinogradInArgs {
+  const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
+  int64_t channels;              // whole vectors
+  float* out;                    // component 0
+  int64_t component_stride;      // floats from one component to the next
+  int size;
+};
+
+// And back: (size + 2)^2 components of one tile -> size^2 output pixels of `columns` channels.
+struct WinogradOutArgs {
+  const float* sums;             // component 0
+  int64_t component_stride;
+  int64_t columns;               // whole vectors
+  float* out;                    // the tile's first pixel
+  int64_t row_stride;            // floats from one row of pixels to the next; pixels lie side by side
+  int size;
+};
+
 constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
 
 struct IsaKernels {
@@ -85,6 +104,8 @@ struct IsaKernels {
   // Sum of |x| over consecutive elements; select: null, or all ones for each element that counts and 0 for others.
   double (*abs_sum)(const void* x, Type type, const uint32_t* select, int64_t count);
   void (*abs_sum_slices)(const AbsSlicesArgs&);
+  void (*winograd_in)(const WinogradInArgs&);
+  void (*winograd_out)(const WinogradOutArgs&);
 
   int block() const { return vector * max_vectors; }
 };

@@ -3,6 +3,7 @@
 #include "layout.inc"
 #include "magnitude.inc"
 #include "rows.inc"
+#include "winograd.inc"
 
 #define DANCE_TEXT_(x) #x
 #define DANCE_TEXT(x) DANCE_TEXT_(x)
@@ -21,6 +22,7 @@ const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
     DANCE_ISA::rows,         DANCE_ISA::rows_depthwise, DANCE_ISA::load_activation,
     DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
+    DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
 };
 
 }  // namespace dance

@@ -49,4 +49,39 @@ void pack_depthwise(const PackedLayout& l, const void* w, Type type, const int32
     pack_block(l, index, w, type, [&](int64_t j) { return channels[j] * l.taps; }, out + l.offset(0, index));
 }
 
+// G of F(size x size, 3x3): a kernel's polynomial at the interpolation points, over the product of the point's distances
+// to the others. The transforms of pixels are in winograd.inc. Source: Toom-Cook with these points.
+static const double kHalfRoot2 = 0.70710678118654752440, kRoot2 = 1.41421356237309504880;
+static const double kPoints2[4][3] = {{-1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+static const double kPoints4[6][3] = {{1, 0, 0},
+                                      {-2.0 / 3, -2.0 / 3 * kHalfRoot2, -1.0 / 3},
+                                      {-2.0 / 3, 2.0 / 3 * kHalfRoot2, -1.0 / 3},
+                                      {1.0 / 6, kRoot2 / 6, 1.0 / 3},
+                                      {1.0 / 6, -kRoot2 / 6, 1.0 / 3},
+                                      {0, 0, 1}};
+
+// One weight: 9 kernel positions, `from` apart, to (size + 2)^2 components, `to` apart.
+static void transform_weight(const double (*points)[3], int n, const float* w, int64_t from, float* out, int64_t to) {
+  for (int i = 0; i < n; ++i) {
+    double row[3] = {0, 0, 0};
+    for (int kh = 0; kh < 3; ++kh)
+      for (int kw = 0; kw < 3; ++kw) row[kw] += points[i][kh] * w[(kh * 3 + kw) * from];
+    for (int j = 0; j < n; ++j)
+      out[(i * n + j) * to] = float(points[j][0] * row[0] + points[j][1] * row[1] + points[j][2] * row[2]);
+  }
+}
+
+void pack_winograd(const PackedLayout& l, int64_t kernel_frames, const float* packed, int size, float* out) {
+  const int n = size + 2;
+  const double(*points)[3] = size == 4 ? kPoints4 : kPoints2;
+  for (int64_t index = 0; index < l.blocks(); ++index) {
+    const int64_t row = int64_t(l.vectors(index)) * l.vector * l.inputs;  // floats of one position
+    const float* block = packed + l.offset(0, index);
+    float* block_out = out + l.offset(0, index) / 9 * n * n;              // l.offset counts kT x 3 x 3 positions
+    for (int64_t kt = 0; kt < kernel_frames; ++kt)
+      for (int64_t i = 0; i < row; ++i)
+        transform_weight(points, n, block + kt * 9 * row + i, row, block_out + kt * row + i, kernel_frames * row);
+  }
+}
+
 }  // namespace dance

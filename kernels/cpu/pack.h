@@ -37,6 +37,17 @@ void pack_weights(const PackedLayout& layout, const void* w, Type type, float* o
 // Depthwise: as pack_weights, for output channels chosen by a list (layout.outputs of them).
 void pack_depthwise(const PackedLayout& layout, const void* w, Type type, const int32_t* channels, float* out);
 
+// As PackedLayout for Winograd: every kernel position of H and W is replaced by a component, which varies slowest:
+// [block of output channels][component][kT][C][columns]. Group 1 only.
+struct WinogradLayout : PackedLayout {
+  WinogradLayout(const ConvGeometry& g, const IsaKernels& isa, int size) : PackedLayout(g, isa) {
+    taps = int64_t(size + 2) * (size + 2) * g.kernel[0];
+  }
+};
+
+// packed: weights of 3x3 kernels over H and W as pack_weights leaves them (layout); out: WinogradLayout's floats.
+void pack_winograd(const PackedLayout& layout, int64_t kernel_frames, const float* packed, int size, float* out);
+
 // Elements of `type` to floats.
 void to_floats(const void* source, Type type, int64_t count, float* out);
 

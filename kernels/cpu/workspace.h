@@ -23,6 +23,7 @@ class Buffer {
     if (count > SIZE_MAX / sizeof(T) / 2) throw std::bad_alloc();
     return static_cast<T*>(reserve(count * sizeof(T)));
   }
+  std::size_t bytes() const { return bytes_; }
 
  private:
   void* data_ = nullptr;
@@ -40,6 +41,8 @@ struct Workspace {
   Buffer rows;         // row positions of every worker
   Buffer segments;     // of every worker
   Buffer statistics;   // gate
+  Buffer tiles;        // Winograd: output tiles, which pixels they read
+  Buffer components;   // Winograd: transformed input, sums, and finished pixels of every worker
   Plan plan, plan_unmasked;
 };
 

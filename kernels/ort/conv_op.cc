@@ -121,6 +121,7 @@ struct ConvKernel {
     call.frame_keep = frame.data, call.channel_keep = channel.data, call.feature_keep = feature.data;
     call.mask_type = op.mask_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL ? dance::MaskType::byte : dance::MaskType::f32;
     call.minimum = minimum;
+    call.variant = op.winograd ? dance::Variant::automatic : dance::Variant::direct;
     call.y = output(api, context, 0, y_shape(g));
     Borrowed workspace;
     PoolCall pool{};

@@ -19,6 +19,7 @@ struct Op : OrtCustomOp {
   ONNXTensorElementDataType float_type;  // of X and all that go with it
   ONNXTensorElementDataType mask_type;
   bool parallel;                         // ONNX Runtime has KernelContext_ParallelFor
+  bool winograd;                         // may be chosen for a convolution
 };
 
 // Fills in what gate and conv ops share, with empty defaults for the rest.

@@ -33,6 +33,8 @@
   X(ReleaseValue, 96, void, (OrtValue*))                                                                              \
   X(ReleaseTensorTypeAndShapeInfo, 99, void, (OrtTensorTypeAndShapeInfo*))                                            \
   X(KernelInfoGetAttributeArray_int64, 163, OrtStatus*, (const OrtKernelInfo*, const char*, int64_t*, size_t*))       \
+  X(HasSessionConfigEntry, 237, OrtStatus*, (const OrtSessionOptions*, const char*, int*))                            \
+  X(GetSessionConfigEntry, 238, OrtStatus*, (const OrtSessionOptions*, const char*, char*, size_t*))                  \
   X(KernelInfo_GetNodeName, 244, OrtStatus*, (const OrtKernelInfo*, char*, size_t*))                                  \
   X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*, (const OrtKernelInfo*, size_t, int*, const OrtValue**))       \
   X(KernelContext_ParallelFor, 274, OrtStatus*,                                                                       \

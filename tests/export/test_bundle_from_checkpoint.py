@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -118,6 +119,13 @@ def test_the_library_is_a_rung_where_it_is_built(checkpoint, tmp_path):
     steps = []
     exporter.bundle_from_checkpoint(checkpoint, tmp_path / "b", progress=steps.append)
     assert any("library" in step for step in steps)
+
+
+def test_functions_are_in_the_file_where_the_profile_wants_them(bundle, checkpoint, tmp_path):
+    for_nano = exporter.bundle_from_checkpoint(checkpoint, tmp_path / "nano", profile="jetson-nano")
+    bodies = [onnx.load_model_from_string(open_bundle(b.path).read("body.onnx")) for b in (bundle, for_nano)]
+    assert [f.name for f in bodies[0].functions] == ["ActivationGate", "GatedConv3d", "GatedConv3dAdd"]
+    assert not bodies[1].functions and bodies[1].ir_version == 7 and bodies[1].opset_import[0].version == 13
 
 
 def test_weights_of_another_architecture_are_refused(checkpoint, tmp_path):

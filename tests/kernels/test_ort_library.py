@@ -4,6 +4,7 @@ import os
 import tempfile
 import threading
 
+import native_kernels
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -25,10 +26,12 @@ def path():
     return kernels.library_path()
 
 
-def open_session(path, model, threads=2):
+def open_session(path, model, threads=2, **entries):
     options = ort.SessionOptions()
     options.log_severity_level = 4    # refusals are expected here
     options.intra_op_num_threads = threads
+    for key, value in entries.items():
+        options.add_session_config_entry(key.replace("_", ".", 1), value)
     if path:
         options.register_custom_ops_library(path)
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -222,6 +225,26 @@ def test_result_does_not_depend_on_the_threads_of_the_session(path):
     for other in runs[1:]:
         for ours, first in zip(other, runs[0]):
             np.testing.assert_array_equal(ours, first)
+
+
+def test_winograd_can_be_turned_off_for_a_session(path):
+    """Both ways are within the bound and differ in rounding; turned off, the result is the direct kernel's."""
+    rng = np.random.default_rng(7)
+    w, b = rng.standard_normal((64, 64, 3, 3, 3)).astype(np.float32), rng.standard_normal(64).astype(np.float32)
+    x = rng.standard_normal((1, 64, 3, 20, 20)).astype(np.float32)
+    masks = [np.ones(shape, bool) for shape in ((1, 3), (1, 64), (1, 20, 20))]
+    pads = (1,) * 6
+    model = conv_model(w, b, attributes={"pads": pads})
+    default, on, off = (open_session(path, model, **entries).run(None, {"X": x, **dict(zip(MASKS, masks))})[0]
+                        for entries in ({}, {"dance_winograd": "1"}, {"dance_winograd": "0"}))
+    expected = definition.reference(x, w, b, *masks, pads=pads)
+    assert definition.check_output(on, expected) == definition.check_output(off, expected) == []
+    np.testing.assert_array_equal(default, on)
+    assert not np.array_equal(on, off)
+    direct = native_kernels.gated_conv3d(native_kernels.library(), x, w, b, masks, pads=pads, variant=1)
+    np.testing.assert_array_equal(off, direct)
+    with pytest.raises(Exception, match=r"dance\.winograd is 'off', expected 0 .* or 1"):
+        open_session(path, model, dance_winograd="off")
 
 
 def test_sessions_and_threads_at_once(path):

@@ -12,7 +12,7 @@ from dance_deploy.ops import definition, names
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 ort = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 
-from dance_deploy.ops import functions
+from dance_deploy.ops import functions  # noqa: E402
 
 TYPES = {"bool": onnx.TensorProto.BOOL, "float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16}
 

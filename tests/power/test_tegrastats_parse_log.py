@@ -54,7 +54,7 @@ def test_what_is_no_log_is_one_line_and_leaves_no_file(tmp_path, data, why):
 def test_files_that_cannot_be(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         parse_log(str(tmp_path / "absent"))
-    with pytest.raises(OperationError, match="cannot be written"):
+    with pytest.raises(OperationError, match="cannot write"):
         parse_log(written(tmp_path, LINES["nano r32"][0]), str(tmp_path / "no" / "out.json"))
 
 

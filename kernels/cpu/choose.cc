@@ -1,0 +1,128 @@
+// Which variant a call takes: an estimate of the work that the masks leave to each, in steps. One step multiplies one
+// input channel of one row with one block of output channels: the innermost line of rows.inc.
+#include <algorithm>
+
+#include "winograd.h"
+
+namespace dance {
+namespace {
+
+// Measured for layers of R3D-18, C3D and R(2+1)D-18; what matters is where direct and Winograd cross.
+constexpr double kInSteps = 14;       // transforming one input value of one component: this over a block's columns
+constexpr double kOutSteps = 18;      // back, with the store, of one component of one block
+constexpr double kRunSteps = 2;        // beginning and ending a run of the reduction of a row
+constexpr double kWeightSteps = 0.2;  // reading a row of weights from outside the L2 cache: this times its columns ...
+constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
+constexpr double kCallSteps = 20000;  // tiles and parts to find, threads to wait for once more
+constexpr double kGain = 0.7;         // Winograd's estimate must be below this share of the direct one ...
+constexpr double kMemoryGain = 0.9;   // ... and size 4's below this share of size 2's, as it takes 2.25 times the memory
+constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
+constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
+
+bool winograd_allowed(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  const ConvGeometry& g = call.geometry;
+  return g.type == Type::f32 && g.group == 1 && g.kernel[1] == 3 && g.kernel[2] == 3 && g.strides[1] == 1 &&
+         g.strides[2] == 1 && g.dilations[1] == 1 && g.dilations[2] == 1 && call.packed && call.packed->isa == &isa &&
+         kept.channels > 0 &&
+         (g.kernel[0] - 1) * g.dilations[0] < kMostFrames;
+}
+
+// How many outputs read position i of an axis with a kernel of 3 and stride 1.
+int64_t readers(int64_t i, int64_t pad, int64_t out) {
+  return std::max<int64_t>(0, std::min(out - 1, i + pad) - std::max<int64_t>(0, i + pad - 2) + 1);
+}
+
+double direct_pixels(const ConvGeometry& g, const Kept& kept) {
+  int64_t positions = 0;
+  for (int64_t h = 0; h < g.h; ++h) {
+    int64_t row = 0;
+    for (int64_t w = 0; w < g.w; ++w)
+      if (kept.masks.feature[h * g.w + w]) row += readers(w, g.pads[2], g.out[2]);
+    positions += row * readers(h, g.pads[1], g.out[1]);
+  }
+  return double(positions);
+}
+
+double live_tiles(const ConvGeometry& g, const uint8_t* feature, int size) {
+  int64_t live = 0;
+  for (int64_t ho = 0; ho < g.out[1]; ho += size)
+    for (int64_t wo = 0; wo < g.out[2]; wo += size) {
+      const int64_t top = std::max<int64_t>(0, ho - g.pads[1]), left = std::max<int64_t>(0, wo - g.pads[2]);
+      const int64_t bottom = std::min(g.h, ho - g.pads[1] + size + 2), right = std::min(g.w, wo - g.pads[2] + size + 2);
+      bool any = !feature;
+      for (int64_t h = top; h < bottom && !any; ++h)
+        for (int64_t w = left; w < right && !any; ++w) any = feature[h * g.w + w];
+      live += any;
+    }
+  return double(live);
+}
+
+// What the masks leave.
+struct Work {
+  double pairs = 0, outputs = 0, inputs = 0;  // live (output, kernel) frames; outputs that have one; inputs read
+  double channels, tiles;
+  bool indexed;                               // some channels are dropped
+};
+
+// frame: [T], null = all kept.
+Work count_frames(const ConvGeometry& g, const uint8_t* frame) {
+  Work work{};
+  for (int64_t to = 0; to < g.out[0]; ++to) {
+    int64_t live = 0;
+    for (int64_t kt = 0; kt < g.kernel[0]; ++kt) {
+      const int64_t t = to * g.strides[0] - g.pads[0] + kt * g.dilations[0];
+      live += t >= 0 && t < g.t && (!frame || frame[t]);
+    }
+    work.pairs += double(live);
+    work.outputs += live > 0;
+  }
+  for (int64_t t = 0; t < g.t; ++t) work.inputs += !frame || frame[t];
+  return work;
+}
+
+double weight_steps(const Work& work, const IsaKernels& isa) {
+  return (work.indexed ? kIndexedSteps : kWeightSteps) * isa.block();
+}
+
+double block_count(const ConvGeometry& g, const IsaKernels& isa) { return double((g.m + isa.block() - 1) / isa.block()); }
+
+double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, int size) {
+  const double blocks = block_count(g, isa), components = double(size + 2) * (size + 2);
+  const double padded = double((int64_t(work.channels) + isa.vector - 1) / isa.vector * isa.vector);
+  const double tile = work.pairs * (work.channels + kRunSteps) * blocks + work.inputs * padded * kInSteps / isa.block() +
+                      work.outputs * blocks * kOutSteps;
+  const double weights = double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
+  return kCallSteps + components * (work.tiles * tile + weights);
+}
+
+// By the geometry alone, so that a layer's weights are transformed for one size only.
+int tile_size(const ConvGeometry& g, const IsaKernels& isa) {
+  Work work = count_frames(g, nullptr);
+  work.channels = double(g.c);
+  const auto steps = [&](int size) {
+    work.tiles = live_tiles(g, nullptr, size);
+    return winograd_steps(g, work, isa, size);
+  };
+  return g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
+}
+
+}  // namespace
+
+Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  const ConvGeometry& g = call.geometry;
+  if (call.variant == Variant::direct || !winograd_allowed(call, kept, isa)) return Variant::direct;
+  if (call.variant == Variant::winograd2) return Variant::winograd2;
+  if (call.variant == Variant::winograd4) return g.c >= kLeastChannels ? Variant::winograd4 : Variant::direct;
+  const int size = tile_size(g, isa);
+  Work work = count_frames(g, kept.masks.frame);
+  work.channels = kept.channels;
+  work.tiles = live_tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
+  work.indexed = !kept.all_channels;
+  // no plan is made for this: the least that the direct kernel can take, so that what is chosen over it is faster
+  const double direct = work.channels * block_count(g, isa) *
+                        (direct_pixels(g, kept) * work.pairs + 9.0 * double(g.kernel[0]) * weight_steps(work, isa));
+  if (winograd_steps(g, work, isa, size) >= kGain * direct) return Variant::direct;
+  return size == 4 ? Variant::winograd4 : Variant::winograd2;
+}
+
+}  // namespace dance

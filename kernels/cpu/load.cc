@@ -1,0 +1,51 @@
+#include "load.h"
+
+#include <algorithm>
+
+namespace dance {
+namespace {
+
+constexpr int64_t kLoadPixels = 1024;  // of a frame, converted as one work item
+
+void load_frame(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, const LoadHow& how, int64_t t,
+                int64_t begin, int64_t end, float* x) {
+  const ConvGeometry& g = call.geometry;
+  const int64_t pixels = g.h * g.w, frame = g.channels_last ? t * pixels * g.c : t * pixels;
+  LoadArgs a{};
+  a.x = static_cast<const char*>(call.x) + (n * g.c * g.t * pixels + frame) * (g.type == Type::f32 ? 4 : 2);
+  a.type = g.type;
+  a.channels_last = g.channels_last;
+  a.channel_stride = g.channels_last ? g.c : g.t * pixels;
+  a.keep = kept.read_pixel;
+  a.zero_dropped = how.zero_dropped;
+  a.begin = begin, a.end = end;
+  for (int64_t group = 0; group < how.groups; ++group) {
+    a.channels = kept.channel + kept.first[group];
+    a.count = kept.in_group(group);
+    a.out_stride = how.groups == 1 ? how.stride : a.count;
+    a.out = x + (kept.first[group] * g.t + t * a.out_stride) * pixels;
+    if (a.count) isa.load(a);
+  }
+}
+
+}  // namespace
+
+Loaded load_kept(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, const LoadHow& how,
+                 Workspace& ws, const Parallel& parallel) {
+  const ConvGeometry& g = call.geometry;
+  const int64_t pixels = g.h * g.w;
+  if (g.channels_last && g.type == Type::f32 && kept.all_channels && how.groups == 1 && !how.zero_dropped &&
+      how.stride == g.c)
+    return {static_cast<const float*>(call.x) + n * g.t * pixels * g.c, g.c};
+  float* x = ws.activation.of<float>(std::size_t(g.t * pixels * how.stride));
+  if (kept.channels == 0) return {x, how.stride};
+  const int64_t parts = (pixels + kLoadPixels - 1) / kLoadPixels;
+  for_items(parallel, g.t * parts, [&](int, int64_t item) {
+    const int64_t t = item / parts, begin = item % parts * kLoadPixels;
+    if (kept.read_frame[t])
+      load_frame(call, n, isa, kept, how, t, begin, std::min(pixels, begin + kLoadPixels), x);
+  });
+  return {x, how.stride};
+}
+
+}  // namespace dance

@@ -1,0 +1,319 @@
+#include "winograd.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "load.h"
+#include "pack.h"
+#include "winograd_tiles.h"
+
+namespace dance {
+namespace {
+
+constexpr int64_t kRunTiles = 8;         // neighbours finished together: their pixels stay in the L1 cache
+constexpr int64_t kAloneBytes = 900 << 10;   // components of a part that one worker does on its own: they stay in its L2
+constexpr int64_t kSharedBytes = 12 << 20;   // components of a part that all workers do together: they stay in the L3
+constexpr int64_t kWeightBytes = 9 << 20;    // weights above this are read once a part, by all workers together
+constexpr int64_t kLineFloats = 16;      // between components, or a power of two would map them to one set of the cache
+
+// What is transformed, multiplied and transformed back at a time: some output frames of some live tiles.
+struct Part {
+  int64_t frame, frames, tile, tiles;
+  int64_t rows() const { return frames * tiles; }
+};
+
+// Memory of one part. Input components [component][input frame][tile][channels], sums [component][frame][tile][columns].
+struct Scratch {
+  float* in;
+  float* sums;     // of every block of output channels where the part is shared
+};
+
+class WinogradClip {
+ public:
+  WinogradClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size, Workspace& ws,
+               const Parallel& parallel)
+      : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), size_(size), components_((size + 2) * (size + 2)),
+        ws_(ws), parallel_(parallel), layout_(g_, isa, size), weights_(call.packed->winograd(g_, size)) {}
+
+  void run() {
+    tiles_ = find_tiles(g_, kept_.masks.feature, size_, ws_.tiles);
+    prepare();
+    cut();
+    reserve();
+    if (shared_) run_shared(); else run_alone();
+    run_dropped();
+  }
+
+ private:
+  int64_t pixels() const { return g_.h * g_.w; }
+  int64_t columns(int64_t index) const { return int64_t(layout_.vectors(index)) * isa_.vector; }
+  int64_t inputs_of(int64_t frames) const {  // input frames between the first and the last that these outputs read
+    return (frames - 1) * g_.strides[0] + (g_.kernel[0] - 1) * g_.dilations[0] + 1;
+  }
+  int64_t in_stride() const { return inputs_of(part_frames_) * part_tiles_ * x_.stride + kLineFloats; }
+  int64_t sums_stride() const { return part_frames_ * part_tiles_ * isa_.block() + kLineFloats; }
+  bool live(int64_t to, int64_t kt) const {
+    const int64_t t = to * g_.strides[0] - g_.pads[0] + kt * g_.dilations[0];
+    return t >= 0 && t < g_.t && kept_.masks.frame[t];
+  }
+  bool any_live(int64_t to) const {
+    for (int64_t kt = 0; kt < g_.kernel[0]; ++kt)
+      if (live(to, kt)) return true;
+    return false;
+  }
+  bool same_live(int64_t a, int64_t b) const {
+    for (int64_t kt = 0; kt < g_.kernel[0]; ++kt)
+      if (live(a, kt) != live(b, kt)) return false;
+    return true;
+  }
+  bool reads(const Part& part, int64_t slot) const;
+
+  void prepare();
+  void cut();
+  void reserve();
+  void run_alone();
+  void run_shared();
+  void run_dropped();
+  Part part_at(int64_t index) const;
+  int worker_count(int64_t items) const { return int(std::min<int64_t>(parallel_.workers, items)); }
+  void transform(const Part& part, int64_t slot, int64_t tile_begin, int64_t tile_end, float* in) const;
+  void multiply(int worker, const Part& part, int64_t index, int64_t component_begin, int64_t component_end,
+                const Scratch& scratch) const;
+  void finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+              const float* sums) const;
+  void store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const;
+
+  const ConvCall& call_;
+  const ConvGeometry& g_;
+  const int64_t n_;
+  const IsaKernels& isa_;
+  const Kept& kept_;
+  const int size_, components_;
+  Workspace& ws_;
+  const Parallel& parallel_;
+  const WinogradLayout layout_;
+  const float* weights_;
+
+  TileList tiles_{};
+  Loaded x_{};
+  const float* zeros_ = nullptr;
+  const float* bias_ = nullptr;
+  const int32_t* weight_index_ = nullptr;
+  bool shared_ = false;
+  int64_t part_frames_ = 0, part_tiles_ = 0, frame_parts_ = 0, tile_parts_ = 0;
+  float* scratch_ = nullptr;   // a worker's, or the shared part's
+  float* finished_ = nullptr;  // pixels of a run, of every worker
+  int64_t* row_in_ = nullptr;  // of every worker
+  int32_t* row_out_ = nullptr;
+  Segment* segments_ = nullptr;
+};
+
+void WinogradClip::prepare() {
+  const int64_t stride = (kept_.channels + isa_.vector - 1) / isa_.vector * isa_.vector;
+  x_ = load_kept(call_, n_, isa_, kept_, {1, stride, false}, ws_, parallel_);
+  float* bias = ws_.bias.of<float>(std::size_t(g_.m + stride));
+  to_floats(call_.b, g_.type, g_.m, bias);
+  std::fill(bias + g_.m, bias + g_.m + stride, 0.0f);
+  bias_ = bias, zeros_ = bias + g_.m;
+  if (kept_.all_channels) return;
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + kPrefetchRows));
+  std::copy(kept_.channel, kept_.channel + kept_.channels, index);
+  std::fill(index + kept_.channels, index + kept_.channels + kPrefetchRows, 0);
+  weight_index_ = index;
+}
+
+// Geometry and masks decide, not the number of threads.
+void WinogradClip::cut() {
+  const int64_t weight_bytes = layout_.floats() * 4, row_bytes = 4 * components_ * isa_.block();
+  shared_ = weight_bytes > kWeightBytes;
+  const int64_t blocks = shared_ ? layout_.blocks() : 1, limit = shared_ ? kSharedBytes : kAloneBytes;
+  const auto bytes = [&](int64_t frames, int64_t tiles) {
+    return tiles * (inputs_of(frames) * x_.stride * 4 * components_ + frames * blocks * row_bytes);
+  };
+  const int64_t live = std::max<int64_t>(1, tiles_.live);
+  part_frames_ = std::min<int64_t>(g_.out[0], shared_ ? g_.out[0] : 8);
+  part_tiles_ = live;
+  const int64_t least = std::min<int64_t>(live, shared_ ? 16 : 6);
+  while (part_frames_ > 1 && bytes(part_frames_, least) > limit) part_frames_ = (part_frames_ + 1) / 2;
+  part_tiles_ = std::max(least, std::min(live, limit / std::max<int64_t>(1, bytes(part_frames_, 1))));
+  frame_parts_ = (g_.out[0] + part_frames_ - 1) / part_frames_;
+  if (!shared_)  // enough parts for every thread
+    while (part_tiles_ > least && frame_parts_ * ((live + part_tiles_ - 1) / part_tiles_) < 8) part_tiles_ = (part_tiles_ + 1) / 2;
+  tile_parts_ = (tiles_.live + part_tiles_ - 1) / part_tiles_;
+  if (tile_parts_ > 0) part_tiles_ = (tiles_.live + tile_parts_ - 1) / tile_parts_;
+}
+
+void WinogradClip::reserve() {
+  const std::size_t workers = std::size_t(std::max(1, parallel_.workers)), scratches = shared_ ? 1 : workers;
+  const int64_t run = int64_t(size_) * size_ * kRunTiles * isa_.block();
+  const int64_t scratch = components_ * (in_stride() + (shared_ ? layout_.blocks() : 1) * sums_stride());
+  scratch_ = ws_.components.of<float>(scratches * std::size_t(scratch) + workers * std::size_t(run));
+  finished_ = scratch_ + scratches * std::size_t(scratch);
+  const std::size_t rows = std::size_t(part_frames_ * part_tiles_);
+  row_in_ = ws_.rows.of<int64_t>(workers * rows * 2);
+  row_out_ = reinterpret_cast<int32_t*>(row_in_ + workers * rows);
+  segments_ = ws_.segments.of<Segment>(workers * std::size_t(g_.kernel[0]));
+}
+
+Part WinogradClip::part_at(int64_t index) const {
+  const int64_t frame = index % frame_parts_ * part_frames_, tile = index / frame_parts_ * part_tiles_;
+  return {frame, std::min(part_frames_, g_.out[0] - frame), tile, std::min(part_tiles_, tiles_.live - tile)};
+}
+
+// Whether an output frame of the part reads input frame `slot`, counted from the first that they could read.
+bool WinogradClip::reads(const Part& part, int64_t slot) const {
+  const int64_t t = part.frame * g_.strides[0] - g_.pads[0] + slot;
+  if (t < 0 || t >= g_.t || !kept_.masks.frame[t]) return false;
+  for (int64_t kt = 0; kt < g_.kernel[0]; ++kt) {
+    const int64_t from = slot - kt * g_.dilations[0];
+    if (from >= 0 && from % g_.strides[0] == 0 && from / g_.strides[0] < part.frames) return true;
+  }
+  return false;
+}
+
+void WinogradClip::transform(const Part& part, int64_t slot, int64_t tile_begin, int64_t tile_end, float* in) const {
+  if (!reads(part, slot)) return;
+  const int64_t t = part.frame * g_.strides[0] - g_.pads[0] + slot;
+  const float* frame = x_.x + t * pixels() * x_.stride;
+  const float* patch[36];
+  WinogradInArgs a{patch, x_.stride, nullptr, in_stride(), size_};
+  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+    const int32_t* pixel = tiles_.tile[part.tile + tile].pixel;
+    for (int i = 0; i < components_; ++i) patch[i] = pixel[i] < 0 ? zeros_ : frame + pixel[i] * x_.stride;
+    a.out = in + (slot * part_tiles_ + tile) * x_.stride;
+    isa_.winograd_in(a);
+  }
+}
+
+// Output frames with the same live kernel frames share their tiles of rows.
+void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t component_begin, int64_t component_end,
+                            const Scratch& scratch) const {
+  const int64_t rows = part_frames_ * part_tiles_, weight_rows = g_.kernel[0] * layout_.inputs;
+  int64_t* row_in = row_in_ + worker * rows;
+  int32_t* row_out = row_out_ + worker * rows;
+  Segment* segments = segments_ + worker * g_.kernel[0];
+  RowsArgs a{};
+  a.row_in = row_in, a.row_out = row_out, a.segments = segments;
+  a.weight_index = weight_index_;
+  a.vectors = layout_.vectors(index);
+  for (int64_t first = 0; first < part.frames; ++first) {
+    bool done = !any_live(part.frame + first);
+    for (int64_t f = 0; f < first && !done; ++f) done = same_live(part.frame + f, part.frame + first);
+    if (done) continue;
+    a.rows = a.segment_count = 0;
+    for (int64_t f = first; f < part.frames; ++f)
+      for (int64_t tile = 0; tile < part.tiles && same_live(part.frame + f, part.frame + first); ++tile) {
+        row_in[a.rows] = (f * g_.strides[0] * part_tiles_ + tile) * x_.stride;
+        row_out[a.rows++] = int32_t(f * part_tiles_ + tile);
+      }
+    for (int64_t kt = 0; kt < g_.kernel[0]; ++kt)
+      if (live(part.frame + first, kt))
+        segments[a.segment_count++] = {kt * g_.dilations[0] * part_tiles_ * x_.stride, kt * layout_.inputs,
+                                       kept_.channels, 0};
+    for (int64_t component = component_begin; component < component_end; ++component) {
+      a.x = scratch.in + component * in_stride();
+      a.weights = weights_ + layout_.offset(0, index) + component * weight_rows * columns(index);
+      a.acc = scratch.sums + component * sums_stride();
+      isa_.rows(a);
+    }
+  }
+}
+
+// Tiles of output frame f of the part, in runs of neighbours.
+void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+                          const float* sums) const {
+  const int64_t width = columns(index), to = part.frame + f;
+  float* pixels = finished_ + worker * size_ * size_ * kRunTiles * isa_.block();
+  const bool empty = !sums || !any_live(to);
+  for (int64_t tile = tile_begin; tile < tile_end;) {
+    const Tile& first = tiles_.tile[part.tile + tile];
+    int64_t run = 1;
+    while (run < kRunTiles && tile + run < tile_end && tiles_.tile[part.tile + tile + run].row == first.row &&
+           tiles_.tile[part.tile + tile + run].column == first.column + run)
+      ++run;
+    WinogradOutArgs a{nullptr, sums_stride(), width, pixels, run * size_ * width, size_};
+    for (int64_t i = 0; i < run && !empty; ++i) {
+      a.sums = sums + (f * part_tiles_ + tile + i) * width;
+      a.out = pixels + i * size_ * width;
+      isa_.winograd_out(a);
+    }
+    store_run(to, first, run, index, empty ? nullptr : pixels);
+    tile += run;
+  }
+}
+
+void WinogradClip::store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const {
+  const int64_t out_pixels = g_.out[1] * g_.out[2], wo = int64_t(first.column) * size_;
+  StoreArgs a{};
+  a.acc_stride = columns(index);
+  a.pixels = int(std::min(tiles * size_, g_.out[2] - wo));
+  a.count = layout_.columns(index);
+  a.first_channel = layout_.block_begin(index);
+  a.bias = bias_ + a.first_channel;
+  a.minimum = call_.minimum;
+  a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels;
+  a.pixel_stride = g_.channels_last ? g_.m : 1;
+  a.type = g_.type;
+  for (int row = 0; row < size_; ++row) {
+    const int64_t ho = int64_t(first.row) * size_ + row;
+    if (ho >= g_.out[1]) break;
+    const int64_t at = n_ * g_.m * g_.out[0] * out_pixels + (to * out_pixels + ho * g_.out[2] + wo) * a.pixel_stride;
+    a.acc = pixels ? pixels + row * tiles * size_ * a.acc_stride : nullptr;
+    a.y = static_cast<float*>(call_.y) + at;
+    a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
+    isa_.store(a);
+  }
+}
+
+// Every part by one worker, from end to end.
+void WinogradClip::run_alone() {
+  const int64_t in_floats = components_ * in_stride(), floats = in_floats + components_ * sums_stride();
+  for_items(parallel_, tile_parts_ * frame_parts_, [&](int worker, int64_t item) {
+    const Part part = part_at(item);
+    const Scratch scratch{scratch_ + worker * floats, scratch_ + worker * floats + in_floats};
+    for (int64_t slot = 0; slot < inputs_of(part.frames); ++slot) transform(part, slot, 0, part.tiles, scratch.in);
+    for (int64_t index = 0; index < layout_.blocks(); ++index) {
+      multiply(worker, part, index, 0, components_, scratch);
+      for (int64_t f = 0; f < part.frames; ++f) finish(worker, part, f, 0, part.tiles, index, scratch.sums);
+    }
+  });
+}
+
+// Weights too large to be read again by every worker: all workers do one part together, step by step.
+void WinogradClip::run_shared() {
+  const int64_t block_sums = components_ * sums_stride(), blocks = layout_.blocks();
+  float* sums = scratch_ + components_ * in_stride();
+  for (int64_t item = 0; item < tile_parts_ * frame_parts_; ++item) {
+    const Part part = part_at(item);
+    const int64_t runs = (part.tiles + kRunTiles - 1) / kRunTiles;
+    const auto end = [&](int64_t run) { return std::min(part.tiles, (run + 1) * kRunTiles); };
+    for_items(parallel_, inputs_of(part.frames) * runs, [&](int, int64_t i) {
+      transform(part, i / runs, i % runs * kRunTiles, end(i % runs), scratch_);
+    });
+    for_items(parallel_, blocks * components_, [&](int worker, int64_t i) {
+      const int64_t index = i / components_, component = i % components_;
+      multiply(worker, part, index, component, component + 1, {scratch_, sums + index * block_sums});
+    });
+    for_items(parallel_, blocks * part.frames * runs, [&](int worker, int64_t i) {
+      const int64_t run = i % runs, index = i / runs / part.frames;
+      finish(worker, part, i / runs % part.frames, run * kRunTiles, end(run), index, sums + index * block_sums);
+    });
+  }
+}
+
+void WinogradClip::run_dropped() {
+  if (tiles_.live == tiles_.all) return;
+  const Part part{0, g_.out[0], tiles_.live, tiles_.all - tiles_.live};
+  for_items(parallel_, layout_.blocks() * g_.out[0], [&](int worker, int64_t i) {
+    finish(worker, part, i % g_.out[0], 0, part.tiles, i / g_.out[0], nullptr);
+  });
+}
+
+}  // namespace
+
+void winograd_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size,
+                     Workspace& workspace, const Parallel& parallel) {
+  WinogradClip(call, n, isa, kept, size, workspace, parallel).run();
+}
+
+}  // namespace dance

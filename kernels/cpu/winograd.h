@@ -1,0 +1,17 @@
+// Winograd's minimal filtering for 3x3 kernels over H and W with stride 1, direct over the kernel's frames.
+#pragma once
+#include <cstdint>
+
+#include "gated_conv3d.h"
+#include "kept.h"
+
+namespace dance {
+
+// What to compute one n with: call.variant where the convolution allows it, or the one with the least estimated cost.
+Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
+
+// One n, with output tiles of size x size; choose_variant must have returned it. Throws std::bad_alloc.
+void winograd_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size,
+                     Workspace& workspace, const Parallel& parallel);
+
+}  // namespace dance

@@ -1,0 +1,23 @@
+// The output map of a Winograd convolution cut into tiles, and what each reads.
+#pragma once
+#include <cstdint>
+
+#include "geometry.h"
+#include "workspace.h"
+
+namespace dance {
+
+struct Tile {
+  int32_t row, column;  // in tiles
+  int32_t pixel[36];    // of the patch: in the frame, or -1 where it is dropped or out of range: zero
+};
+
+struct TileList {
+  const Tile* tile;     // live ones, then those whose whole patch is zero, each in the map's order
+  int64_t live, all;
+};
+
+// feature: [H, W]. Throws std::bad_alloc where `memory` cannot grow.
+TileList find_tiles(const ConvGeometry& g, const uint8_t* feature, int size, Buffer& memory);
+
+}  // namespace dance
