@@ -2,8 +2,8 @@
 import contextlib
 import math
 
-from dance_deploy.cli.power_text import joules
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.quantities import joules
 
 DEFAULT_IDLE_S = 5.0
 
