@@ -36,10 +36,12 @@ code { font: .92em/1.4 ui-monospace, "SF Mono", Consolas, "DejaVu Sans Mono", mo
 .faint { color: var(--faint) }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: .8rem;
   margin: 1rem 0 }
+.cards.four { grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr)) }
 .card { background: var(--panel); border: 1px solid var(--line); border-left: 4px solid var(--tone, var(--line));
   border-radius: .5rem; padding: .7rem .9rem; min-width: 0 }
 .card .name { color: var(--faint); font-size: .85rem; overflow-wrap: anywhere }
-.card .figure { font-size: 1.5rem; font-weight: 650; line-height: 1.25; font-variant-numeric: tabular-nums }
+.card .figure { font-size: 1.5rem; font-weight: 650; line-height: 1.25; font-variant-numeric: tabular-nums;
+  overflow-wrap: anywhere }
 .card .more { color: var(--faint); font-size: .85rem; font-variant-numeric: tabular-nums }
 .verdict { border-left: 6px solid var(--tone); background: var(--panel); border-radius: .5rem; padding: .8rem 1rem;
   margin: 1rem 0 }
@@ -67,6 +69,7 @@ figcaption { color: var(--faint); font-size: .85rem; margin-top: .35rem }
 .plot svg { display: block; width: 100%; height: 100%; position: absolute; overflow: visible }
 .plot .mark { position: absolute; top: .1rem; transform: translateX(-50%); font-size: .75rem; font-weight: 600;
   color: var(--tone); white-space: nowrap }
+.plot .mark.low { top: auto; bottom: .1rem }
 svg * { vector-effect: non-scaling-stroke }
 svg .grid { stroke: var(--line); stroke-width: 1; opacity: .7 }
 svg .curve { fill: none; stroke: var(--text); stroke-width: 1.4; stroke-linejoin: round }
@@ -85,9 +88,8 @@ table { border-collapse: collapse; font-size: .88rem; width: 100% }
 th, td { text-align: right; padding: .28rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-variant-numeric: tabular-nums }
 th { font-weight: 600; color: var(--faint) }
-th[scope=row] { color: var(--text) }
-th:first-child, td:first-child, .words td, .words th { text-align: left }
-.words td { white-space: normal; overflow-wrap: anywhere }
+th[scope=row] { color: var(--text); white-space: normal; overflow-wrap: anywhere; min-width: 7rem }
+th:first-child, td:first-child { text-align: left }
 td.bars { min-width: 9rem; width: 34% }
 .bar { display: block; height: .62rem; margin: .14rem 0; border-radius: .12rem; background: var(--tone);
   min-width: 1px }
@@ -95,13 +97,14 @@ td.bars { min-width: 9rem; width: 34% }
 details { margin: .7rem 0 } summary { cursor: pointer; color: var(--faint) }
 .heat { display: grid; grid-template-columns: minmax(4.5rem, max-content) minmax(0, 1fr); gap: 1px .5rem;
   font-size: .78rem; align-items: center }
-.heat .layer { color: var(--faint); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 9rem }
+.heat .layer { color: var(--faint); overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  max-width: 10.5rem }
 .heat .cells { display: flex; height: .95rem }
 .heat .cells i { flex: 1 1 0; min-width: 0; background: rgba(var(--heat), var(--kept)) }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem 1.6rem }
 @media (max-width: 34rem) { .plot .x.many span:nth-child(even) { display: none } .plot .mark.many { display: none }
   .plot { grid-template-columns: 2.7rem minmax(0, 1fr) }
-  .cards { grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .5rem }
+  .cards, .cards.four { grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .5rem }
   .card .figure { font-size: 1.25rem } }
 @media print { details { display: block } .card, .verdict, .warnings { break-inside: avoid } }
 """
@@ -137,13 +140,13 @@ def together(children):
     return Markup("".join(parts))
 
 
-def table(head, rows, caption=None, class_=None):
+def table(head, rows, caption=None):
     """A table that scrolls sideways on its own where it is too wide. rows: each a list of cells, its first the row's
     name; a cell: text, Markup, or a whole <td> as Markup."""
     return together([tag("p", caption, class_="caption") if caption else None, tag("div", tag(
         "table", tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head])),
-        tag("tbody", [tag("tr", tag("th", row[0], scope="row"), [_cell(cell) for cell in row[1:]]) for row in rows]),
-        class_=class_), class_="scroll", tabindex="0", role="region", aria_label=caption or " ".join(map(str, head)))])
+        tag("tbody", [tag("tr", tag("th", row[0], scope="row"), [_cell(cell) for cell in row[1:]]) for row in rows])),
+        class_="scroll", tabindex="0", role="region", aria_label=caption or " ".join(map(str, head)))])
 
 
 def bar(share, tone):
