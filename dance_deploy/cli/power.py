@@ -78,14 +78,17 @@ def compare(
     pairs: int = typer.Option(8, "--pairs", metavar="N", min=1, help="Runs of each, at least."),
     most: int = typer.Option(30, "--most", metavar="N", min=1, help="Runs of each, at most."),
     margin: float = typer.Option(2.0, "--margin", metavar="PCT", help="Differences below this do not matter."),
+    precision: Optional[float] = typer.Option(
+        None, "--precision", metavar="PCT", help="Until the ratio is within +- PCT (default: half the margin)."),
     warmup: int = typer.Option(1, "--warmup", metavar="N", min=0, help="Runs of each before that do not count."),
 ):
-    """Measure two commands by turns until the ratio is known to half the margin. Exit code 1 where one fails."""
+    """Measure two commands by turns until the ratio is known well enough. Exit code 1 where one fails."""
     from dance_deploy.power import recording, summary
     share = _margin_share(margin)
     commands = [_words("--a", a), _words("--b", b)]
     plan = recording.checked_plan(recording.Plan(
-        idle_s=idle, settle_s=settle, warmup=warmup, least=pairs, most=max(pairs, most), precision=share / 2.0))
+        idle_s=idle, settle_s=settle, warmup=warmup, least=pairs, most=max(pairs, most),
+        precision=share / 2.0 if precision is None else precision / 100.0))
     raise typer.Exit(_measure(output, (source, interval_ms, total), lambda recorder: recording.compare(
         recorder, commands[0], commands[1], plan, summary.ratio_half_width), share, True))
 

@@ -43,7 +43,7 @@ def _section(number, name, recording, margin):
         tag("h3", "Energy of a run, by rail"),
         power_tables.rails(recording, summary),
         tag("h3", "Environment"),
-        power_tables.environment(recording),
+        power_tables.environment_table(recording),
         tag("h3", "The data behind it"),
         power_tables.windows(windows),
         power_tables.samples(recording),

@@ -2,6 +2,7 @@
 import numpy as np
 
 from dance_deploy import sources
+from dance_deploy.power import environment
 from dance_deploy.power.source import COUNTER
 from dance_deploy.power.words import COMMAND_NAMES
 from dance_deploy.quantities import joules, watts
@@ -9,9 +10,6 @@ from dance_deploy.report.page import bar, table, tag
 
 _MOST_WINDOWS = 400
 _MOST_SAMPLES = 400
-_NAMES = (("power_mode", "power mode", ""), ("governor", "CPU governor", ""), ("cpus_online", "CPUs online", ""),
-          ("cpu_mhz", "CPU clock", " MHz"), ("cpu_limit_mhz", "CPU clock limit", " MHz"),
-          ("gpu_mhz", "GPU clock", " MHz"), ("throttled", "throttling events since boot", ""))
 
 
 def rails(recording, summary):
@@ -39,38 +37,23 @@ def _lines(mine, key, text):
     return tag("td", [tag("div", text(rail[key])) for _, rail in mine])
 
 
-def environment(recording):
+def environment_table(recording):
     """What decides power besides the program, at the beginning, at the end, and between."""
-    states = [state for window in recording.windows for state in (window.before, window.after)]
-    if not states:
+    snapshots = environment.of_windows(recording.windows)
+    if not snapshots:
         return tag("p", "No window, so nothing was recorded.", class_="faint")
-    rows = []
-    for key, name, unit in _NAMES:
-        values = [state[key] for state in states]
-        if any(value is not None for value in values):
-            rows.append([name] + _first_last(values, unit))
-    zones = sorted({zone for state in states for zone in state["temps_c"]})
-    for zone in zones:
-        rows.append(["temperature " + sources.printable(zone)] + _first_last(
-            [state["temps_c"].get(zone) for state in states], " °C"))
-    silent = [name for key, name, _ in _NAMES if all(state[key] is None for state in states)]
-    silent += [] if zones else ["temperatures"]
+    found, silent = environment.courses(snapshots)
+    rows = [[sources.printable(entry.name)] + [_shown(value, entry.unit) for value in (entry.first, entry.last)] +
+            (["changed" if entry.changed else "", ""] if entry.least is None else
+             [_shown(value, entry.unit) for value in (entry.least, entry.most)]) for entry in found]
     return [table(["", "first", "last", "least", "most"], rows, "Read before and after each window") if rows else None,
             tag("p", "This machine does not tell: {}.".format(", ".join(silent)), class_="faint") if silent else None]
-
-
-def _first_last(values, unit):
-    known = [value for value in values if value is not None]
-    cells = [_shown(value, unit) for value in (values[0], values[-1])]
-    if known and all(isinstance(value, (int, float)) for value in known):
-        return cells + [_shown(min(known), unit), _shown(max(known), unit)]
-    return cells + ["changed" if len(set(values)) > 1 else "", ""]
 
 
 def _shown(value, unit):
     if value is None:
         return "unknown"
-    return "{:.4g}{}".format(value, unit) if isinstance(value, (int, float)) else sources.printable(value)
+    return "{:.4g} {}".format(value, unit).rstrip() if isinstance(value, (int, float)) else sources.printable(value)
 
 
 def windows(records):
