@@ -49,7 +49,8 @@ def main(arguments=None):
         for path in (options.json, options.junit, options.markdown, options.keep):
             if path is not None:
                 recording.check_output(path)
-        named = _recordings(options, limits)
+        with recording.ended_by_signals():
+            named = _recordings(options, limits)
         checks = gate.judge(named, limits)
         verdict = gate.overall(checks)
         code = EXIT_CODES[verdict]

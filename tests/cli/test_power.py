@@ -224,7 +224,8 @@ def test_commands_are_python_3_6_syntax(name):
         ast.parse(stream.read(), path, feature_version=(3, 6))
 
 
-def test_ctrl_c_ends_the_command_too_and_leaves_no_file(nano, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_its_like_end_the_command_too_and_leave_no_file(nano, tmp_path, number):
     child = tmp_path / "child"
     script = "import os, time; open(r'%s', 'w').write(str(os.getpid())); time.sleep(60)" % child
     process = subprocess.Popen(
@@ -233,7 +234,7 @@ def test_ctrl_c_ends_the_command_too_and_leaves_no_file(nano, tmp_path):
     deadline_s = time.monotonic() + 20.0
     while not (child.exists() and child.read_text()) and time.monotonic() < deadline_s:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err.strip().splitlines()[-1]) == (1, "interrupted")
     assert not (tmp_path / "r.json").exists()
