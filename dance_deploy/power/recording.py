@@ -92,6 +92,11 @@ class Recorder(object):
     def __exit__(self, *_):
         self._sampler.stop()
 
+    @property
+    def over(self):
+        """Whether the source died."""
+        return self._sampler.over
+
     def idle(self, seconds):
         """Measure the machine doing nothing of ours."""
         self._say("idle for {:g} s".format(seconds))
@@ -173,6 +178,8 @@ def _repeat(recorder, commands, plan, half_width):
             code = recorder.run(label, argv)
             if code:
                 return code
+        if recorder.over:
+            break  # more runs would not be measured
         if count >= plan.least and (plan.precision is None or half_width(recorder.recording()) <= plan.precision):
             break
     return 0

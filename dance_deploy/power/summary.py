@@ -199,7 +199,7 @@ def _fault(window, energy):
     if missing:
         # a rail that is no part of the total may vanish without harm to it
         harmless = energy.total is not None and not energy.total.missing_s
-        return "{:.2f} of {:.2f} s are not measured (rail {}); {} is unknown".format(
+        return "{:.3g} of {:.3g} s are not measured (rail {}); {} is unknown".format(
             max(missing)[0], window.end_s - window.start_s, max(missing)[1],
             "that rail's energy" if harmless else "its energy")
     if energy.samples < LEAST_SAMPLES:
