@@ -67,6 +67,9 @@ def run(
     if self_test:
         if inputs:
             raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
+        if dense or budget is not None or json_path is not None or power is not None:
+            raise InputError("--self-test compares gated and dense at the bundle's own budget and prints the verdicts; "
+                             "--dense, --budget, --json and --power do not go with it")
         raise typer.Exit(_self_test(bundle, options))
     if not inputs:
         raise InputError("no INPUT; name video files, folders, a camera index or an address, or use --self-test")
