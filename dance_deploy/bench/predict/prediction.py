@@ -75,6 +75,7 @@ class LayerPrediction:
     roofline_dense_ms: float
     roofline_ms: float
     dense_ms: float | None = None
+    dense_direct_ms: float | None = None
     direct_ms: float | None = None
     ours_ms: float | None = None
     conv3d_ms: float | None = None
@@ -163,9 +164,9 @@ def predict(manifest: Manifest, profile: Profile, keep: Keep, *, precision: str 
 def _layer(layer: Layer, masks: LayerMasks | None, roof: Roof, estimator: Estimator | None) -> LayerPrediction:
     dense, gated = layer.dense(roof.element_bytes), layer.gated(masks, roof.element_bytes)
     estimates = {} if estimator is None else {
-        "dense_ms": estimator.ours_ms(layer), "direct_ms": estimator.direct_ms(layer, masks),
-        "ours_ms": estimator.ours_ms(layer, masks), "conv3d_ms": estimator.conv3d_ms(layer),
-        "best_dense_ms": estimator.best_dense_ms(layer)}
+        "dense_ms": estimator.ours_ms(layer), "dense_direct_ms": estimator.direct_ms(layer),
+        "direct_ms": estimator.direct_ms(layer, masks), "ours_ms": estimator.ours_ms(layer, masks),
+        "conv3d_ms": estimator.conv3d_ms(layer), "best_dense_ms": estimator.best_dense_ms(layer)}
     return LayerPrediction(layer.name, layer.gate, dense.macs, gated.macs, layer.nominal_macs, dense.bytes, gated.bytes,
                            roof.bound(dense), roof.bound(gated), roof.ms(dense), roof.ms(gated), **estimates)
 
@@ -217,7 +218,8 @@ def _times(rows: list[LayerPrediction], gates: list[GatePrediction]) -> dict[str
         where_it_pays += min(total(lambda row: row.dense_ms, own), gated_ms)
     return {**times, "gated": total(lambda row: row.ours_ms) + gate_ms,
             "gated_direct": total(lambda row: row.direct_ms) + gate_ms, "gated_where_it_pays": where_it_pays,
-            "ours_dense": total(lambda row: row.dense_ms), "conv3d": total(lambda row: row.conv3d_ms),
+            "ours_dense": total(lambda row: row.dense_ms),
+            "ours_dense_direct": total(lambda row: row.dense_direct_ms), "conv3d": total(lambda row: row.conv3d_ms),
             "best_dense": total(lambda row: row.best_dense_ms)}
 
 

@@ -9,6 +9,7 @@ ROOFLINE = {"roofline_dense": "dense", "roofline_pruned": "pruned, gates and con
             "roofline_gated": "pruned, gates and controller paid"}
 ESTIMATE = {"gated": "gated, direct or Winograd", "gated_direct": "gated, direct kernels only",
             "gated_where_it_pays": "gated where it pays, else dense", "ours_dense": "our kernels, dense",
+            "ours_dense_direct": "our direct kernels, dense",
             "conv3d": "a library's conv3d, dense", "best_dense": "a library's best, dense"}
 RIVALS = {"ours_dense": "our own dense", "conv3d": "conv3d", "best_dense": "the best dense library"}
 WORDS = {**ROOFLINE, **ESTIMATE}
