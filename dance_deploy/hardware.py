@@ -218,4 +218,6 @@ def _optional(check, tree, key, where):
 def _object(value, where):
     if type(value) is not dict:
         raise checked.wrong(where, value, "an object")
+    for key in value:
+        checked.text(key, where + ": a key", 64)
     return value

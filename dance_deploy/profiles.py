@@ -88,6 +88,11 @@ def names(root=None):
     return sorted(name[:-len(".json")] for name in found if name.endswith(".json"))
 
 
+def fits(machine, compatible):
+    """Whether one of a device tree's names (machine.machine_names()) is one of `compatible`, or a SKU of it."""
+    return any(name == known or name.startswith(known + "-") for name in machine for known in compatible)
+
+
 def load(name, root=None):
     """The Profile called `name`, "jetson-" may be left out; raises InputError that lists the names there are."""
     root = folder() if root is None else root
