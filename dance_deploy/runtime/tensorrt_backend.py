@@ -59,8 +59,8 @@ class Backend(backends.BackendBase):
         except BaseException:
             self.close()
             raise
-        self.description = "TensorRT {}, {}, {}{}".format(
-            api.version_text, self._device.name, record.precision,
+        self.description = "{}, {}, {}{}".format(
+            api.title, self._device.name, record.precision,
             "" if record.target.plugin else ", no plugin: nothing skipped")
 
     def load_plans(self, manifest, api, device, plans, precision):

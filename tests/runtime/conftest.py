@@ -9,9 +9,9 @@ from dance_deploy.bundle import write_bundle
 from dance_deploy.runtime.trt import target
 
 
-def flavoured_files(generation):
-    """The tiny bundle's files as the export writes them for a generation."""
-    files = tiny_files()
+def flavoured_files(generation, change=None):
+    """The tiny bundle's files as the export writes them for a generation; change: of the weights."""
+    files = tiny_files(change=change)
     if not generation.startswith("8"):
         return files
     for name in ("controller.onnx", "body.onnx", "dense.onnx"):
@@ -42,12 +42,12 @@ class Machine:
         self.bundle = str(tmp_path / "bundle")
         self.generation = generation
 
-    def write_bundle(self, **changes):
-        """Write the tiny bundle in this generation's flavour."""
+    def write_bundle(self, change=None, **changes):
+        """Write the tiny bundle in this generation's flavour; change: of its weights, changes: of its manifest."""
         fields = dict(tiny_fields(), **changes)
         if self.generation.startswith("8"):
             fields["tools"] = dict(fields["tools"], opset=13, ir_version=7)
-        return write_bundle(self.bundle, fields, flavoured_files(self.generation))
+        return write_bundle(self.bundle, fields, flavoured_files(self.generation, change))
 
 
 @pytest.fixture(params=["8.2", "8.4", "8.6", "10", "11", "rtx"])

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Tuple
 from dance_deploy.errors import OperationError
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
+TITLES = {TENSORRT: "TensorRT", RTX: "TensorRT-RTX"}
 _MODULES = ((TENSORRT, "tensorrt"), (RTX, "tensorrt_rtx"), (RTX, "tensorrt_rtx_bindings"))
 OLDEST, NEWEST = (8, 0), (11, 99)
 PRECISIONS = ("fp32", "tf32", "fp16")
@@ -85,12 +86,15 @@ def find(product=None):
 
 
 class Api(object):
-    """One installed TensorRT. product: "tensorrt" or "tensorrt_rtx"; version: (major, minor); version_text: in full."""
+    """One installed TensorRT. product: "tensorrt" or "tensorrt_rtx"; version: (major, minor); version_text: in full;
+    title: both, for people.
+    """
 
     def __init__(self, trt, product):
         self._trt = trt
         self.product = product
         self.version_text = str(trt.__version__)
+        self.title = "{} {}".format(TITLES[product], self.version_text)
         numbers = [int(number) for number in re.findall(r"\d+", self.version_text)[:2]]
         self.version = tuple((numbers + [0, 0])[:2])
         if product == TENSORRT and not OLDEST <= self.version <= NEWEST:
@@ -122,13 +126,12 @@ class Api(object):
         try:
             if self._level >= (10, 0):
                 if self._trt.get_plugin_registry().load_library(path) is None:
-                    raise OSError("it exports no plugin creators for TensorRT {}".format(self.version_text))
+                    raise OSError("it exports no plugin creators for {}".format(self.title))
             else:
                 ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)  # its creators register themselves
         except (OSError, RuntimeError, TypeError) as error:
-            raise OperationError("the plugin library '{}' does not load into TensorRT {}: {}; build it on this "
-                                 "machine: make -C kernels plugin".format(
-                                     path, self.version_text, self.log.last_or(error))) from error
+            raise OperationError("the plugin library '{}' does not load into {}: {}; build it on this machine: "
+                                 "make -C kernels plugin".format(path, self.title, self.log.last_or(error))) from error
 
     def has_plugin(self, name):
         """Whether a creator of this name (version 1, namespace "") is registered."""
@@ -146,13 +149,13 @@ class Api(object):
         trt = self._trt
         builder = trt.Builder(self.log)
         if builder is None:
-            raise OperationError("TensorRT {} cannot start building: {}".format(
-                self.version_text, self.log.last_or("no reason given")))
+            raise OperationError("{} cannot start building: {}".format(
+                self.title, self.log.last_or("no reason given")))
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, self.log)  # owns weights that the network points at: lives until the build
         if not parser.parse(model):
-            raise OperationError("{}: the parser of TensorRT {} refuses it: {}".format(
-                what, self.version_text, _parser_error(parser, self.log)))
+            raise OperationError("{}: the parser of {} refuses it: {}".format(
+                what, self.title, _parser_error(parser, self.log)))
         config = builder.create_builder_config()
         self._set_limits(config, settings)
         self._set_precision(config, network, settings)
@@ -165,8 +168,8 @@ class Api(object):
         if plan is None and getattr(monitor, "interrupted", False):
             raise KeyboardInterrupt
         if plan is None:
-            raise OperationError("{}: TensorRT {} builds no engine: {}".format(
-                what, self.version_text, self.log.last_or("no reason given")))
+            raise OperationError("{}: {} builds no engine: {}".format(
+                what, self.title, self.log.last_or("no reason given")))
         timing = b"" if cache is None else bytes(memoryview(config.get_timing_cache().serialize()))
         plan = bytes(memoryview(plan))
         del monitor, cache, config, parser, network, builder  # in this order: each leans on those behind it
@@ -179,8 +182,8 @@ class Api(object):
         engine = runtime.deserialize_cuda_engine(plan)
         context = None if engine is None else engine.create_execution_context()
         if context is None:
-            raise OperationError("{}: TensorRT {} does not load it: {}".format(
-                what, self.version_text, self.log.last_or("no reason given")))
+            raise OperationError("{}: {} does not load it: {}".format(
+                what, self.title, self.log.last_or("no reason given")))
         kind = _EngineByName if self._level >= (8, 5) else _EngineByIndex
         return kind(self._trt, runtime, engine, context, self.log, what)
 
@@ -199,8 +202,8 @@ class Api(object):
             name = "SM{}{}".format(*settings.compute_capability)
             known = self._trt.ComputeCapability.__members__
             if name not in known:
-                raise OperationError("TensorRT-RTX {} builds for no device of compute capability {}.{}; use "
-                                     "TensorRT there".format(self.version_text, *settings.compute_capability))
+                raise OperationError("{} builds for no device of compute capability {}.{}; use "
+                                     "TensorRT there".format(self.title, *settings.compute_capability))
             config.num_compute_capabilities = 1
             config.set_compute_capability(known[name], 0)
 

@@ -13,7 +13,7 @@ from dance_deploy.runtime.trt.session import Session
 from dance_deploy.runtime.trt.wire import WireError
 
 GRAPH_FILES = {"controller": "controller.onnx", "body": "body.onnx", "dense": "dense.onnx"}
-_ROUNDS = 3  # of comparing layers; the second finds what the first one's NaN hid
+_ROUNDS = 8  # of comparing layers: what stands behind an overflow shows once that is mended
 
 
 class Options(NamedTuple):
@@ -41,9 +41,9 @@ def check_bundle_suits(manifest, api):
     """Raise InputError where the bundle's graphs were exported for another generation of TensorRT."""
     opset = int(manifest.tools["opset"])
     if opset > api.newest_opset:
-        raise InputError("the bundle's graphs are of opset {}, TensorRT {} reads up to {}; export it again: "
+        raise InputError("the bundle's graphs are of opset {}, {} reads up to {}; export it again: "
                          "dance-export CKPT --profile jetson-nano -o BUNDLE".format(
-                             opset, api.version_text, api.newest_opset))
+                             opset, api.title, api.newest_opset))
 
 
 def golden_outputs(golden, body):
@@ -100,7 +100,7 @@ class _Build(object):
         self.progress.step("building {} ({})".format(what, wanted))
         if graph_edit.has_dance_ops(model) and self.options.plugin is None:
             graph_edit.inline_functions(model)
-        pinned = self.pinned.get(graph, ())
+        pinned = self.pinned.get(graph, ()) + (graph_edit.behind_stem(model) if graph == "controller" else ())
         if wanted == "fp16" and self.api.strongly_typed:
             graph_edit.to_half(model, pinned)
         graph_edit.drop_unused_weights(model)
@@ -109,7 +109,7 @@ class _Build(object):
             workspace_bytes=self.workspace, precision=wanted, pinned=pinned, statistics=graph == "controller",
             shapes=shapes, timing_cache=self.timing_cache, on_step=self.progress.phase,
             compute_capability=self.device.compute_capability))
-        _check_shapes(model, built, what)
+        check_shapes(model, built, what)
         if built.timing_cache:
             self.timing_cache = built.timing_cache
         return built.plan
@@ -123,12 +123,16 @@ class _Build(object):
                  "body": {"stem": golden.stem, "tau": np.zeros_like(golden.tau)}, "dense": {"clip": golden.clip}}
         for graph, data in graphs.items():
             plans = {}
+            beyond = graph_edit.beyond_half(self._model(data, graph))
+            if beyond:
+                self.pinned[graph] = beyond
             for _ in range(_ROUNDS):
                 for wanted in ("fp32", "fp16"):
                     if wanted not in plans:
                         model = self._model(data, graph)
-                        layers = precision.layers_of(model)
-                        precision.mark_layers(model)
+                        exact = graph_edit.behind_stem(model) if graph == "controller" else ()
+                        layers = precision.layers_of(model, exact)
+                        precision.mark_layers(model, layers)
                         plans[wanted] = self._build(model, graph, "{} with every layer marked".format(
                             GRAPH_FILES[graph]), wanted)
                 self.progress.step("comparing the layers of " + GRAPH_FILES[graph])
@@ -200,7 +204,7 @@ def _backend_of(build, plans):
     return backend
 
 
-def _check_shapes(model, built, what):
+def check_shapes(model, built, what):
     """Raise OperationError where the parser made other shapes than the graph declares: it can err in silence."""
     shapes = {tensor.name: tensor.shape for tensor in built.tensors}
     for name, (_, declared) in model.shapes().items():

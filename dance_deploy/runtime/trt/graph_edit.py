@@ -30,6 +30,20 @@ def has_dance_ops(model):
     return any(node.domain == names.DOMAIN for node in model.nodes)
 
 
+def behind_stem(model):
+    """Names of the controller's nodes that the first layer does not need: statistics and thresholds.
+
+    They stay in float32 always: sums over a million magnitudes, and budgets to three digits.
+    """
+    producers, needed, wanted = model.producers(), set(), ["stem"]
+    while wanted:
+        node = producers.get(wanted.pop())
+        if node is not None and id(node) not in needed:
+            needed.add(id(node))
+            wanted += node.inputs
+    return tuple(node.name for node in model.nodes if id(node) not in needed)
+
+
 def inline_functions(model):
     """Replace the dance ops by the bodies of their functions, attributes as literals.
 
@@ -44,7 +58,7 @@ def inline_functions(model):
         function = model.functions.get((node.domain, node.op_type))
         if function is None:
             raise InputError("node '{}': {} is in the graph without a function, so only the plugin can run it; build "
-                             "the plugin: make -C kernels plugin (or export with a profile that keeps functions)".format(
+                             "the plugin: make -C kernels plugin (or export with a profile that has functions)".format(
                                  node.name, node.op_type))
         nodes += _inlined(node, function)
     model.nodes = nodes
@@ -169,6 +183,14 @@ def to_half(model, pinned=()):
     model.nodes = nodes
 
 
+def beyond_half(model):
+    """Names of the convolutions with weights that float16 cannot hold."""
+    largest = np.finfo(np.float16).max
+    return tuple(node.name for node in model.nodes if node.op_type in ("Conv",) + names.CONVS and any(
+        np.abs(numpy_from_weight(model.weights[name], name)).max() > largest
+        for name in node.inputs[1:3] if name in model.weights))
+
+
 def _is_mask(node, place):
     return node.op_type in names.CONVS and 3 <= place <= 5
 
@@ -184,9 +206,6 @@ def _half_weights(model, node):
         made = name + "/half"
         if made not in model.weights:
             values = numpy_from_weight(model.weights[name], name)
-            if np.abs(values).max() > np.finfo(np.float16).max:
-                raise InputError("node '{}': its weights go beyond what float16 holds; build with --precision "
-                                 "fp32".format(node.name))
             model.weights[made] = onnx_file.tensor_bytes(made, values.astype("<f2"), FLOAT16)
         node.inputs[place] = made
 

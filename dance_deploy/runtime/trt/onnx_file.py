@@ -79,7 +79,9 @@ class Model(object):
     def _read_graph(self, data):
         for number, value in wire.fields(data):
             if number == 1:
-                self.nodes.append(Node.from_bytes(value))
+                node = Node.from_bytes(value)
+                node.name = node.name or node.outputs[0]  # names are how layers are pinned
+                self.nodes.append(node)
             elif number in (5, 11, 12):
                 {5: self.weights, 11: self.inputs, 12: self.outputs}[number][_name_of(value, 8 if number == 5 else 1)] \
                     = value

@@ -9,15 +9,15 @@ from dance_deploy.runtime.trt.session import run_once
 LAYER_LIMIT = 5e-3
 
 
-def layers_of(model):
+def layers_of(model, pinned=()):
     """[(name, output, inputs)] of the nodes that half precision would change, in the graph's order."""
     return [(node.name, node.outputs[0], list(node.inputs)) for node in model.nodes
-            if node.op_type in graph_edit.HALF_OPS]
+            if node.op_type in graph_edit.HALF_OPS and node.name not in pinned]
 
 
-def mark_layers(model):
+def mark_layers(model, layers):
     """Make every such layer's output an output of the graph."""
-    for _, output, _ in layers_of(model):
+    for _, output, _ in layers:
         if output not in model.outputs:
             model.output(output, onnx_file.FLOAT, None)
 

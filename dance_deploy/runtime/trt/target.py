@@ -5,6 +5,7 @@ import re
 from typing import Any, NamedTuple, Optional, Tuple
 
 from dance_deploy.runtime import kernels
+from dance_deploy.runtime.trt.api import RTX, TENSORRT, TITLES
 
 PLUGIN_NAME = "libdance_trt.so"
 _CHUNK_BYTES = 1 << 20
@@ -25,7 +26,7 @@ class Target(NamedTuple):
     def key(self):
         """The name that the engines' files begin with: letters, digits, ".", "_" and "-"."""
         device = re.sub(r"[^a-z0-9]+", "-", self.device.lower()).strip("-")[:40] or "device"
-        short = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}[self.product]
+        short = {TENSORRT: "trt", RTX: "rtx"}[self.product]
         return "{}_sm{}{}_{}{}_{}".format(device, self.compute_capability[0], self.compute_capability[1], short,
                                           re.sub(r"[^0-9A-Za-z.]+", "-", self.version),
                                           "plugin-" + self.plugin[:10] if self.plugin else "no-plugin")
@@ -33,8 +34,7 @@ class Target(NamedTuple):
     def describe(self):
         """For people: device, TensorRT, plugin."""
         return "{} (compute capability {}.{}), {} {}, {}".format(
-            self.device, self.compute_capability[0], self.compute_capability[1],
-            {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}[self.product], self.version,
+            self.device, self.compute_capability[0], self.compute_capability[1], TITLES[self.product], self.version,
             "plugin " + self.plugin[:10] if self.plugin else "no plugin")
 
     def differences(self, other):
@@ -43,8 +43,7 @@ class Target(NamedTuple):
         if (self.device, self.compute_capability) != (other.device, other.compute_capability):
             found.append("device {} ({}.{})".format(other.device, *other.compute_capability))
         if (self.product, self.version) != (other.product, other.version):
-            found.append("{} {}".format({"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}[other.product],
-                                        other.version))
+            found.append("{} {}".format(TITLES[other.product], other.version))
         if self.plugin != other.plugin:
             found.append("plugin " + other.plugin[:10] if other.plugin else "no plugin")
         return found
