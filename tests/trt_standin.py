@@ -23,7 +23,7 @@ from dance_deploy.runtime.trt import api as trt_api
 API = json.loads(Path(__file__).with_name("trt_api.json").read_text())
 VERSIONS = {"8.2": "8.2.1.8", "8.4": "8.4.1.5", "8.6": "8.6.1", "10": "10.3.0", "11": "11.1.0.106", "rtx": "1.7.1.116"}
 LEVELS = {"8.2": (8, 2), "8.4": (8, 4), "8.6": (8, 6), "10": (10, 3), "11": (11, 1), "rtx": (11, 1)}
-OLDEST_OPSET_REFUSED = {"8.2": 14, "8.4": 17, "8.6": 18, "10": 23, "11": 26, "rtx": 26}
+OLDEST_OPSET_REFUSED = {"8.2": 14, "8.4": 18, "8.6": 18, "10": 23, "11": 26, "rtx": 26}
 HALF_MAX = float(np.finfo(np.float16).max)
 _MARK = b"STANDIN-PLAN"
 

@@ -356,6 +356,17 @@ def test_a_bundle_for_newer_tensorrt_is_refused_by_an_old_one(make_machine):
         built(machine)
 
 
+@pytest.mark.parametrize("generation, other, takes", [("8.6", "10", "float32"), ("10", "8.6", "bool")])
+def test_masks_that_the_plugin_does_not_take(make_machine, generation, other, takes):
+    machine = make_machine(generation)
+    machine.generation = other
+    machine.write_bundle()
+    with pytest.raises(InputError, match="masks, and the plugin for TensorRT .* takes " + takes) as caught:
+        built(machine)
+    one_line(caught)
+    assert machine.world.builds == []
+
+
 def test_no_gpu(machine):
     machine.world.gpus = 0
     with pytest.raises(OperationError, match="CUDA does not start.*onnxruntime") as caught:

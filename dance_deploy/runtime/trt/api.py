@@ -16,12 +16,14 @@ import re
 from typing import Any, NamedTuple, Tuple
 
 from dance_deploy.errors import OperationError
+from dance_deploy.ops import names
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
 TITLES = {TENSORRT: "TensorRT", RTX: "TensorRT-RTX"}
 _MODULES = ((TENSORRT, "tensorrt"), (RTX, "tensorrt_rtx"), (RTX, "tensorrt_rtx_bindings"))
 OLDEST, NEWEST = (8, 0), (11, 99)
 PRECISIONS = ("fp32", "tf32", "fp16")
+PROBE = names.ACTIVATION_GATE  # where this plugin is registered, all are
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32", "INT64": "int64", "BOOL": "bool",
            "UINT8": "uint8"}
 # layers that gain nothing from half precision or lose their meaning in it: statistics, thresholds, counts
@@ -117,7 +119,7 @@ class Api(object):
     @property
     def newest_opset(self):
         """The newest ONNX opset that the parser takes (onnx-tensorrt, docs/operators.md of each release)."""
-        return next(opset for since, opset in (((10, 0), 20), ((8, 5), 17), ((8, 4), 16), ((8, 0), 13))
+        return next(opset for since, opset in (((10, 0), 20), ((8, 4), 17), ((8, 0), 13))
                     if self._level >= since)
 
     def load_plugin(self, path):
@@ -129,6 +131,8 @@ class Api(object):
                     raise OSError("it exports no plugin creators for {}".format(self.title))
             else:
                 ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)  # its creators register themselves
+            if not self.has_plugin(PROBE):
+                raise OSError("it registers no plugin '{}'".format(PROBE))
         except (OSError, RuntimeError, TypeError) as error:
             raise OperationError("the plugin library '{}' does not load into {}: {}; build it on this machine: "
                                  "make -C kernels plugin".format(path, self.title, self.log.last_or(error))) from error
@@ -215,8 +219,8 @@ class Api(object):
             return
         config.set_flag(flags.FP16)
         config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS if self._level >= (8, 2) else flags.STRICT_TYPES)
-        names = _KEPT_IN_FLOAT + (("ELEMENTWISE",) if settings.statistics else ())
-        kept = {getattr(self._trt.LayerType, name) for name in names if hasattr(self._trt.LayerType, name)}
+        kinds = _KEPT_IN_FLOAT + (("ELEMENTWISE",) if settings.statistics else ())
+        kept = {getattr(self._trt.LayerType, name) for name in kinds if hasattr(self._trt.LayerType, name)}
         real = (self._trt.float32, self._trt.float16)
         for index in range(network.num_layers):
             layer = network.get_layer(index)
@@ -290,9 +294,9 @@ class _EngineByName(_Engine):
 
     def _list(self):
         engine = self._engine
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        found = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         return [Tensor(name, tuple(engine.get_tensor_shape(name)), _dtype(engine.get_tensor_dtype(name)),
-                       engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT) for name in names]
+                       engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT) for name in found]
 
     def _enqueue(self, addresses, stream):
         for tensor in self.tensors:

@@ -6,7 +6,7 @@ import numpy as np
 
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.runtime import selftest
-from dance_deploy.runtime.trt import choice, graph_edit, memory, precision, records, target
+from dance_deploy.runtime.trt import choice, graph_edit, memory, onnx_file, precision, records, target
 from dance_deploy.runtime.trt.api import Settings
 from dance_deploy.runtime.trt.onnx_file import Model
 from dance_deploy.runtime.trt.session import Session
@@ -64,14 +64,16 @@ class _Build(object):
         self.target = target.target_of(api, device, options.plugin)
         self.timing_cache = records.read_timing_cache(bundle.path, self.target)
         self.pinned = {}
+        self.mask_part = bundle.read("body_masks.onnxpart")
         free = memory.free_bytes(device)
         self.workspace = memory.workspace_bytes(self.manifest, free, options.workspace, device.memory()[1])
 
     def run(self):
         check_bundle_suits(self.manifest, self.api)
+        self._check_masks()
         golden = selftest.golden_from_bundle(self.bundle)
         graphs = {graph: self.bundle.read(name) for graph, name in GRAPH_FILES.items()}
-        graphs["body"] += self.bundle.read("body_masks.onnxpart")
+        graphs["body"] += self.mask_part
         if self.options.precision == "fp16":
             self._pin_layers(graphs, golden)
         plans = {graph: self._build(self._model(data, graph), graph) for graph, data in graphs.items()}
@@ -85,6 +87,17 @@ class _Build(object):
             plans["body"], body = self._without(left, graphs["body"], plans, golden)
             extra = {records.GOLDEN: golden_outputs(golden, body)}
         return self._write(plans, extra, timings, left)
+
+    def _check_masks(self):
+        """Raise InputError where the masks are of a type that this TensorRT's plugin does not take."""
+        declared = self._model(self.mask_part, "body").shapes().values()
+        wanted = onnx_file.BOOL if self.api.bool_masks else onnx_file.FLOAT
+        if self.options.plugin is not None and any(element_type != wanted for element_type, _ in declared):
+            raise InputError("the bundle was exported with {} masks, and the plugin for {} takes {}; export it again "
+                             "with the profile of this device{}".format(
+                                 *(("float32", self.api.title, "bool") if self.api.bool_masks else
+                                   ("bool", self.api.title, "float32")),
+                                 "" if self.api.bool_masks else " (jetson-nano suits every TensorRT 8)"))
 
     def _model(self, data, graph):
         try:
