@@ -289,24 +289,19 @@ DANCE_DEVICE void conv_tile(const ConvParams& p) {
   }
 }
 
-// Sums of the splits in their order, then the end of the convolution. Grid-stride over [T'H'W'][M], or over [M][T'H'W'] read
-// across where Y is NCTHW; grid y: items.
+// Sums of the splits in their order, then the end of the convolution. A thread an output; grid: (outputs / threads, N).
 template <class T>
 DANCE_DEVICE void conv_add_splits_body(const ConvParams& p) {
   const int n = blockIdx.y, positions = p.shape.out[0] * p.shape.out[1] * p.shape.out[2];
   const int padded = (p.shape.m + kTileColumns - 1) / kTileColumns * kTileColumns;
   const float* raw = p.raw + static_cast<long long>(n) * p.splits * p.batch_raw;
-  const long long count = static_cast<long long>(positions) * p.shape.m;
   const T* z = p.z ? static_cast<const T*>(p.z) + n * p.y_stride : nullptr;
-  T* y = static_cast<T*>(p.y) + n * p.y_stride;
-  for (long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x; i < count;
-       i += static_cast<long long>(gridDim.x) * kThreads) {
-    const long long position = p.channels_last ? i / p.shape.m : i % positions;
-    const int m = static_cast<int>(p.channels_last ? i % p.shape.m : i / positions);
-    float sum = 0.0f;
-    for (int split = 0; split < p.splits; ++split) sum += raw[split * p.batch_raw + position * padded + m];
-    finish(static_cast<const T*>(p.b), z, y, p.minimum, sum, m, i);
-  }
+  const int i = blockIdx.x * kThreads + threadIdx.x;
+  if (i >= positions * p.shape.m) return;
+  const int position = p.channels_last ? i / p.shape.m : i % positions, m = p.channels_last ? i % p.shape.m : i / positions;
+  float sum = 0.0f;
+  for (int split = 0; split < p.splits; ++split) sum += raw[split * p.batch_raw + position * padded + m];
+  finish(static_cast<const T*>(p.b), z, static_cast<T*>(p.y) + n * p.y_stride, p.minimum, sum, m, i);
 }
 
 }  // namespace cuda

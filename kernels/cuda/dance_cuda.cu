@@ -30,9 +30,8 @@ int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 constexpr int64_t kIndexLimit = int64_t(1) << 31;
 constexpr int64_t kGridLimit = 65535;          // y and z of a grid
 constexpr int64_t kWorkspaceAlignment = 256;
-constexpr int64_t kStrideBlocks = 1 << 16;     // blocks of a grid-stride loop at most
 
-unsigned stride_blocks(int64_t count) { return unsigned(smaller(larger(ceil_div(count, kThreads), 1), kStrideBlocks)); }
+unsigned blocks_of(int64_t threads) { return unsigned(ceil_div(threads, kThreads)); }
 
 // ---- the table ----
 
@@ -74,8 +73,6 @@ int64_t element_bytes(Type type) { return type == Type::f32 ? 4 : 2; }
 int64_t kernel_positions(const ConvGeometry& g) { return g.kernel[0] * g.kernel[1] * g.kernel[2]; }
 int64_t out_pixels(const ConvGeometry& g) { return g.out[1] * g.out[2]; }
 
-bool within(int64_t value, int64_t low, int64_t high) { return value >= low && value <= high; }
-
 // Product, or kIndexLimit where it is as large.
 int64_t product(std::initializer_list<int64_t> factors) {
   int64_t all = 1;
@@ -104,6 +101,7 @@ Status check_geometry(ConvGeometry& g) {
     if (in[axis] + g.pads[axis] + g.pads[axis + 3] >= kIndexLimit / 2) return Status::too_large;
   }
   if (!conv_out_size(g)) return Status::bad_shape;
+  if (g.n > kGridLimit) return Status::too_large;
   const int64_t c = round_up(g.c, 8), m = round_up(g.m, kTileColumns);
   if (!indexable({c, g.t, g.h, g.w}) || !indexable({m, g.out[0], g.out[1], g.out[2]})) return Status::too_large;
   if (!indexable({m, g.c / g.group, g.kernel[0], g.kernel[1], g.kernel[2]})) return Status::too_large;
@@ -112,8 +110,8 @@ Status check_geometry(ConvGeometry& g) {
 
 bool direct_does(const ConvGeometry& g) {
   return g.group == 1 && g.kernel[0] <= kMaxKernelFrames && g.kernel[1] * g.kernel[2] <= kMaxPositions &&
-         kernel_positions(g) <= kMaxTaps && g.c <= kMaxChannels && within(g.n, 1, kGridLimit) &&
-         within(g.t, 1, kGridLimit) && ceil_div(g.m, kTileColumns) <= kGridLimit &&
+         kernel_positions(g) <= kMaxTaps && g.c <= kMaxChannels && g.t <= kGridLimit &&
+         ceil_div(g.m, kTileColumns) <= kGridLimit &&
          // offsets of kernel positions, which may start outside of the input
          indexable({round_up(g.c, 8), g.t + g.pads[0] + g.pads[3], g.h + g.pads[1] + g.pads[4],
                     g.w + g.pads[2] + g.pads[5]});
@@ -251,7 +249,7 @@ Status direct_conv(const ConvSetup& setup, const ConvTensors& tensors, Stream st
   DANCE_LAUNCH(d.tile->kernel, grid, dim3(unsigned(32 * d.tile->warps)), conv_dynamic_bytes(g), stream, p);
   if (!launched()) return Status::launch_failed;
   if (d.splits > 1) {
-    const dim3 blocks(stride_blocks(g.m * g.out[0] * out_pixels(g)), unsigned(g.n));
+    const dim3 blocks(blocks_of(g.m * g.out[0] * out_pixels(g)), unsigned(g.n));
     if (g.type == Type::f32) DANCE_LAUNCH(add_splits_f32, blocks, dim3(kThreads), 0, stream, p);
     else DANCE_LAUNCH(add_splits_f16, blocks, dim3(kThreads), 0, stream, p);
     if (!launched()) return Status::launch_failed;
@@ -263,9 +261,9 @@ Status plain_conv(const ConvSetup& setup, const ConvTensors& tensors, Stream str
   const ConvGeometry& g = setup.geometry;
   PlainParams p;
   p.shape = shape_of(g), p.masks = masks_of(setup, tensors), p.x = tensors.x, p.weights = tensors.packed;
-  p.b = tensors.b, p.z = tensors.z, p.y = tensors.y, p.n = int(g.n), p.channels_last = g.channels_last;
+  p.b = tensors.b, p.z = tensors.z, p.y = tensors.y, p.channels_last = g.channels_last;
   p.minimum = setup.minimum;
-  const dim3 grid(stride_blocks(g.n * g.m * g.out[0] * out_pixels(g)));
+  const dim3 grid(blocks_of(g.m * g.out[0] * out_pixels(g)), unsigned(g.n));
   const bool f32 = g.type == Type::f32, depthwise = setup.algorithm == Algorithm::depthwise;
   if (f32 && depthwise) DANCE_LAUNCH(gated_conv3d_f32_depthwise, grid, dim3(kThreads), 0, stream, p);
   else if (f32) DANCE_LAUNCH(gated_conv3d_f32_plain, grid, dim3(kThreads), 0, stream, p);
@@ -366,7 +364,7 @@ Status pack_weights(const ConvSetup& setup, const void* w, void* packed, Stream 
   const int64_t taps = kernel_positions(g);
   const bool f32 = g.type == Type::f32;
   if (setup.algorithm == Algorithm::direct) {
-    const dim3 grid(stride_blocks(round_up(g.m, kTileColumns) * g.c * taps));
+    const dim3 grid(blocks_of(round_up(g.m, kTileColumns) * g.c * taps));
     if (f32) DANCE_LAUNCH(pack_weights_f32, grid, dim3(kThreads), 0, stream, static_cast<const float*>(w),
                           static_cast<float*>(packed), int(g.m), int(g.c), int(taps));
     else DANCE_LAUNCH(pack_weights_f16, grid, dim3(kThreads), 0, stream, static_cast<const __half*>(w),
@@ -375,11 +373,11 @@ Status pack_weights(const ConvSetup& setup, const void* w, void* packed, Stream 
     // depthwise reads its weights channel by channel, plain as they come
     const int64_t rows = setup.algorithm == Algorithm::depthwise ? g.m : 1;
     const int64_t columns = g.m * g.channels_per_group() * taps / rows;
-    const dim3 grid(stride_blocks(rows * columns));
+    const dim3 grid(blocks_of(rows * columns));
     if (f32) DANCE_LAUNCH(transpose_weights_f32, grid, dim3(kThreads), 0, stream, static_cast<const float*>(w),
-                          static_cast<float*>(packed), (long long)rows, (long long)columns);
+                          static_cast<float*>(packed), int(rows), int(columns));
     else DANCE_LAUNCH(transpose_weights_f16, grid, dim3(kThreads), 0, stream, static_cast<const __half*>(w),
-                      static_cast<__half*>(packed), (long long)rows, (long long)columns);
+                      static_cast<__half*>(packed), int(rows), int(columns));
   }
   return launched() ? Status::ok : Status::launch_failed;
 }
