@@ -33,14 +33,6 @@ struct Flat {
   }
 };
 
-// Adds bias and residual, clamps, writes: the end of every route.
-template <class T>
-DANCE_DEVICE void finish(const T* b, const T* z, T* y, float minimum, float sum, int m, long long index) {
-  sum += to_float(b[m]);
-  if (z) sum += to_float(z[index]);
-  from_float(clamp_below(sum, minimum), &y[index]);
-}
-
 // N neighbouring outputs from m on, the channel being the last axis.
 template <class T, int N>
 DANCE_DEVICE void finish_row(const T* b, const T* z, T* y, float minimum, const float* sums, int m, int m_end,

@@ -14,6 +14,14 @@ DANCE_DEVICE void from_float(float value, __half* out) { *out = __float2half_rn(
 // A NaN stays one.
 DANCE_DEVICE float clamp_below(float value, float minimum) { return value < minimum ? minimum : value; }
 
+// Adds bias and residual, clamps, writes: the end of every route.
+template <class T>
+DANCE_DEVICE void finish(const T* b, const T* z, T* y, float minimum, float sum, int m, long long index) {
+  sum += to_float(b[m]);
+  if (z) sum += to_float(z[index]);
+  from_float(clamp_below(sum, minimum), &y[index]);
+}
+
 DANCE_DEVICE bool kept(const void* mask, int as_float, long long index) {
   return as_float ? static_cast<const float*>(mask)[index] != 0.0f
                   : static_cast<const unsigned char*>(mask)[index] != 0;

@@ -5,6 +5,7 @@
 #include "pack.cuh"
 #include "plain.cuh"
 #include "plan.cuh"
+#include "winograd.cuh"
 
 namespace dance {
 namespace cuda {
