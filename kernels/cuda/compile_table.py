@@ -38,13 +38,13 @@ def pip_toolkit():
     return root if all((root / one).exists() for one in needed) else None
 
 
-def nvrtc_ptx(root, architecture):
+def nvrtc_ptx(root, architecture, extra=()):
     """PTX of all kernels by NVRTC. Raises SystemExit with the compiler's words."""
     nvrtc = ctypes.CDLL(str(root / "cuda_nvrtc" / "lib" / "libnvrtc.so.12"))
     program = ctypes.c_void_p()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), INCLUDE_ALL.encode(), b"kernels.cu", 0, None, None)
     options = [f"--gpu-architecture=compute_{architecture}", "--std=c++14", f"--include-path={HERE}",
-               f"--include-path={root / 'cuda_runtime' / 'include'}"]
+               f"--include-path={root / 'cuda_runtime' / 'include'}"] + list(extra)
     failed = nvrtc.nvrtcCompileProgram(program, len(options),
                                        (ctypes.c_char_p * len(options))(*(o.encode() for o in options)))
     size = ctypes.c_size_t()

@@ -32,22 +32,29 @@ DANCE_DEVICE Output output_at(const PlainParams& p, int i) {
   return o;
 }
 
+// One item's row of a mask.
+DANCE_DEVICE const void* mask_row(const void* mask, int as_float, long long first) {
+  return static_cast<const char*>(mask) + first * (as_float ? 4 : 1);
+}
+
 // Calls `add(kernel position, input position t*H*W + h*W + w)` for every live position of an output.
 template <class Add>
-DANCE_DEVICE void for_live(const PlainParams& p, int n, const Output& o, const Add& add) {
+DANCE_DEVICE void for_live(const PlainParams& p, const void* frames, const void* features, const Output& o,
+                          const Add& add) {
   const ConvShape& s = p.shape;
 #pragma unroll 1
   for (int kt = 0; kt < s.kernel[0]; ++kt) {
     const int t = o.t * s.strides[0] - s.pads[0] + kt * s.dilations[0];
-    if (t < 0 || t >= s.t || !kept(p.masks.frame, p.masks.as_float, static_cast<long long>(n) * s.t + t)) continue;
+    if (t < 0 || t >= s.t || !kept(frames, p.masks.as_float, t)) continue;
 #pragma unroll 1
     for (int kh = 0; kh < s.kernel[1]; ++kh) {
       const int h = o.h * s.strides[1] - s.pads[1] + kh * s.dilations[1];
       if (h < 0 || h >= s.h) continue;
+#pragma unroll 1
       for (int kw = 0; kw < s.kernel[2]; ++kw) {
         const int w = o.w * s.strides[2] - s.pads[2] + kw * s.dilations[2];
         if (w < 0 || w >= s.w) continue;
-        if (!kept(p.masks.feature, p.masks.as_float, (static_cast<long long>(n) * s.h + h) * s.w + w)) continue;
+        if (!kept(features, p.masks.as_float, h * s.w + w)) continue;
         add((kt * s.kernel[1] + kh) * s.kernel[2] + kw, (t * s.h + h) * s.w + w);
       }
     }
@@ -69,14 +76,19 @@ DANCE_DEVICE void conv_each_output(const PlainParams& p) {
   const int i = blockIdx.x * kThreads + threadIdx.x;
   if (i >= outputs) return;
   const Output o = output_at(p, i);
+  const int as_float = p.masks.as_float;
+  const void* frames = mask_row(p.masks.frame, as_float, static_cast<long long>(n) * s.t);
+  const void* channels = mask_row(p.masks.channel, as_float, static_cast<long long>(n) * s.c);
+  const void* features = mask_row(p.masks.feature, as_float, static_cast<long long>(n) * s.h * s.w);
   float sum = 0.0f;
+#pragma unroll 1
   for (int j = 0; j < inputs; ++j) {
     const int channel = o.m / outputs_each * inputs + j;
-    if (!kept(p.masks.channel, p.masks.as_float, static_cast<long long>(n) * s.c + channel)) continue;
-    const T* from = x + static_cast<long long>(channel) * channel_step;
+    if (!kept(channels, as_float, channel)) continue;
+    const T* from = x + channel * channel_step;
     const T* weight = static_cast<const T*>(p.weights) + (kDepthwise ? o.m : (o.m * inputs + j) * taps);
-    for_live(p, n, o, [&](int tap, int position) {
-      sum += to_float(from[static_cast<long long>(position) * pixel_step]) * to_float(weight[tap * weight_step]);
+    for_live(p, frames, features, o, [&](int tap, int position) {
+      sum += to_float(from[position * pixel_step]) * to_float(weight[tap * weight_step]);
     });
   }
   sum += to_float(static_cast<const T*>(p.b)[o.m]);
