@@ -70,8 +70,9 @@ def run(
     if self_test:
         if inputs:
             raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
-        if report is not None:
-            raise InputError("--report draws a run on INPUTs; --self-test has none")
+        if dense or (budget, json_path, power, report) != (None,) * 4:
+            raise InputError("--self-test compares gated and dense at the bundle's own budget and prints the verdicts; "
+                             "--dense, --budget, --json, --report and --power do not go with it")
         raise typer.Exit(_self_test(bundle, options))
     if not inputs:
         raise InputError("no INPUT; name video files, folders, a camera index or an address, or use --self-test")

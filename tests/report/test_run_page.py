@@ -82,7 +82,7 @@ def test_inputs_that_break_off_are_named_and_the_others_drawn(tiny_bundle, clip_
 @pytest.mark.parametrize("arguments, said", [
     (["--report", "OUT/r.json"], "ends in .html"), (["--report", "OUT/none/r.html"], "cannot be written"),
     (["--report", "OUT/r.html", "--json", "OUT/r.html"], "name the same file"),
-    (["--self-test", "--report", "OUT/r.html"], "--self-test has none")])
+    (["--self-test", "--report", "OUT/r.html"], "do not go with it")])
 def test_what_is_refused(tiny_bundle, clip_file, tmp_path, capsys, arguments, said):
     inputs = [] if "--self-test" in arguments else [clip_file]
     assert run(tiny_bundle, *inputs, *[a.replace("OUT", str(tmp_path)) for a in arguments]) == 2
