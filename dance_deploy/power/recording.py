@@ -1,13 +1,16 @@
 """Measuring commands: idle first, then runs, repeated until the interval is tight enough. The result is a Recording."""
 import contextlib
 import datetime
+import errno
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from dance_deploy.errors import InputError
+from dance_deploy.files import is_special
 from dance_deploy.power import environment
 from dance_deploy.power.sampling import Sampler
 from dance_deploy.power.trace import Trace, period_of, trace_from_readings
@@ -238,7 +241,14 @@ def checked_plan(plan):
 
 def check_output(path):
     """Raise InputError where a file at `path` cannot be written: before the measurement, not after it."""
+    if is_special(path):
+        return
     folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise InputError("'{}' cannot be written; expected a file name in a folder that exists and is writable".format(
-            path))
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".dance-"):
+            pass  # permissions alone do not tell: a read-only disk, /proc, a full quota
+    except OSError as error:
+        raise InputError("'{}' cannot be written ({}); expected a file name in a folder that exists and is writable"
+                         .format(path, error.strerror)) from error
