@@ -168,8 +168,15 @@ def _measured_by_ssh(options, commands):
         raise OperationError("{}: no temporary folder could be made: {}".format(options.ssh, folder or _SILENT))
     try:
         there, shown = folder + "/recording.json", _Lines(sys.stderr)
-        code = _ssh(options, _words("--board-command", options.board_command) + _power_words(
-            options, commands, there), shown)
+        # the shell's number is dance-power's after exec
+        start = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', folder + "/pid"]
+        try:
+            code = _ssh(options, start + _words("--board-command", options.board_command) + _power_words(
+                options, commands, there), shown)
+        except BaseException:  # given up or interrupted here: there it must not run on
+            with contextlib.suppress(OperationError):
+                _ssh(options, ["sh", "-c", 'kill "$(cat "$0")"', folder + "/pid"], _Lines())
+            raise
         with tempfile.TemporaryDirectory() as here:
             path = os.path.join(here, "recording.json")
             with open(path, "wb") as stream:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from power_trees import write_tree
+from tegrastats_lines import has_ended
 
 from dance_deploy.power import recording_file
 from dance_deploy.power.environment import snapshot
@@ -401,8 +402,16 @@ def test_ssh_errors_are_one_line(gate, tmp_path, board, far):
         errors = [line for line in done.stderr.splitlines() if line.startswith("error: ") and why in line]
         assert done.returncode == 1 and len(errors) >= 1 and done.stderr.splitlines()[-1] == errors[-1], done.stderr
         assert os.listdir(str(tmp_path / "far")) == []
-    done = gate(limits(tmp_path, GOOD), "--record", "sleep 4", "--timeout", "2", *(options + board), env=environment)
-    assert done.returncode == 1 and "not done after 2 s" in done.stderr
+
+
+def test_what_is_given_up_does_not_run_on_over_there(gate, tmp_path, board, far):
+    environment, _, options = far
+    told = tmp_path / "told"
+    script = "import os, time; open({!r}, 'w').write(str(os.getpid())); time.sleep(50)".format(str(told))
+    command = " ".join(map(shlex.quote, [sys.executable, "-S", "-c", script]))
+    done = gate(limits(tmp_path, GOOD), "--record", command, "--timeout", "8", *(options + board), env=environment)
+    assert done.returncode == 1 and "not done after 8 s" in done.stderr
+    assert has_ended(int(told.read_text())) and os.listdir(str(tmp_path / "far")) == []
 
 
 def test_it_is_python_3_6_syntax():
