@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from predict_nets import manifest_of  # noqa: E402
+from predict_nets import manifest_of, nano_rows  # noqa: E402
 
 from dance_deploy import profiles  # noqa: E402
 from dance_deploy.bench.forced import forced_masks  # noqa: E402
@@ -201,6 +201,17 @@ def test_no_estimate_where_the_shares_were_not_derived(nets):
     prediction = predict(nets["c3d"], profiles.load("jetson-agx-orin"), keep(frames=0.5))
     assert prediction.assumptions is None and set(prediction.times_ms) == {
         "roofline_dense", "roofline_pruned", "roofline_gated"}
+
+
+def test_the_page_for_the_nano_repeats_what_is_predicted(nets):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "jetson.md").read_text(encoding="utf-8").splitlines()
+    missing = [row for row in nano_rows() if row not in page]
+    assert not missing, "docs/jetson.md: replace the rows of the table by\n" + "\n".join(nano_rows())
+    manifest = nets["r3d18"]
+    for share, name, dense in ((0.72, "roofline_gated", "roofline_dense"), (0.68, "gated_direct", "ours_dense_direct")):
+        keep = keep_for_budget(manifest, share, Keep(ALL, ("features",)))
+        times = predict(manifest, NANO, keep).times_ms
+        assert times[dense] / times[name] == pytest.approx(1.37, rel=0.01)  # the paper's figure, at the share it takes
 
 
 @pytest.fixture
