@@ -103,11 +103,19 @@ def _usable_cores():
         return os.cpu_count() or 1
 
 
-def _memory(root):
+def memory_bytes(root="/"):
+    """(total, available) bytes of the machine's memory; None where the system does not say."""
     numbers = dict(re.findall(r"^(\w+):\s+(\d+) kB", read_text(root, "proc/meminfo"), re.MULTILINE))
     if "MemTotal" not in numbers:
         return None
-    total, available = (int(numbers.get(key, 0)) * 1024.0 / _GIB for key in ("MemTotal", "MemAvailable"))
+    return int(numbers["MemTotal"]) << 10, int(numbers.get("MemAvailable", 0)) << 10
+
+
+def _memory(root):
+    numbers = memory_bytes(root)
+    if numbers is None:
+        return None
+    total, available = (number / float(_GIB) for number in numbers)
     return Finding("system", "memory", INFO, "{:.1f} GiB, {:.1f} GiB available".format(total, available))
 
 
