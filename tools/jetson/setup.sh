@@ -176,7 +176,7 @@ set_power() {
 prove() {
   if [ -n "$bundle" ]; then
     act engine "$venv/bin/dance-export" "$bundle" --engine
-    act self-test "$venv/bin/dance-run" "$bundle" --self-test
+    act self-test "$venv/bin/dance-run" "$bundle" --self-test --backend tensorrt
   fi
   $check || "$venv/bin/dance-doctor" || { printf 'error: dance-doctor names what is missing, above\n' >&2; exit 1; }
 }
