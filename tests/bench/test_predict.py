@@ -246,7 +246,7 @@ def test_command_takes_the_golden_masks_and_a_device_without_an_estimate(run, ti
 
 @pytest.mark.parametrize("arguments, why", [
     (["--profile", "nano2"], "there are: "), (["--profile", "nano", "--mode", "5"], "knows 0 (MAXN), 1 (5W)"),
-    (["--profile", "nano", "--precision", "fp8"], "--precision: 'fp8'"),
+    (["--profile", "nano", "--precision", "int8"], "--precision: 'int8'"),
     (["--profile", "nano", "--by", "h"], "--by: 'h'"),
     (["--profile", "nano", "--by", ","], "--by names nothing"), (["--profile", "nano", "--budget", "0"], "budget is 0"),
     (["--profile", "nano", "--keep", "frames=2"], "--keep 'frames=2'"), (["--profile", "cpu"], "states no peak rates"),
