@@ -190,7 +190,7 @@ def threads_of():
     """{kernel: threads of a block} from variants.inc, the list that declares the kernels."""
     source = (HERE / "variants.inc").read_text()
     listed = source[source.index("\nDANCE_CONV_TILE"):]
-    threads = {name: 32 * int(warps) for name, warps in re.findall(r"^DANCE_CONV_TILE\((\w+), \w+, (\d)\)", listed, re.M)}
+    threads = {name: 32 * int(warps) for name, warps in re.findall(r"^DANCE_CONV_TILE\((\w+), \w+, (\d), \d\)", listed, re.M)}
     names = re.findall(r"^DANCE_(?:PACK_)?KERNEL\((\w+),", listed, re.M)
     return dict(threads, **{name: 128 for name in names})
 
