@@ -30,7 +30,8 @@ DIRECT = dict(algorithm=emulated_cuda.DIRECT)
 WINOGRAD = dict(algorithm=emulated_cuda.WINOGRAD)
 CASES = [
     Case("two clips, NCTHW", (2, 9, 4, 10, 13), (66, 9, 3, 3, 3), how=DIRECT, attributes=PAD),
-    Case("two clips, NTHWC", (2, 9, 4, 10, 13), (66, 9, 3, 3, 3), how=dict(DIRECT, **LAST), attributes=PAD, with_z=True),
+    Case("two clips, NTHWC", (2, 9, 4, 10, 13), (66, 9, 3, 3, 3), how=dict(DIRECT, **LAST), attributes=PAD,
+         with_z=True),
     Case("blobs", (1, 8, 3, 16, 16), (8, 8, 3, 3, 3), (1, 1, -1), dict(DIRECT, **LAST), PAD),
     Case("few features", (1, 8, 3, 16, 16), (8, 8, 3, 3, 3), (1, 1, 0.1), dict(DIRECT, **LAST), PAD),
     Case("all kept, whole groups", (1, 8, 3, 7, 9), (64, 8, 3, 3, 3), ALL, dict(DIRECT, **LAST), PAD, with_z=True),
@@ -39,9 +40,11 @@ CASES = [
     Case("frames", (1, 8, 9, 5, 6), (8, 8, 3, 3, 3), (0.5, 1, 1), DIRECT, PAD),
     Case("49 positions", (1, 4, 2, 14, 15), (9, 4, 1, 7, 7), (1, 1, 0.8), DIRECT,
          dict(pads=(0, 3, 3, 0, 3, 3), strides=(1, 2, 2))),
-    Case("dilation", (1, 5, 3, 9, 11), (6, 5, 2, 3, 3), how=DIRECT, attributes=dict(dilations=(2, 2, 3), pads=(0, 2, 3) * 2)),
+    Case("dilation", (1, 5, 3, 9, 11), (6, 5, 2, 3, 3), how=DIRECT,
+         attributes=dict(dilations=(2, 2, 3), pads=(0, 2, 3) * 2)),
     Case("split reduction", (1, 40, 2, 5, 5), (64, 40, 3, 3, 3), (1, 0.9, 0.9), dict(DIRECT, multiprocessors=30), PAD),
-    Case("halves", (1, 40, 2, 9, 9), (66, 40, 3, 3, 3), how=dict(DIRECT, **LAST), attributes=PAD, half=True, with_z=True),
+    Case("halves", (1, 40, 2, 9, 9), (66, 40, 3, 3, 3), how=dict(DIRECT, **LAST), attributes=PAD, half=True,
+         with_z=True),
     Case("long halves", (1, 512, 1, 3, 3), (8, 512, 1, 3, 3), ALL, DIRECT, dict(pads=(0, 1, 1) * 2), True),
     Case("a NaN that is kept", (1, 4, 1, 5, 5), (4, 4, 1, 1, 1), ALL, DIRECT, minimum=0.0, nan=True),
     Case("Winograd, NCTHW", (2, 9, 3, 10, 13), (34, 9, 3, 3, 3), (0.6, 0.6, 0.15), WINOGRAD, PAD, with_z=True),

@@ -14,7 +14,8 @@ SLACK = 0.02    # of the ceilings: a compiler's luck, not a regression
 
 
 def load():
-    spec = importlib.util.spec_from_file_location("compile_table", os.path.join(ROOT, "kernels", "cuda", "compile_table.py"))
+    path = os.path.join(ROOT, "kernels", "cuda", "compile_table.py")
+    spec = importlib.util.spec_from_file_location("compile_table", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

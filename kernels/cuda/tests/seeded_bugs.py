@@ -21,7 +21,8 @@ sys.path[:0] = [str(CUDA.parents[1] / "tests" / "kernels"), str(CUDA.parents[1])
 # name: (file, text, what it becomes)
 BUGS = {
     "pruned features read": (
-        "plan.cuh", "if (!kept(masks.feature, masks.as_float, (static_cast<long long>(n) * s.h + h) * s.w + w)) continue;", ""),
+        "plan.cuh", "if (!kept(masks.feature, masks.as_float, (static_cast<long long>(n) * s.h + h) * s.w + w))",
+        "if (false)"),
     "padding read to the right": ("plan.cuh", "if (h < 0 || h >= s.h || w < 0 || w >= s.w) continue;",
                                   "if (h < 0 || h >= s.h || w < 0 || w > s.w) continue;"),
     "second word of a pattern lost": ("plan.cuh", "live.high |= 1u << (bit - 32);", "live.low |= 0u;"),
@@ -30,11 +31,11 @@ BUGS = {
         "static_cast<long long>(n) * p.shape.t + in))", "if (in >= 0 && in < p.shape.t)"),
     "frame classes merged": ("plan.cuh", "while (end < count && class_taps[end] == taps) ++end;",
                              "while (end < count && class_taps[end] >= taps - 1) ++end;"),
-    "tiles of a class rounded down": ("plan.cuh", "* pixels + p.tile_rows - 1) / p.tile_rows)", "* pixels) / p.tile_rows)"),
+    "tiles of a class rounded down": ("plan.cuh", "* pixels + p.tile_rows - 1) /", "* pixels) /"),
     "counting sort without ranks": ("plan.cuh", "order[base + before] = pixel;", "order[base] = pixel;"),
     "counting sort without its barrier": (
-        "plan.cuh", "          if (before == equal - 1) bins[key] = base + equal;\n        }\n      }\n      __syncthreads();",
-        "          if (before == equal - 1) bins[key] = base + equal;\n        }\n      }"),
+        "plan.cuh", "bins[key] = base + equal;\n        }\n      }\n      __syncthreads();",
+        "bins[key] = base + equal;\n        }\n      }"),
     "prefix sum without a barrier": ("plan.cuh", "  if (lane == 31) warp_sums[warp] = inclusive;\n  __syncthreads();",
                                      "  if (lane == 31) warp_sums[warp] = inclusive;"),
     "kept list not filled up": ("plan.cuh", "if (static_cast<int>(threadIdx.x) < missing) list", "if (false) list"),
@@ -55,13 +56,12 @@ BUGS = {
     "one buffer instead of two": ("conv.cuh", "buffer ^= 1;", ""),
     "last slab left out": ("conv.cuh", "end_slab = min(slabs, first_slab + each);",
                            "end_slab = min(slabs, first_slab + each) - 1;"),
-    "flat reduction rounded down": ("conv.cuh", "* groups + kSlabGroups - 1) / kSlabGroups);", "* groups) / kSlabGroups);"),
-    "second group used past the end": ("conv.cuh", "const bool second = at[1].tap < taps;", "const bool second = true;"),
+    "flat reduction rounded down": ("conv.cuh", "* groups + kSlabGroups - 1) /", "* groups) /"),
+    "second group used past the end": ("conv.cuh", "second = at[1].tap < taps;", "second = true;"),
     "second group's weights for both": ("conv.cuh", "((half ? tap[1].weights : tap[0].weights)", "((tap[1].weights)"),
     "rows read without their predicate": ("conv.cuh",
                                           "(static_cast<unsigned>(pattern >> tap[half].bit) & 1u);", "output >= 0;"),
-    "warps skip too much": ("conv.cuh", "next_needed = ((tap[0].warps | (second ? tap[1].warps : 0u)) >> warp & 1u) != 0;",
-                            "next_needed = (tap[0].warps >> warp & 1u) != 0;"),
+    "warps skip too much": ("conv.cuh", "(tap[0].warps | (second ? tap[1].warps : 0u)) >> warp", "tap[0].warps >> warp"),
     "union of one warp for all": ("conv.cuh", "low |= warp_patterns[2 * i], high |= warp_patterns[2 * i + 1];",
                                   "low |= warp_patterns[0], high |= warp_patterns[1];"),
     "list of taps without kernel frames": (
@@ -74,7 +74,8 @@ BUGS = {
     "NaN clamped away": ("elements.cuh", "return value < minimum ? minimum : value;",
                          "return value > minimum ? value : minimum;"),
     "residual left out of a row": ("conv.cuh", "if (z) sum += to_float(residual.v[j]);", ""),
-    "staging without its barrier": ("conv.cuh", "sums.at(i, j + c);\n    }\n    __syncthreads();", "sums.at(i, j + c);\n    }"),
+    "staging without its barrier": ("conv.cuh", "sums.at(i, j + c);\n    }\n    __syncthreads();",
+                                    "sums.at(i, j + c);\n    }"),
     "splits added twice": ("conv.cuh", "for (int split = 0; split < p.splits; ++split) sum",
                            "for (int split = -(p.splits > 2); split < p.splits; ++split) sum"),
     "every item takes the first one's plan": (
@@ -85,9 +86,10 @@ BUGS = {
         "winograd.cuh", "d[row] = patch_kept(p, h + row, w + column) ?", "d[row] = h + row >= 0 && w + column >= 0 "
         "&& h + row < p.shape.h && w + column < p.shape.w ?"),
     "live tiles see one corner": ("winograd.cuh", "i < (kSize + 2) * (kSize + 2) && !live", "i < 1 && !live"),
-    "dropped frames transformed": ("winograd.cuh", "|| !kept(p.masks.frame, p.masks.as_float, t)) return;", ") return;"),
-    "outputs past the map written": ("winograd.cuh", "if (h < p.shape.out[1] && w < p.shape.out[2])", "if (h < p.shape.out[1])"),
-    "output stage without its barrier": ("winograd.cuh", "= out[column][row];\n  __syncthreads();", "= out[column][row];"),
+    "dropped frames transformed": ("winograd.cuh", "|| !kept(p.masks.frame, p.masks.as_float, t))", ")"),
+    "outputs past the map written": ("winograd.cuh", "h < p.shape.out[1] && w < p.shape.out[2]", "h < p.shape.out[1]"),
+    "output stage without its barrier": ("winograd.cuh", "= out[column][row];\n  __syncthreads();",
+                                         "= out[column][row];"),
     "frame sums over all channels only once": ("gate.cuh", "for (int c = lane; c < p.c; c += 32) sum += sum_of",
                                                "for (int c = lane; c < min(p.c, 32); c += 32) sum += sum_of"),
     "channels judged on dropped frames": ("gate.cuh", "if (kept(p.frame_keep, p.as_float, first_frame + t)) sum",
@@ -158,7 +160,7 @@ def main():
     missed = []
     for name in names:
         found = try_bug(name)
-        print(f"{'noticed' if found else 'MISSED '}  {name}" + (f"  ({found.splitlines()[0][:90]})" if found else ""), flush=True)
+        print(f"noticed  {name}  ({found.splitlines()[0][:90]})" if found else f"MISSED   {name}", flush=True)
         missed += [] if found else [name]
     print(f"{len(names) - len(missed)} of {len(names)} noticed")
     return 1 if missed else 0
