@@ -12,7 +12,7 @@ namespace {
 using namespace nvinfer1;
 
 // Type of the masks that a gate writes. A convolution takes bool and float32 masks either way.
-#ifdef DANCE_TRT_FLOAT_MASKS
+#ifdef DANCE_TRT_MASK_float
 constexpr Element kMask = Element::f32;
 constexpr DataType kMaskType = DataType::kFLOAT;
 #else
