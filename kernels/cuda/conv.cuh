@@ -11,10 +11,12 @@
 namespace dance {
 namespace cuda {
 
-// One live kernel position of a tile.
-struct Tap {
-  int offset;      // words in the input from a row's first position, which may lie outside
-  unsigned bits;   // its index among all kernel positions; bit of the frame's pattern << 16; warps that need it << 24
+// One live kernel position of a tile; read as one quad.
+struct alignas(16) Tap {
+  int offset;      // quads in the input from a row's first position, which may lie outside
+  int weights;     // its first row of packed weights
+  unsigned bit;    // in the pattern of a frame's live positions
+  unsigned warps;  // that have a row which needs it
 };
 
 template <class T, int kWarps>
@@ -32,14 +34,6 @@ struct Flat {
     if (++group == groups) group = 0, ++tap;
   }
 };
-
-// Adds bias and residual, clamps, writes: the end of every route.
-template <class T>
-DANCE_DEVICE void finish(const T* b, const T* z, T* y, float minimum, float sum, int m, long long index) {
-  sum += to_float(b[m]);
-  if (z) sum += to_float(z[index]);
-  from_float(clamp_below(sum, minimum), &y[index]);
-}
 
 // N neighbouring outputs from m on, the channel being the last axis.
 template <class T, int N>
@@ -101,21 +95,21 @@ DANCE_DEVICE void conv_tile(const ConvParams& p) {
   const int pitch = plan[kHeadPitch], groups = plan[kHeadGroups];
   Positions live = {0u, 0u};
   int output = -1;
-  const uint4* x_row;
+  const uint4* x;
+  int first = 0;  // quads from x to the row's first position, which may lie outside
   {
     const T* base = p.always_packed || plan[kHeadPacked]
                         ? static_cast<const T*>(p.packed) + n * p.packed_stride + batch * p.batch_packed
                         : static_cast<const T*>(p.x) + n * p.x_stride;
-    long long first = 0;
+    x = reinterpret_cast<const uint4*>(base);
     if (index < pixels) {
       const int pixel = plan[kHeadSorted] ? plan[p.layout.order + index] : index;
       const int t = frames[row / octet % frame_count], oh = pixel / s.out[2], ow = pixel % s.out[2];
       live = live_positions(s, p.masks, n, oh, ow);
       output = t * pixels + pixel;
-      first = (static_cast<long long>(t * s.strides[0] - s.pads[0]) * s.h + (oh * s.strides[1] - s.pads[1])) * s.w +
-              (ow * s.strides[2] - s.pads[2]);
+      first = (((t * s.strides[0] - s.pads[0]) * s.h + (oh * s.strides[1] - s.pads[1])) * s.w +
+               (ow * s.strides[2] - s.pads[2])) * (pitch / kGroupWords);
     }
-    x_row = reinterpret_cast<const uint4*>(base) + first * (pitch / kGroupWords);
   }
   row_output[tid] = output;
 
@@ -148,7 +142,9 @@ DANCE_DEVICE void conv_tile(const ConvParams& p) {
     for (int w = 0; w < kWarps; ++w) needed |= ((warp_patterns[2 * w + (bit >> 5)] & shifted) ? 1u : 0u) << w;
     tap_list[before].offset =
         ((kt * s.dilations[0] * s.h + kh * s.dilations[1]) * s.w + kw * s.dilations[2]) * (pitch / kGroupWords);
-    tap_list[before].bits = static_cast<unsigned>(i) | static_cast<unsigned>(bit) << 16 | needed << 24;
+    tap_list[before].weights = i * s.c;
+    tap_list[before].bit = static_cast<unsigned>(bit);
+    tap_list[before].warps = needed;
   }
   {
     const unsigned short* list = reinterpret_cast<const unsigned short*>(plan + p.layout.kept);
@@ -171,30 +167,30 @@ DANCE_DEVICE void conv_tile(const ConvParams& p) {
   uint4 next_a[kSlabGroups], next_b[kLoads];
   Flat flat = {0, 0};
   bool next_needed = false;
+  const unsigned long long pattern = static_cast<unsigned long long>(live.high) << 32 | live.low;
+  // with one load of weights a thread, the upper half of the threads serves the second group
+  const int weights_half = tid / (kBlock / 2), weights_row = tid % (kLoads == 1 ? kBlock / 2 : kBlock) / E::kRowQuads;
   const auto load_slab = [&]() {
-    next_needed = false;
-    Flat at = flat;
+    Flat at[kSlabGroups] = {flat, flat};
+    at[1].next(groups);
+    flat = at[1];
+    flat.next(groups);
+    const bool second = at[1].tap < taps;  // the first is inside always
+    const Tap tap[kSlabGroups] = {tap_list[at[0].tap], tap_list[second ? at[1].tap : at[0].tap]};
+    next_needed = ((tap[0].warps | (second ? tap[1].warps : 0u)) >> warp & 1u) != 0;
 #pragma unroll
     for (int half = 0; half < kSlabGroups; ++half) {
-      const bool inside = at.tap < taps;
-      const Tap tap = tap_list[inside ? at.tap : 0];
-      const unsigned bit = tap.bits >> 16 & 0xffu;
-      const bool mine = inside && ((bit < 32 ? live.low : live.high) >> (bit & 31u) & 1u);
-      next_needed = next_needed || (inside && (tap.bits >> (24 + warp) & 1u));
-      next_a[half] = mine ? __ldg(x_row + (tap.offset + at.group)) : zeros;
-#pragma unroll
-      for (int i = 0; i < kLoadsHalf; ++i) {
-        // with one load a thread, the upper half of the threads serves the second group
-        if (kLoads == 1 && tid / (kBlock / 2) != half) continue;
-        const int row_in_group = (tid % (kLoads == 1 ? kBlock / 2 : kBlock) + i * kBlock) / E::kRowQuads;
-        const int channel = channels[at.group * E::kGroupChannels + row_in_group];
-        const int slot = kLoads == 1 ? 0 : half * kLoadsHalf + i;
-        next_b[slot] = inside ? __ldg(weights + (static_cast<int>(tap.bits & 0xffffu) * s.c + channel) * E::kRowQuads)
-                              : zeros;
-      }
-      at.next(groups);
+      const bool mine = (half == 0 || second) && (static_cast<unsigned>(pattern >> tap[half].bit) & 1u);
+      next_a[half] = mine ? __ldg(x + static_cast<unsigned>(first + tap[half].offset + at[half].group)) : zeros;
     }
-    flat = at;
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const bool half = kLoads == 1 ? weights_half : i >= kLoadsHalf;
+      const int row = weights_row + i % kLoadsHalf * (kBlock / E::kRowQuads);
+      const int channel = channels[(half ? at[1].group : at[0].group) * E::kGroupChannels + row];
+      const unsigned weight = static_cast<unsigned>((half ? tap[1].weights : tap[0].weights) + channel) * E::kRowQuads;
+      next_b[i] = half && !second ? zeros : __ldg(weights + weight);
+    }
   };
   const auto store_slab = [&](int buffer) {
     if (next_needed) {
@@ -289,24 +285,19 @@ DANCE_DEVICE void conv_tile(const ConvParams& p) {
   }
 }
 
-// Sums of the splits in their order, then the end of the convolution. Grid-stride over [T'H'W'][M], or over [M][T'H'W'] read
-// across where Y is NCTHW; grid y: items.
+// Sums of the splits in their order, then the end of the convolution. A thread an output; grid: (outputs / threads, N).
 template <class T>
 DANCE_DEVICE void conv_add_splits_body(const ConvParams& p) {
   const int n = blockIdx.y, positions = p.shape.out[0] * p.shape.out[1] * p.shape.out[2];
   const int padded = (p.shape.m + kTileColumns - 1) / kTileColumns * kTileColumns;
   const float* raw = p.raw + static_cast<long long>(n) * p.splits * p.batch_raw;
-  const long long count = static_cast<long long>(positions) * p.shape.m;
   const T* z = p.z ? static_cast<const T*>(p.z) + n * p.y_stride : nullptr;
-  T* y = static_cast<T*>(p.y) + n * p.y_stride;
-  for (long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x; i < count;
-       i += static_cast<long long>(gridDim.x) * kThreads) {
-    const long long position = p.channels_last ? i / p.shape.m : i % positions;
-    const int m = static_cast<int>(p.channels_last ? i % p.shape.m : i / positions);
-    float sum = 0.0f;
-    for (int split = 0; split < p.splits; ++split) sum += raw[split * p.batch_raw + position * padded + m];
-    finish(static_cast<const T*>(p.b), z, y, p.minimum, sum, m, i);
-  }
+  const int i = blockIdx.x * kThreads + threadIdx.x;
+  if (i >= positions * p.shape.m) return;
+  const int position = p.channels_last ? i / p.shape.m : i % positions, m = p.channels_last ? i % p.shape.m : i / positions;
+  float sum = 0.0f;
+  for (int split = 0; split < p.splits; ++split) sum += raw[split * p.batch_raw + position * padded + m];
+  finish(static_cast<const T*>(p.b), z, static_cast<T*>(p.y) + n * p.y_stride, p.minimum, sum, m, i);
 }
 
 }  // namespace cuda

@@ -30,9 +30,8 @@ int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 constexpr int64_t kIndexLimit = int64_t(1) << 31;
 constexpr int64_t kGridLimit = 65535;          // y and z of a grid
 constexpr int64_t kWorkspaceAlignment = 256;
-constexpr int64_t kStrideBlocks = 1 << 16;     // blocks of a grid-stride loop at most
 
-unsigned stride_blocks(int64_t count) { return unsigned(smaller(larger(ceil_div(count, kThreads), 1), kStrideBlocks)); }
+unsigned blocks_of(int64_t threads) { return unsigned(ceil_div(threads, kThreads)); }
 
 // ---- the table ----
 
@@ -48,7 +47,7 @@ template <> struct TypeOf<float> { static constexpr Type value = Type::f32; };
 template <> struct TypeOf<__half> { static constexpr Type value = Type::f16; };
 
 const ConvTile kTiles[] = {
-#define DANCE_CONV_TILE(name, element, warps) {#name, TypeOf<element>::value, warps, name},
+#define DANCE_CONV_TILE(name, element, warps, blocks) {#name, TypeOf<element>::value, warps, name},
 #include "variants.inc"
 };
 
@@ -73,8 +72,6 @@ int64_t group_channels(Type type) { return type == Type::f32 ? 4 : 8; }
 int64_t element_bytes(Type type) { return type == Type::f32 ? 4 : 2; }
 int64_t kernel_positions(const ConvGeometry& g) { return g.kernel[0] * g.kernel[1] * g.kernel[2]; }
 int64_t out_pixels(const ConvGeometry& g) { return g.out[1] * g.out[2]; }
-
-bool within(int64_t value, int64_t low, int64_t high) { return value >= low && value <= high; }
 
 // Product, or kIndexLimit where it is as large.
 int64_t product(std::initializer_list<int64_t> factors) {
@@ -104,6 +101,7 @@ Status check_geometry(ConvGeometry& g) {
     if (in[axis] + g.pads[axis] + g.pads[axis + 3] >= kIndexLimit / 2) return Status::too_large;
   }
   if (!conv_out_size(g)) return Status::bad_shape;
+  if (g.n > kGridLimit) return Status::too_large;
   const int64_t c = round_up(g.c, 8), m = round_up(g.m, kTileColumns);
   if (!indexable({c, g.t, g.h, g.w}) || !indexable({m, g.out[0], g.out[1], g.out[2]})) return Status::too_large;
   if (!indexable({m, g.c / g.group, g.kernel[0], g.kernel[1], g.kernel[2]})) return Status::too_large;
@@ -112,15 +110,41 @@ Status check_geometry(ConvGeometry& g) {
 
 bool direct_does(const ConvGeometry& g) {
   return g.group == 1 && g.kernel[0] <= kMaxKernelFrames && g.kernel[1] * g.kernel[2] <= kMaxPositions &&
-         kernel_positions(g) <= kMaxTaps && g.c <= kMaxChannels && within(g.n, 1, kGridLimit) &&
-         within(g.t, 1, kGridLimit) && ceil_div(g.m, kTileColumns) <= kGridLimit &&
+         kernel_positions(g) <= kMaxTaps && g.c <= kMaxChannels && g.t <= kGridLimit &&
+         ceil_div(g.m, kTileColumns) <= kGridLimit &&
          // offsets of kernel positions, which may start outside of the input
          indexable({round_up(g.c, 8), g.t + g.pads[0] + g.pads[3], g.h + g.pads[1] + g.pads[4],
                     g.w + g.pads[2] + g.pads[5]});
 }
 
+int64_t tile_size(Type type) { return type == Type::f32 ? 4 : 2; }
+int64_t components(Type type) { return (tile_size(type) + 2) * (tile_size(type) + 2); }
+
+// One item's products of Winograd components, as a convolution over kernel frames alone: its pixels are the tiles.
+ConvGeometry tile_geometry(const ConvGeometry& g) {
+  ConvGeometry tiles = g;
+  tiles.n = 1;
+  tiles.h = tiles.out[1] = ceil_div(g.out[1], tile_size(g.type));
+  tiles.w = tiles.out[2] = ceil_div(g.out[2], tile_size(g.type));
+  for (int axis = 1; axis < 3; ++axis) tiles.kernel[axis] = 1, tiles.pads[axis] = tiles.pads[axis + 3] = 0;
+  return tiles;
+}
+
+bool winograd_does(const ConvGeometry& g) {
+  for (int axis = 1; axis < 3; ++axis)
+    if (g.kernel[axis] != 3 || g.strides[axis] != 1 || g.dilations[axis] != 1) return false;
+  return direct_does(g) && direct_does(tile_geometry(g)) && g.out[0] <= kGridLimit &&
+         indexable({components(g.type), round_up(g.m, kTileColumns), g.c, g.kernel[0]});
+}
+
+// Small maps leave tiles unfilled, few channels do not pay for the transforms.
+bool winograd_pays(const ConvGeometry& g) {
+  return winograd_does(g) && g.out[1] >= 14 && g.out[2] >= 14 && g.c >= 16 && g.m >= 32;
+}
+
 bool does(const ConvGeometry& g, Algorithm algorithm) {
   switch (algorithm) {
+    case Algorithm::winograd: return winograd_does(g);
     case Algorithm::direct: return direct_does(g);
     case Algorithm::depthwise: return g.depthwise();
     case Algorithm::plain: return true;
@@ -251,10 +275,107 @@ Status direct_conv(const ConvSetup& setup, const ConvTensors& tensors, Stream st
   DANCE_LAUNCH(d.tile->kernel, grid, dim3(unsigned(32 * d.tile->warps)), conv_dynamic_bytes(g), stream, p);
   if (!launched()) return Status::launch_failed;
   if (d.splits > 1) {
-    const dim3 blocks(stride_blocks(g.m * g.out[0] * out_pixels(g)), unsigned(g.n));
+    const dim3 blocks(blocks_of(g.m * g.out[0] * out_pixels(g)), unsigned(g.n));
     if (g.type == Type::f32) DANCE_LAUNCH(add_splits_f32, blocks, dim3(kThreads), 0, stream, p);
     else DANCE_LAUNCH(add_splits_f16, blocks, dim3(kThreads), 0, stream, p);
     if (!launched()) return Status::launch_failed;
+  }
+  return Status::ok;
+}
+
+// The workspace of one item; items follow one another in the stream.
+struct WinogradPlan {
+  ConvGeometry tiles;
+  const ConvTile* tile;
+  PlanLayout layout;
+  int64_t row_tiles, column_tiles;
+  int64_t component_stride, product_stride;                             // elements
+  int64_t plan_at, live_at, packed_at, components_at, products_at, bytes;
+};
+
+WinogradPlan winograd_plan(const ConvSetup& setup) {
+  const ConvGeometry& g = setup.geometry;
+  WinogradPlan d;
+  d.tiles = tile_geometry(g);
+  const int64_t tiles = out_pixels(d.tiles), channels = round_up(g.c, group_channels(g.type));
+  d.tile = &choose_tile(g.type, tiles);
+  d.layout = plan_layout(d.tiles);
+  d.row_tiles = most_row_tiles(d.tiles, 32 * d.tile->warps);
+  d.column_tiles = ceil_div(g.m, kTileColumns);
+  d.component_stride = g.t * tiles * channels;
+  d.product_stride = g.out[0] * tiles * d.column_tiles * kTileColumns;
+  int64_t at = 0;
+  const auto take = [&at](int64_t bytes) { const int64_t here = at; at += round_up(bytes, kWorkspaceAlignment); return here; };
+  d.plan_at = take(d.layout.ints * int64_t(sizeof(int)));
+  d.live_at = take(tiles * int64_t(sizeof(float)));
+  d.packed_at = take(g.t * g.h * g.w * channels * element_bytes(g.type));
+  d.components_at = take(components(g.type) * d.component_stride * element_bytes(g.type));
+  d.products_at = take(components(g.type) * d.product_stride * int64_t(sizeof(float)));
+  d.bytes = at;
+  return d;
+}
+
+const void* offset(const void* pointer, int64_t bytes) { return static_cast<const char*>(pointer) + bytes; }
+
+Status winograd_item(const ConvSetup& setup, const ConvTensors& tensors, int64_t item, Stream stream) {
+  const WinogradPlan d = winograd_plan(setup);
+  ConvGeometry g = setup.geometry;
+  const int64_t bytes = element_bytes(g.type), mask_bytes = setup.mask_type == MaskType::f32 ? 4 : 1;
+  const int64_t x_stride = g.c * g.t * g.h * g.w, y_stride = g.m * g.out[0] * out_pixels(g);
+  const bool f32 = g.type == Type::f32;
+  g.n = 1;
+  char* workspace = static_cast<char*>(tensors.workspace);
+  WinogradParams w;
+  w.shape = shape_of(g), w.layout = d.layout, w.masks = masks_of(setup, tensors);
+  w.masks.frame = offset(w.masks.frame, item * g.t * mask_bytes);
+  w.masks.channel = offset(w.masks.channel, item * g.c * mask_bytes);
+  w.masks.feature = offset(w.masks.feature, item * g.h * g.w * mask_bytes);
+  int* plan = reinterpret_cast<int*>(workspace + d.plan_at);
+  w.plan = plan, w.live_tiles = workspace + d.live_at, w.x = offset(tensors.x, item * x_stride * bytes);
+  w.packed = workspace + d.packed_at, w.components = workspace + d.components_at;
+  w.products = reinterpret_cast<const float*>(workspace + d.products_at);
+  w.b = tensors.b, w.z = tensors.z ? offset(tensors.z, item * y_stride * bytes) : nullptr;
+  w.y = static_cast<char*>(tensors.y) + item * y_stride * bytes;
+  w.component_stride = d.component_stride, w.product_stride = d.product_stride;
+  w.tiles_h = int(d.tiles.h), w.tiles_w = int(d.tiles.w), w.channels_last = g.channels_last, w.minimum = setup.minimum;
+
+  const dim3 block(kThreads);
+  const int64_t tiles = out_pixels(d.tiles);
+  if (f32) DANCE_LAUNCH(winograd4_live_tiles, dim3(blocks_of(tiles)), block, 0, stream, w);
+  else DANCE_LAUNCH(winograd2_live_tiles, dim3(blocks_of(tiles)), block, 0, stream, w);
+  if (!launched()) return Status::launch_failed;
+  Masks tile_masks = w.masks;
+  tile_masks.feature = w.live_tiles;
+  Status status = launch_plan(d.tiles, tile_masks, d.layout, plan, 32 * d.tile->warps, stream);
+  if (status != Status::ok) return status;
+  status = launch_pack(g, w.masks, d.layout, plan, w.x, workspace + d.packed_at, 0, stream);
+  if (status != Status::ok) return status;
+  const dim3 inputs(blocks_of(tiles * round_up(g.c, group_channels(g.type))), unsigned(g.t));
+  if (f32) DANCE_LAUNCH(winograd4_input_f32, inputs, block, 0, stream, w);
+  else DANCE_LAUNCH(winograd2_input_f16, inputs, block, 0, stream, w);
+  if (!launched()) return Status::launch_failed;
+
+  ConvParams p = {};
+  p.shape = shape_of(d.tiles), p.masks = tile_masks, p.layout = d.layout, p.plan = plan;
+  p.packed = w.components, p.always_packed = 1, p.weights = tensors.packed;
+  p.raw = reinterpret_cast<float*>(workspace + d.products_at);
+  p.batch_packed = d.component_stride, p.batch_raw = d.product_stride;
+  p.batch_weights = d.column_tiles * kTileColumns * g.c * g.kernel[0];
+  p.batches = int(components(g.type)), p.splits = 1, p.sums = Sums::raw;
+  const dim3 grid(unsigned(d.row_tiles), unsigned(d.column_tiles), unsigned(p.batches));
+  DANCE_LAUNCH(d.tile->kernel, grid, dim3(unsigned(32 * d.tile->warps)), conv_dynamic_bytes(d.tiles), stream, p);
+  if (!launched()) return Status::launch_failed;
+
+  const dim3 outputs(unsigned(g.out[0] * d.tiles.h * ceil_div(d.tiles.w, kThreads / 32)), unsigned(ceil_div(g.m, 32)));
+  if (f32) DANCE_LAUNCH(gated_conv3d_f32_winograd4, outputs, block, 0, stream, w);
+  else DANCE_LAUNCH(gated_conv3d_f16_winograd2, outputs, block, 0, stream, w);
+  return launched() ? Status::ok : Status::launch_failed;
+}
+
+Status winograd_conv(const ConvSetup& setup, const ConvTensors& tensors, Stream stream) {
+  for (int64_t item = 0; item < setup.geometry.n; ++item) {
+    const Status status = winograd_item(setup, tensors, item, stream);
+    if (status != Status::ok) return status;
   }
   return Status::ok;
 }
@@ -263,9 +384,9 @@ Status plain_conv(const ConvSetup& setup, const ConvTensors& tensors, Stream str
   const ConvGeometry& g = setup.geometry;
   PlainParams p;
   p.shape = shape_of(g), p.masks = masks_of(setup, tensors), p.x = tensors.x, p.weights = tensors.packed;
-  p.b = tensors.b, p.z = tensors.z, p.y = tensors.y, p.n = int(g.n), p.channels_last = g.channels_last;
+  p.b = tensors.b, p.z = tensors.z, p.y = tensors.y, p.channels_last = g.channels_last;
   p.minimum = setup.minimum;
-  const dim3 grid(stride_blocks(g.n * g.m * g.out[0] * out_pixels(g)));
+  const dim3 grid(blocks_of(g.m * g.out[0] * out_pixels(g)), unsigned(g.n));
   const bool f32 = g.type == Type::f32, depthwise = setup.algorithm == Algorithm::depthwise;
   if (f32 && depthwise) DANCE_LAUNCH(gated_conv3d_f32_depthwise, grid, dim3(kThreads), 0, stream, p);
   else if (f32) DANCE_LAUNCH(gated_conv3d_f32_plain, grid, dim3(kThreads), 0, stream, p);
@@ -324,11 +445,9 @@ Status conv_init(ConvSetup* setup) {
   if (setup->multiprocessors < 1) setup->multiprocessors = 1;
   if (setup->algorithm != Algorithm::automatic)
     return does(g, setup->algorithm) ? Status::ok : Status::unsupported;
-  for (Algorithm algorithm : {Algorithm::depthwise, Algorithm::direct, Algorithm::plain})
-    if (does(g, algorithm)) {
-      setup->algorithm = algorithm;
-      break;
-    }
+  setup->algorithm = g.depthwise() ? Algorithm::depthwise
+                     : winograd_pays(g) ? Algorithm::winograd
+                     : direct_does(g) ? Algorithm::direct : Algorithm::plain;
   return Status::ok;
 }
 
@@ -337,6 +456,7 @@ const char* conv_variant(const ConvSetup& setup) {
   switch (setup.algorithm) {
     case Algorithm::depthwise: return f32 ? "gated_conv3d_f32_depthwise" : "gated_conv3d_f16_depthwise";
     case Algorithm::plain: return f32 ? "gated_conv3d_f32_plain" : "gated_conv3d_f16_plain";
+    case Algorithm::winograd: return f32 ? "gated_conv3d_f32_winograd4" : "gated_conv3d_f16_winograd2";
     case Algorithm::automatic: return "not initialised";
     default: return choose_tile(setup.geometry.type, out_pixels(setup.geometry)).name;
   }
@@ -345,7 +465,8 @@ const char* conv_variant(const ConvSetup& setup) {
 Status workspace_bytes(const ConvSetup& setup, std::size_t* bytes) {
   if (!bytes) return Status::null_pointer;
   if (!initialised(setup)) return Status::bad_shape;
-  *bytes = setup.algorithm == Algorithm::direct ? std::size_t(direct_plan(setup).bytes) : 1;
+  *bytes = setup.algorithm == Algorithm::direct ? std::size_t(direct_plan(setup).bytes)
+           : setup.algorithm == Algorithm::winograd ? std::size_t(winograd_plan(setup).bytes) : 1;
   return Status::ok;
 }
 
@@ -353,8 +474,10 @@ Status packed_weights_bytes(const ConvSetup& setup, std::size_t* bytes) {
   if (!bytes) return Status::null_pointer;
   if (!initialised(setup)) return Status::bad_shape;
   const ConvGeometry& g = setup.geometry;
-  const int64_t rows = setup.algorithm == Algorithm::direct ? round_up(g.m, kTileColumns) : g.m;
-  *bytes = std::size_t(rows * g.channels_per_group() * kernel_positions(g) * element_bytes(g.type));
+  const bool tiled = setup.algorithm == Algorithm::direct || setup.algorithm == Algorithm::winograd;
+  const int64_t rows = tiled ? round_up(g.m, kTileColumns) : g.m;
+  const int64_t each = setup.algorithm == Algorithm::winograd ? components(g.type) * g.kernel[0] : kernel_positions(g);
+  *bytes = std::size_t(rows * g.channels_per_group() * each * element_bytes(g.type));
   return Status::ok;
 }
 
@@ -366,20 +489,26 @@ Status pack_weights(const ConvSetup& setup, const void* w, void* packed, Stream 
   const int64_t taps = kernel_positions(g);
   const bool f32 = g.type == Type::f32;
   if (setup.algorithm == Algorithm::direct) {
-    const dim3 grid(stride_blocks(round_up(g.m, kTileColumns) * g.c * taps));
+    const dim3 grid(blocks_of(round_up(g.m, kTileColumns) * g.c * taps));
     if (f32) DANCE_LAUNCH(pack_weights_f32, grid, dim3(kThreads), 0, stream, static_cast<const float*>(w),
                           static_cast<float*>(packed), int(g.m), int(g.c), int(taps));
     else DANCE_LAUNCH(pack_weights_f16, grid, dim3(kThreads), 0, stream, static_cast<const __half*>(w),
                       static_cast<__half*>(packed), int(g.m), int(g.c), int(taps));
+  } else if (setup.algorithm == Algorithm::winograd) {
+    const dim3 grid(blocks_of(round_up(g.m, kTileColumns) * g.c * g.kernel[0]));
+    if (f32) DANCE_LAUNCH(winograd4_weights_f32, grid, dim3(kThreads), 0, stream, static_cast<const float*>(w),
+                          static_cast<float*>(packed), int(g.m), int(g.c), int(g.kernel[0]));
+    else DANCE_LAUNCH(winograd2_weights_f16, grid, dim3(kThreads), 0, stream, static_cast<const __half*>(w),
+                      static_cast<__half*>(packed), int(g.m), int(g.c), int(g.kernel[0]));
   } else {
     // depthwise reads its weights channel by channel, plain as they come
     const int64_t rows = setup.algorithm == Algorithm::depthwise ? g.m : 1;
     const int64_t columns = g.m * g.channels_per_group() * taps / rows;
-    const dim3 grid(stride_blocks(rows * columns));
+    const dim3 grid(blocks_of(rows * columns));
     if (f32) DANCE_LAUNCH(transpose_weights_f32, grid, dim3(kThreads), 0, stream, static_cast<const float*>(w),
-                          static_cast<float*>(packed), (long long)rows, (long long)columns);
+                          static_cast<float*>(packed), int(rows), int(columns));
     else DANCE_LAUNCH(transpose_weights_f16, grid, dim3(kThreads), 0, stream, static_cast<const __half*>(w),
-                      static_cast<__half*>(packed), (long long)rows, (long long)columns);
+                      static_cast<__half*>(packed), int(rows), int(columns));
   }
   return launched() ? Status::ok : Status::launch_failed;
 }
@@ -396,7 +525,11 @@ Status gated_conv3d(const ConvSetup& setup, const ConvTensors& tensors, Stream s
                               static_cast<const void*>(tensors.workspace)})
     if (!aligned(pointer)) return Status::misaligned;
   if (tensors.workspace_bytes < needed) return Status::workspace_too_small;
-  return setup.algorithm == Algorithm::direct ? direct_conv(setup, tensors, stream) : plain_conv(setup, tensors, stream);
+  switch (setup.algorithm) {
+    case Algorithm::direct: return direct_conv(setup, tensors, stream);
+    case Algorithm::winograd: return winograd_conv(setup, tensors, stream);
+    default: return plain_conv(setup, tensors, stream);
+  }
 }
 
 // ---- the gate ----

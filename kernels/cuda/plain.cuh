@@ -14,89 +14,93 @@ struct PlainParams {
   const void* b;
   const void* z;
   void* y;
-  int n;
   int channels_last;
   float minimum;
 };
 
-// One output of the grid-stride loop. Neighbouring threads take neighbouring values of Y in memory.
-struct Output {
-  long long index;  // in Y
-  int n, m, t, h, w;
-};
+// One output. Neighbouring threads take neighbouring values of Y in memory.
+struct Output { int m, t, h, w; };
 
-DANCE_DEVICE Output output_at(const PlainParams& p, long long i) {
+DANCE_DEVICE Output output_at(const PlainParams& p, int i) {
   const ConvShape& s = p.shape;
   Output o;
-  o.index = i;
-  if (p.channels_last) o.m = static_cast<int>(i % s.m), i /= s.m;
-  o.w = static_cast<int>(i % s.out[2]), i /= s.out[2];
-  o.h = static_cast<int>(i % s.out[1]), i /= s.out[1];
-  o.t = static_cast<int>(i % s.out[0]), i /= s.out[0];
-  if (!p.channels_last) o.m = static_cast<int>(i % s.m), i /= s.m;
-  o.n = static_cast<int>(i);
+  if (p.channels_last) o.m = i % s.m, i /= s.m;
+  o.w = i % s.out[2], i /= s.out[2];
+  o.h = i % s.out[1], i /= s.out[1];
+  o.t = i % s.out[0], i /= s.out[0];
+  if (!p.channels_last) o.m = i;
   return o;
+}
+
+// One item's row of a mask.
+DANCE_DEVICE const void* mask_row(const void* mask, int as_float, long long first) {
+  return static_cast<const char*>(mask) + first * (as_float ? 4 : 1);
 }
 
 // Calls `add(kernel position, input position t*H*W + h*W + w)` for every live position of an output.
 template <class Add>
-DANCE_DEVICE void for_live(const PlainParams& p, const Output& o, const Add& add) {
+DANCE_DEVICE void for_live(const PlainParams& p, const void* frames, const void* features, const Output& o,
+                          const Add& add) {
   const ConvShape& s = p.shape;
+#pragma unroll 1
   for (int kt = 0; kt < s.kernel[0]; ++kt) {
     const int t = o.t * s.strides[0] - s.pads[0] + kt * s.dilations[0];
-    if (t < 0 || t >= s.t || !kept(p.masks.frame, p.masks.as_float, static_cast<long long>(o.n) * s.t + t)) continue;
+    if (t < 0 || t >= s.t || !kept(frames, p.masks.as_float, t)) continue;
+#pragma unroll 1
     for (int kh = 0; kh < s.kernel[1]; ++kh) {
       const int h = o.h * s.strides[1] - s.pads[1] + kh * s.dilations[1];
       if (h < 0 || h >= s.h) continue;
+#pragma unroll 1
       for (int kw = 0; kw < s.kernel[2]; ++kw) {
         const int w = o.w * s.strides[2] - s.pads[2] + kw * s.dilations[2];
         if (w < 0 || w >= s.w) continue;
-        if (!kept(p.masks.feature, p.masks.as_float, (static_cast<long long>(o.n) * s.h + h) * s.w + w)) continue;
-        add((kt * s.kernel[1] + kh) * s.kernel[2] + kw, (static_cast<long long>(t) * s.h + h) * s.w + w);
+        if (!kept(features, p.masks.as_float, h * s.w + w)) continue;
+        add((kt * s.kernel[1] + kh) * s.kernel[2] + kw, (t * s.h + h) * s.w + w);
       }
     }
   }
 }
 
+// Grid: (outputs of an item / threads, N).
 template <class T, bool kDepthwise>
 DANCE_DEVICE void conv_each_output(const PlainParams& p) {
   const ConvShape& s = p.shape;
-  const long long volume = static_cast<long long>(s.t) * s.h * s.w;
-  const long long outputs = static_cast<long long>(p.n) * s.m * s.out[0] * s.out[1] * s.out[2];
+  const int volume = s.t * s.h * s.w, outputs = s.m * s.out[0] * s.out[1] * s.out[2], n = blockIdx.y;
   const int taps = s.kernel[0] * s.kernel[1] * s.kernel[2];
   const int inputs = s.c / s.group, outputs_each = s.m / s.group;
-  const T* weights = static_cast<const T*>(p.weights);
-  for (long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x; i < outputs;
-       i += static_cast<long long>(gridDim.x) * kThreads) {
-    const Output o = output_at(p, i);
-    const T* x = static_cast<const T*>(p.x) + o.n * volume * s.c;
-    const long long pixel_step = p.channels_last ? s.c : 1, channel_step = p.channels_last ? 1 : volume;
-    const int first = o.m / outputs_each * inputs;
-    float sum = 0.0f;
-    const auto add_channel = [&](int j, const auto& weight) {
-      if (!kept(p.masks.channel, p.masks.as_float, static_cast<long long>(o.n) * s.c + first + j)) return;
-      const T* from = x + (first + j) * channel_step;
-      for_live(p, o, [&](int tap, long long position) {
-        sum += to_float(from[position * pixel_step]) * to_float(weight(tap));
-      });
-    };
-    if (kDepthwise)
-      add_channel(0, [&](int tap) { return weights[static_cast<long long>(tap) * s.c + o.m]; });
-    else
-      for (int j = 0; j < inputs; ++j)
-        add_channel(j, [&](int tap) { return weights[(static_cast<long long>(o.m) * inputs + j) * taps + tap]; });
-    sum += to_float(static_cast<const T*>(p.b)[o.m]);
-    if (p.z) sum += to_float(static_cast<const T*>(p.z)[o.index]);
-    from_float(clamp_below(sum, p.minimum), &static_cast<T*>(p.y)[o.index]);
+  const int pixel_step = p.channels_last ? s.c : 1, channel_step = p.channels_last ? 1 : volume;
+  const int weight_step = kDepthwise ? s.c : 1;
+  const T* x = static_cast<const T*>(p.x) + static_cast<long long>(n) * volume * s.c;
+  const T* z = p.z ? static_cast<const T*>(p.z) + static_cast<long long>(n) * outputs : nullptr;
+  T* y = static_cast<T*>(p.y) + static_cast<long long>(n) * outputs;
+  const int i = blockIdx.x * kThreads + threadIdx.x;
+  if (i >= outputs) return;
+  const Output o = output_at(p, i);
+  const int as_float = p.masks.as_float;
+  const void* frames = mask_row(p.masks.frame, as_float, static_cast<long long>(n) * s.t);
+  const void* channels = mask_row(p.masks.channel, as_float, static_cast<long long>(n) * s.c);
+  const void* features = mask_row(p.masks.feature, as_float, static_cast<long long>(n) * s.h * s.w);
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int j = 0; j < inputs; ++j) {
+    const int channel = o.m / outputs_each * inputs + j;
+    if (!kept(channels, as_float, channel)) continue;
+    const T* from = x + channel * channel_step;
+    const T* weight = static_cast<const T*>(p.weights) + (kDepthwise ? o.m : (o.m * inputs + j) * taps);
+    for_live(p, frames, features, o, [&](int tap, int position) {
+      sum += to_float(from[position * pixel_step]) * to_float(weight[tap * weight_step]);
+    });
   }
+  sum += to_float(static_cast<const T*>(p.b)[o.m]);
+  if (z) sum += to_float(z[i]);
+  from_float(clamp_below(sum, p.minimum), &y[i]);
 }
 
 // Weights [rows][columns] -> [columns][rows]; a copy where one of them is 1.
 template <class T>
-DANCE_DEVICE void transpose_weights_body(const T* w, T* packed, long long rows, long long columns) {
-  const long long count = rows * columns, step = static_cast<long long>(gridDim.x) * kThreads;
-  for (long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += step)
-    packed[i] = w[i % rows * columns + i / rows];
+DANCE_DEVICE void transpose_weights_body(const T* w, T* packed, int rows, int columns) {
+  const int i = blockIdx.x * kThreads + threadIdx.x;
+  if (i < rows * columns) packed[i] = w[i % rows * columns + i / rows];
 }
 
 }  // namespace cuda

@@ -92,18 +92,19 @@ void run(int index) {
 #endif
 }
 
+void start_one(Fiber& fiber) {
+  if (!fiber.stack) fiber.stack.reset(new char[kStackBytes]);
+  getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = fiber.stack.get();
+  fiber.context.uc_stack.ss_size = kStackBytes;
+  fiber.context.uc_link = nullptr;
+  makecontext(&fiber.context, fiber_main, 0);
+  fiber.state = State::runnable;
+  fiber.exchanges = 0;
+}
+
 void start(int count) {
-  for (int i = 0; i < count; ++i) {
-    Fiber& fiber = fibers[std::size_t(i)];
-    if (!fiber.stack) fiber.stack.reset(new char[kStackBytes]);
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = kStackBytes;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, fiber_main, 0);
-    fiber.state = State::runnable;
-    fiber.exchanges = 0;
-  }
+  for (int i = 0; i < count; ++i) start_one(fibers[std::size_t(i)]);
 }
 
 std::vector<int> order(int count) {

@@ -101,7 +101,7 @@ inline float2 __half22float2(__half2 h) { return float2{__half2float(h.x), __hal
 inline __half2 __low2half2(__half2 h) { return __half2{h.x, h.x}; }
 inline __half2 __high2half2(__half2 h) { return __half2{h.y, h.y}; }
 inline __half __hfma(__half a, __half b, __half c) {
-  return __half{_Float16(double(a.value) * double(b.value) + double(c.value))};
+  return __half{_Float16(float(a.value) * float(b.value) + float(c.value))};  // the product is exact
 }
 inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
   return __half2{__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)};
