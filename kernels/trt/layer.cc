@@ -217,8 +217,8 @@ void Layer::enqueue(const Desc* inputs, const Desc* outputs, const void* const* 
                     cuda::Stream stream) {
   renew(inputs, outputs);
   if (kind().gate) {
-    must(cuda::gate(gate_, {in[X], static_cast<const float*>(in[Tau]), out[0], out[1], out[2], workspace, workspace_bytes_},
-                    stream));
+    const float* tau = static_cast<const float*>(in[Tau]);
+    must(cuda::gate(gate_, {in[X], tau, out[0], out[1], out[2], workspace, workspace_bytes_}, stream));
     return;
   }
   pack(in[W], stream);

@@ -1,5 +1,5 @@
-// One layer of a network: checks a call, knows the memory it takes, and runs it. All that a plugin does besides speaking
-// one of TensorRT's APIs.
+// One layer of a network: checks a call, knows the memory it takes, and runs it. All that a plugin does besides
+// speaking one of TensorRT's APIs.
 #pragma once
 #include <memory>
 
@@ -33,9 +33,9 @@ class Layer {
   // Bytes for a call with inputs up to these, at least what `configure` found.
   std::size_t workspace(const Desc* inputs, int count) const;
 
-  // See to it that packed weights have a place before `enqueue`, which allocates nothing. `reserve`: for whichever clone is
-  // attached or runs first; `attach`: for this one, which then packs anew. Throw Refusal where memory is short; do nothing
-  // for gates and before `configure`.
+  // See to it that packed weights have a place before `enqueue`, which allocates nothing. `reserve`: for whichever
+  // clone is attached or runs first; `attach`: for this one, which then packs anew. Throw Refusal where memory is
+  // short; do nothing for gates and before `configure`.
   void reserve();
   void release_reserve();
   void attach();

@@ -1,5 +1,6 @@
-"""Build an engine with TensorRT-RTX, which needs no GPU for that; prints one JSON object. A process of its own: what TensorRT
-loads stays loaded.
+"""Build an engine with TensorRT-RTX, which needs no GPU for that; prints one JSON object.
+
+A process of its own: what TensorRT loads stays loaded.
 
     python build_rtx_engine.py MODEL.onnx LIBRARY ENGINE
 """

@@ -1,4 +1,4 @@
-"""Real engines by TensorRT-RTX on a machine without a GPU, from files that the exporter writes, with the plugins in them."""
+"""Real engines by TensorRT-RTX on a machine without a GPU, from files that the exporter writes, with the plugins."""
 import importlib.util
 import json
 import os
@@ -24,10 +24,10 @@ STATE = struct.Struct("<I I 32s 128s 13q q Q 3q 4Q Q")    # as kernels/trt/state
 def library(tmp_path_factory):
     if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
         pytest.skip("no TensorRT-RTX here (pip install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings)")
-    roots = [root for root in trt_plugins.tensorrt_roots() if trt_plugins.version(root) >= (10,)]
-    if not roots:
+    found = [headers for headers in trt_plugins.tensorrt_headers() if trt_plugins.version(headers) >= (10,)]
+    if not found:
         pytest.skip("no headers of TensorRT 10 or newer here (set TENSORRT_ROOT)")
-    newest = max(roots, key=trt_plugins.version)
+    newest = max(found, key=trt_plugins.version)
     return trt_plugins.Host(newest, str(tmp_path_factory.mktemp("trt"))).library
 
 
@@ -94,7 +94,8 @@ def model_of_all_ops(elem_type, batch, **changes):
                   conv_node([kind + "x", *w[2:], *masks], kind + "a", kind + "point", channels_last=last),
                   conv_node([kind + "x", *w[:2], *masks], kind + "y", kind + "grouped", channels_last=last,
                             **{**dict(strides=[1, 2, 2], pads=[1, 1, 0, 1, 2, 3], group=2, min=0.0), **changes}),
-                  conv_node([kind + "x", *w[2:], *masks, kind + "a"], kind + "r", kind + "residual", channels_last=last)]
+                  conv_node([kind + "x", *w[2:], *masks, kind + "a"], kind + "r", kind + "residual",
+                            channels_last=last)]
         for name, shape in (("y", (batch, 8, 5, 5, 5)), ("r", (batch, 8, 5, 8, 9))):
             shape = (shape[0], *shape[2:], 8) if last else shape
             outputs.append(helper.make_tensor_value_info(kind + name, elem_type, shape))

@@ -11,22 +11,22 @@ import trt_plugins
 from dance_deploy.ops import definition, names
 
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all"
-ROOTS = trt_plugins.tensorrt_roots()
+HEADERS = trt_plugins.tensorrt_headers()
 AARCH64 = "aarch64-linux-gnu-g++"
 
 
-@pytest.fixture(scope="module", params=ROOTS or ["none"])
-def root(request):
+@pytest.fixture(scope="module", params=HEADERS or ["none"])
+def headers(request):
     if request.param == "none":
         pytest.skip("no TensorRT headers here (set TENSORRT_ROOT to a folder with include/NvInferRuntime.h)")
     return request.param
 
 
 @pytest.fixture(scope="module")
-def build(root, tmp_path_factory):
+def build(headers, tmp_path_factory):
     """build(kernels=, masks=): a Host under the sanitizers, its objects shared."""
     folder = str(tmp_path_factory.mktemp("trt"))
-    return lambda **options: trt_plugins.Host(root, folder, SANITIZE=SANITIZE, CXXFLAGS="-O1", **options)
+    return lambda **options: trt_plugins.Host(headers, folder, SANITIZE=SANITIZE, CXXFLAGS="-O1", **options)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def emulated(build):
 
 
 def test_all_checks_under_the_sanitizers(host):
-    """Attributes, shapes, formats, memory, clones, contexts, captures, and saved data of every kind: see kernels/trt/tests."""
+    """Attributes, shapes, formats, memory, clones, contexts, captures, saved data: see kernels/trt/tests."""
     done = host.start(env=dict(os.environ, ROUNDS="500"))
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     assert done.stdout.decode().endswith(": 0 failure(s)\n")
@@ -53,8 +53,8 @@ def test_all_checks_on_the_real_kernels(emulated):
     assert done.returncode == 0, done.stderr.decode()[-3000:]
 
 
-def test_float_masks_with_the_newer_api(root, build):
-    if trt_plugins.version(root)[:1] == (8,):
+def test_float_masks_with_the_newer_api(headers, build):
+    if trt_plugins.version(headers)[:1] == (8,):
         pytest.skip("TensorRT 8 has float masks only")
     done = build(masks="float").start(env=dict(os.environ, ROUNDS="20", DANCE_TRT_FLOAT_MASKS="1"))
     assert done.returncode == 0, done.stderr.decode()[-3000:]
@@ -76,8 +76,8 @@ def test_no_tensorrt_library_is_named(host):
 
 
 @pytest.mark.parametrize("pretended", ("7130", "10300"))
-def test_a_process_with_another_tensorrt_gets_a_line(root, host, pretended):
-    if trt_plugins.version(root)[:1] != (8,):
+def test_a_process_with_another_tensorrt_gets_a_line(headers, host, pretended):
+    if trt_plugins.version(headers)[:1] != (8,):
         pytest.skip("from TensorRT 10 on it is TensorRT that loads plugins")
     done = host.start("--creators", env=dict(os.environ, DANCE_TRT_PRETEND=pretended))
     assert done.returncode == 1
@@ -109,15 +109,16 @@ def random_conv(seed, channels_last, dtype):
     inputs = [lay(poisoned, channels_last), w, b, *masks] + ([] if z is None else [lay(z, channels_last)])
     reference = definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes)
     out_shape = lay(y, channels_last).shape
-    return names.CHANNELS_LAST[op] if channels_last else op, inputs, out_shape, {**attributes, "min": minimum}, reference
+    op = names.CHANNELS_LAST[op] if channels_last else op
+    return op, inputs, out_shape, {**attributes, "min": minimum}, reference
 
 
 @pytest.mark.parametrize("channels_last", (False, True))
 @pytest.mark.parametrize("dtype", (np.float32, np.float16))
 @pytest.mark.parametrize("seed", range(6))
-def test_convolutions_agree_with_the_definition(root, emulated, seed, dtype, channels_last):
+def test_convolutions_agree_with_the_definition(headers, emulated, seed, dtype, channels_last):
     op, inputs, out_shape, attributes, reference = random_conv(seed, channels_last, dtype)
-    if trt_plugins.version(root)[:1] == (8,):
+    if trt_plugins.version(headers)[:1] == (8,):
         inputs[3:6] = [mask.astype(np.float32) for mask in inputs[3:6]]
     y, = emulated.call(op, inputs, [(out_shape, dtype)], **attributes)
     y = np.transpose(y, (0, 4, 1, 2, 3)) if channels_last else y
@@ -127,12 +128,12 @@ def test_convolutions_agree_with_the_definition(root, emulated, seed, dtype, cha
 @pytest.mark.parametrize("channels_last", (False, True))
 @pytest.mark.parametrize("dtype", (np.float32, np.float16))
 @pytest.mark.parametrize("seed", range(4))
-def test_gates_agree_with_the_definition(root, emulated, seed, dtype, channels_last):
+def test_gates_agree_with_the_definition(headers, emulated, seed, dtype, channels_last):
     rng = np.random.default_rng(seed)
     n, c, t, h, w = shape = tuple(int(s) for s in rng.integers(1, 7, 5))
     x = (rng.standard_normal(shape) * rng.gamma(1.0, 1.0, (n, c, t, 1, 1))).astype(dtype)
     tau = rng.choice([0.0, 0.5, 1.0, 1.3], (n, 3)).astype(np.float32)
-    mask = np.float32 if trt_plugins.version(root)[:1] == (8,) else bool
+    mask = np.float32 if trt_plugins.version(headers)[:1] == (8,) else bool
     op = names.ACTIVATION_GATE_CL if channels_last else names.ACTIVATION_GATE
     masks = emulated.call(op, [native_kernels.to_layout(x, channels_last), tau],
                           [((n, t), mask), ((n, c), mask), ((n, h, w), mask)])
@@ -140,13 +141,13 @@ def test_gates_agree_with_the_definition(root, emulated, seed, dtype, channels_l
     assert definition.check_masks(x, tau, definition.GateMasks(*(m.astype(bool) for m in masks))) == []
 
 
-def test_cross_compiles_for_the_board(root, tmp_path):
-    done = trt_plugins.make("objects", root, str(tmp_path), CXX=AARCH64)
+def test_cross_compiles_for_the_board(headers, tmp_path):
+    done = trt_plugins.make("objects", headers, str(tmp_path), CXX=AARCH64)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_missing_headers_are_one_line(tmp_path):
-    done = trt_plugins.make("plugin", str(tmp_path), str(tmp_path))
+    done = trt_plugins.make("plugin", str(tmp_path / "include"), str(tmp_path))
     assert done.returncode != 0
     assert f"no NvInferRuntime.h in '{tmp_path}/include'" in done.stdout and "TENSORRT_ROOT=" in done.stdout
     assert not os.listdir(tmp_path)

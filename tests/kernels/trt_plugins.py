@@ -18,19 +18,20 @@ TRT = os.path.join(ROOT, "kernels", "trt")
 TYPES = {np.dtype(np.float32): "f32", np.dtype(np.float16): "f16", np.dtype(bool): "bool"}
 
 
-def tensorrt_roots():
-    """Folders with TensorRT's headers; a package's own where TENSORRT_ROOT names none."""
-    named = [root for root in os.environ.get("TENSORRT_ROOT", "").split(":") if root]
+def tensorrt_headers():
+    """Folders of TensorRT's headers: those that TENSORRT_ROOT names, or a package's."""
+    roots = [root for root in os.environ.get("TENSORRT_ROOT", "").split(":") if root]
     packaged = glob.glob("/usr/include/*/NvInferRuntime.h") + glob.glob("/usr/include/NvInferRuntime.h")
-    return named or (["packaged"] if packaged else [])
+    return [os.path.join(root, "include") for root in roots] or [os.path.dirname(header) for header in packaged]
 
 
-def version(root):
-    """(major, minor) of the headers, as they say themselves."""
-    text = open(os.path.join(root, "include", "NvInferVersion.h"), encoding="utf-8").read() if root != "packaged" else ""
+def version(headers):
+    """(major, minor), as the headers say themselves."""
+    with open(os.path.join(headers, "NvInferVersion.h"), encoding="utf-8") as file:
+        text = file.read()
     found = [re.search(r"#define (?:NV_TENSORRT|TRT)_%s(?:_ENTERPRISE|_RTX)? +(\d+)" % part, text)
              for part in ("MAJOR", "MINOR")]
-    return tuple(int(match.group(1)) for match in found if match)
+    return tuple(int(match.group(1)) for match in found)
 
 
 def cuda_root():
@@ -42,15 +43,13 @@ def cuda_root():
     pytest.skip("no CUDA headers here (set CUDA_ROOT, or pip install nvidia-cuda-runtime-cu12)")
 
 
-def make(target, root, build, **variables):
+def make(target, headers, build, **variables):
     """Run make in kernels/trt; variables: NAME=value of the Makefile. Returns the finished process, output captured."""
     compiler = variables.get("CXX", os.environ.get("CXX", "g++"))
     for tool in ("make", compiler):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here")
-    variables.update(BUILD=build, CUDA_ROOT=cuda_root())
-    if root != "packaged":
-        variables["TENSORRT_ROOT"] = root
+    variables.update(BUILD=build, CUDA_ROOT=cuda_root(), TENSORRT_INCLUDE=headers)
     return subprocess.run(["make", "-C", TRT, "--no-print-directory", "-j2", target,
                            *(f"{name}={value}" for name, value in variables.items())],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", timeout=900)
@@ -62,8 +61,8 @@ class Host:
     kernels: "counting" or "emulated", masks: "bool" or "float", see the Makefile; both may share a build folder.
     """
 
-    def __init__(self, root, build, kernels="counting", masks="bool", **variables):
-        done = make("host", root, build, KERNELS=kernels, MASKS=masks, **variables)
+    def __init__(self, headers, build, kernels="counting", masks="bool", **variables):
+        done = make("host", headers, build, KERNELS=kernels, MASKS=masks, **variables)
         assert done.returncode == 0, done.stdout[-3000:]
         self.library = os.path.join(build, f"libdance_trt_{kernels}-{masks}.so")
         self.program = os.path.join(build, "check_plugins")
