@@ -28,7 +28,8 @@ class Layer {
   // Whether tensor `position` (inputs, then outputs) may be of that type, after those before it.
   bool supports(int position, const Desc* tensors, bool linear, Element mask) const;
 
-  // Build: remembers what the engine will need at run time, for shapes from `least` to `most`.
+  // Build: remembers what the engine will need at run time, for shapes from `least` to `most`. Does nothing for a layer
+  // of an engine: that memory is given out.
   void configure(const Desc* least, const Desc* most, int count);
   // Bytes for a call with inputs up to these, at least what `configure` found.
   std::size_t workspace(const Desc* inputs, int count) const;
@@ -58,6 +59,7 @@ class Layer {
   void must(cuda::Status status) const;
 
   State state_;
+  const bool built_;  // restored from an engine
   std::string where_;
   std::shared_ptr<Pool> pool_;
 
@@ -72,6 +74,7 @@ class Layer {
   Buffer packed_;
   const void* packed_from_ = nullptr;  // the W that packed_ holds
   cuda::Algorithm packed_for_ = cuda::Algorithm::automatic;
+  Type packed_type_ = Type::f32;
 };
 
 }  // namespace trt

@@ -149,6 +149,7 @@ void check_dynamic_shapes(const Op& op) {
   CHECK(logged().empty(), op.name);
   if (!device().recording) return;  // the real kernels may need no more for it
   Call outside = built.call(13, 9, 20);
+  node->announce(outside.in, outside.out);
   check_refused(op, !outside.run(*node, built.workspace * 10), "the engine was built with");
 }
 
