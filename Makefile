@@ -19,9 +19,9 @@ $(VENV)/.installed: setup.cfg setup.py constraints.txt
 kernels:
 	@$(MAKE) --no-print-directory -C kernels
 
-# on the machine that runs engines; needs CUDA's compiler and TensorRT's headers, and no Python
+# The TensorRT plugins, on a machine with TensorRT's headers and nvcc: make plugin [TENSORRT_ROOT=...] [CUDA_ROOT=...]
 plugin:
-	@$(MAKE) --no-print-directory -C kernels plugin
+	@$(MAKE) --no-print-directory -C kernels/trt plugin
 
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(DEMO)
