@@ -10,6 +10,7 @@ import json
 import sys
 import types
 import weakref
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,7 @@ def install(monkeypatch, world):
     for other in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, other, None)  # an import of it fails
     for key, module in ((name, trt), ("pycuda", package), ("pycuda.driver", cuda)):
+        module.__spec__ = ModuleSpec(key, None)
         monkeypatch.setitem(sys.modules, key, module)
 
     def load(path, mode=0):
@@ -441,6 +443,9 @@ def tensorrt_module(world):
         values = computed(world, model, {i.name: np.ones([d.dim_value or -1 for d in i.type.tensor_type.shape.dim],
                                                          np_type(i)) for i in model.graph.input
                                          if all(d.dim_value for d in i.type.tensor_type.shape.dim)})
+        for node in model.graph.node:
+            if old and node.op_type.startswith("Reduce") and values[node.input[0]].dtype.kind != "f":
+                raise Misuse(f"{node.name}: TensorRT 8 reduces floats only")
         network._inputs = [Tensor(i.name, values.get(i.name, np.zeros(0, np.float32))) for i in model.graph.input]
         for tensor, info in zip(network._inputs, model.graph.input):
             object.__setattr__(tensor, "shape", tuple(d.dim_value or -1 for d in info.type.tensor_type.shape.dim))
