@@ -37,19 +37,12 @@ def system_findings(root="/"):
     return [finding for finding in found if finding is not None]
 
 
-def board_findings(root="/"):
-    """What is known of a Jetson: model, release, power mode; empty elsewhere."""
-    model = read_line(root, "proc/device-tree/model")
-    release = read_line(root, "etc/nv_tegra_release").lstrip("# ")
-    found = []
-    if model:
-        found.append(Finding("board", "model", INFO, model))
-    if release:
-        found.append(Finding("board", "L4T release", INFO, release))
-        mode = read_line(root, "var/lib/nvpmodel/status")
-        found.append(Finding("board", "power mode", INFO, mode or "unknown", "sudo nvpmodel -q" if not mode else None))
-        found.append(Finding("board", "clocks", INFO, "steady timings need fixed clocks", "sudo jetson_clocks"))
-    return found
+def machine_names(root="/"):
+    """What the device tree below `root` calls this machine, in parts: ("p3768-0000", "p3767-0005", "tegra234"); ()
+    where it has none."""
+    # "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0"
+    text = read_text(root, "proc/device-tree/compatible", longest=4096)
+    return tuple(word for word in re.split(r"[,+\0]", text) if word and word != "nvidia")
 
 
 def power_findings(root="/"):

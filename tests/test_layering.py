@@ -37,8 +37,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 DEVICE = [path for path in SOURCES if is_device(path)]
 # the commands for the board must start there as well, Typer at hand
 ON_BOARD = DEVICE + [PACKAGE / "cli" / name for name in (
-    "__init__.py", "entry.py", "run.py", "run_text.py", "run_power.py", "power.py", "power_text.py", "doctor.py",
-    "export.py")]
+    "__init__.py", "entry.py", "run.py", "run_text.py", "run_power.py", "run_report.py", "power.py", "power_text.py",
+    "doctor.py", "export.py")]
 
 
 def name_of(path: Path) -> str:

@@ -5,7 +5,7 @@ from tiny_bundle import tiny_fields, tiny_files
 from trt_standin import World, install
 
 from dance_deploy.bundle import write_bundle
-from dance_deploy.runtime.trt import target
+from dance_deploy.runtime import kernels
 
 
 def flavoured_files(generation, change=None):
@@ -54,7 +54,7 @@ class Machine:
         self.trt, self.cuda = install(monkeypatch, self.world)
         self.plugin = tmp_path / "libdance_trt.so"
         self.plugin.write_bytes(b"plugin for " + (b"8" if generation.startswith("8") else b"10"))
-        monkeypatch.setattr(target, "plugin_path",
+        monkeypatch.setattr(kernels, "plugin_path",
                             lambda: str(self.plugin) if self.plugin.exists() else None)
         self.bundle = str(tmp_path / "bundle")
         self.generation = generation

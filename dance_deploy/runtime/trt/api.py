@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Tuple
 
 from dance_deploy.errors import OperationError
 from dance_deploy.ops import names
+from dance_deploy.runtime.kernels import BUILD_PLUGIN
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
 TITLES = {TENSORRT: "TensorRT", RTX: "TensorRT-RTX"}
@@ -135,7 +136,7 @@ class Api(object):
                 raise OSError("it registers no plugin '{}'".format(PROBE))
         except (OSError, RuntimeError, TypeError) as error:
             raise OperationError("the plugin library '{}' does not load into {}: {}; build it on this machine: "
-                                 "make -C kernels plugin".format(path, self.title, self.log.last_or(error))) from error
+                                 "{}".format(path, self.title, self.log.last_or(error), BUILD_PLUGIN)) from error
 
     def has_plugin(self, name):
         """Whether a creator of this name (version 1, namespace "") is registered."""

@@ -4,6 +4,7 @@ import os
 
 from dance_deploy.errors import DanceError
 from dance_deploy.machine import INFO, OK, OPTIONAL, Finding
+from dance_deploy.runtime import kernels
 from dance_deploy.runtime.trt import api as trt_api
 from dance_deploy.runtime.trt import cuda, records, target
 
@@ -17,11 +18,11 @@ def tensorrt_findings(root="/"):
     api, found = _tried("TensorRT", trt_api.find, lambda api: api.title)
     device, gpu = _tried("GPU", cuda.Device, lambda device: "{}, compute capability {}.{}".format(
         device.name, *device.compute_capability))
-    path = target.plugin_path()
+    path = kernels.plugin_path()
     try:
         if path is None:
             plugin = Finding(_SECTION, "plugin", OPTIONAL, "not built: engines would skip nothing",
-                             "make -C kernels plugin")
+                             kernels.BUILD_PLUGIN)
         elif api is None or device is None:
             plugin = Finding(_SECTION, "plugin", INFO, "{} (not tried)".format(path))
         else:
@@ -53,7 +54,7 @@ def _fit(bundle):
     except DanceError:
         return []  # said already, where this machine is concerned
     try:
-        here = target.target_of(api, device, target.plugin_path())
+        here = target.target_of(api, device, kernels.plugin_path())
         record = matching_record(bundle, here)
         for what in record.files:
             records.read_file(bundle.path, record, what)
