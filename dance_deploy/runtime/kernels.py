@@ -1,4 +1,4 @@
-"""Where the compiled libraries are: `python -m dance_deploy.runtime.kernels` prints the ONNX Runtime op library's path."""
+"""Where the compiled libraries are: `python -m dance_deploy.runtime.kernels` prints the op library's path."""
 import os
 import sys
 

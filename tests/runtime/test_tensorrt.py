@@ -331,6 +331,45 @@ def test_too_little_memory_is_said_before_anything_is_built(machine):
     assert machine.world.builds == []
 
 
+@pytest.mark.parametrize("profile, limit_mib", [("jetson-nano", 512), ("jetson-agx-orin", 1024), ("own", 1024)])
+def test_the_workspace_follows_the_boards_memory(make_machine, profile, limit_mib, tmp_path):
+    """A Nano's profile says 4 GB, whatever the machine that builds has."""
+    machine = make_machine("8.6")
+    machine.world.memory_bytes = 8 << 30
+    machine.write_bundle(profile=profile)
+    from dance_deploy.runtime.trt import memory
+    bundle = open_bundle(machine.bundle)
+
+    class Device:
+        @staticmethod
+        def memory():
+            return 7 << 30, 8 << 30
+    found = memory.workspace_bytes(bundle.manifest, 7 << 30, None, memory.board_bytes(profile, Device))
+    assert found == limit_mib << 20
+    little = memory.needed_bytes(bundle.manifest) + (100 << 20)
+    assert memory.workspace_bytes(bundle.manifest, little, None, 8 << 30) == 100 << 20
+
+
+def test_on_a_board_the_memory_is_everybodys(tmp_path):
+    """A Jetson's GPU has no memory of its own, and CUDA counts the page cache as used: the kernel knows better."""
+    from dance_deploy.runtime.trt import memory
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 4058136 kB\nMemFree: 100000 kB\nMemAvailable: 3000000 kB\n")
+
+    class Nano:
+        @staticmethod
+        def memory():
+            return 100 << 20, 4058136 << 10
+
+    class Card:
+        @staticmethod
+        def memory():
+            return 2 << 30, 2 << 30
+    assert memory.free_bytes(Nano, str(tmp_path)) == 3000000 << 10
+    assert memory.free_bytes(Card, str(tmp_path)) == 2 << 30
+    assert memory.free_bytes(Card, str(tmp_path / "nowhere")) == 2 << 30
+
+
 def test_memory_that_runs_out_while_loading_is_one_line(machine):
     built(machine)
     machine.world.memory_bytes = 3000

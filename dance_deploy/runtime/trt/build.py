@@ -65,8 +65,8 @@ class _Build(object):
         self.timing_cache = records.read_timing_cache(bundle.path, self.target)
         self.pinned = {}
         self.mask_part = bundle.read("body_masks.onnxpart")
-        free = memory.free_bytes(device)
-        self.workspace = memory.workspace_bytes(self.manifest, free, options.workspace, device.memory()[1])
+        self.workspace = memory.workspace_bytes(self.manifest, memory.free_bytes(device), options.workspace,
+                                                memory.board_bytes(self.manifest.profile, device))
 
     def run(self):
         check_bundle_suits(self.manifest, self.api)
