@@ -4,7 +4,7 @@ import os
 import numpy as np
 import onnx
 import pytest
-from trt_standin import Misuse
+from pycuda_standin import Misuse
 
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError, OperationError
@@ -413,6 +413,15 @@ def test_no_gpu(machine):
     one_line(caught)
 
 
+def test_a_tensorrt_that_does_not_start_is_one_line(machine):
+    def broken(logger):
+        logger.log(1, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+    machine.trt.Builder = broken
+    with pytest.raises(OperationError, match="does not start: CUDA initialization failure with error: 35"):
+        built(machine)
+
+
 def test_a_tensorrt_that_is_too_new_is_named(make_machine):
     machine = make_machine("11")
     machine.trt.__version__ = "12.0.0"
@@ -484,5 +493,8 @@ def test_the_standin_refuses_what_the_real_one_does(machine):
         stream.synchronize()
     with pytest.raises(Misuse, match="twice"):
         memory.free()
+    kept = host
+    del host
     context.pop()
-    assert world.violations == []
+    assert world.violations == ["the context went before page-locked memory"] and kept is not None
+    del world.violations[:]

@@ -152,10 +152,7 @@ class Api(object):
         """
         self.log.clear()
         trt = self._trt
-        builder = trt.Builder(self.log)
-        if builder is None:
-            raise OperationError("{} cannot start building: {}".format(
-                self.title, self.log.last_or("no reason given")))
+        builder = self._made(trt.Builder)
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, self.log)  # owns weights that the network points at: lives until the build
         if not parser.parse(model):
@@ -183,7 +180,7 @@ class Api(object):
     def open_engine(self, plan, what):
         """Load the bytes of an engine: Engine. Raises OperationError where TensorRT refuses them."""
         self.log.clear()
-        runtime = self._trt.Runtime(self.log)
+        runtime = self._made(self._trt.Runtime)
         engine = runtime.deserialize_cuda_engine(plan)
         context = None if engine is None else engine.create_execution_context()
         if context is None:
@@ -191,6 +188,14 @@ class Api(object):
                 what, self.title, self.log.last_or("no reason given")))
         kind = _EngineByName if self._level >= (8, 5) else _EngineByIndex
         return kind(self._trt, runtime, engine, context, self.log, what)
+
+    def _made(self, kind):
+        """A Builder or Runtime; where CUDA does not start, the bindings raise what pybind11 calls a null pointer."""
+        try:
+            return kind(self.log)
+        except (TypeError, RuntimeError) as error:
+            raise OperationError("{} does not start: {}; is there an NVIDIA GPU, and does its driver fit?".format(
+                self.title, self.log.last_or(error))) from error
 
     def _network_flags(self):
         flags = self._trt.NetworkDefinitionCreationFlag
