@@ -59,9 +59,15 @@ class Machine:
         self.bundle = str(tmp_path / "bundle")
         self.generation = generation
 
-    def write_bundle(self, change=None, **changes):
-        """Write the tiny bundle in this generation's flavour; change: of its weights, changes: of its manifest."""
+    def write_bundle(self, change=None, edit=None, **changes):
+        """Write the tiny bundle in this generation's flavour.
+
+        change: called with its weights, edit: with its files, to change them; changes: of the manifest.
+        """
         fields = dict(tiny_fields(), **changes)
         if self.generation.startswith("8"):
             fields["tools"] = dict(fields["tools"], opset=13, ir_version=7)
-        return write_bundle(self.bundle, fields, flavoured_files(self.generation, change))
+        files = flavoured_files(self.generation, change)
+        if edit is not None:
+            edit(files)
+        return write_bundle(self.bundle, fields, files)

@@ -304,26 +304,18 @@ def tensorrt_module(world):
     def fill(network, model):
         """Layers and tensors of a parsed model; types and shapes by computing it once."""
         network._model = model
-        values = computed(world, model, {i.name: np.ones([d.dim_value or -1 for d in i.type.tensor_type.shape.dim],
-                                                         np_type(i)) for i in model.graph.input
-                                         if all(d.dim_value for d in i.type.tensor_type.shape.dim)})
+        values = computed(world, model, {i.name: np.ones([d.dim_value or 1 for d in i.type.tensor_type.shape.dim],
+                                                         np_type(i)) for i in model.graph.input})
         for node in model.graph.node:
             if old and node.op_type.startswith("Reduce") and values[node.input[0]].dtype.kind != "f":
                 raise Misuse(f"{node.name}: TensorRT 8 reduces floats only")
-        network._inputs = [Tensor(i.name, values.get(i.name, np.zeros(0, np.float32))) for i in model.graph.input]
+        network._inputs = [Tensor(i.name, values[i.name]) for i in model.graph.input]
         for tensor, info in zip(network._inputs, model.graph.input):
             object.__setattr__(tensor, "shape", tuple(d.dim_value or -1 for d in info.type.tensor_type.shape.dim))
         network._outputs = [Tensor(o.name, values[o.name]) for o in model.graph.output]
         network._layers = [Layer(node, values) for node in model.graph.node]
         network.num_inputs, network.num_outputs = len(network._inputs), len(network._outputs)
         network.num_layers = len(network._layers)
-
-    class Profile(guarded(world, "IOptimizationProfile")):
-        def __init__(self):
-            self._shapes = {}
-
-        def set_shape(self, name, low, best, high):
-            self._shapes[name] = low, best, high
 
     class TimingCache(guarded(world, "ITimingCache")):
         def __init__(self, data, device):
@@ -337,7 +329,7 @@ def tensorrt_module(world):
         num_compute_capabilities = 0
 
         def __init__(self):
-            self._flags, self._limits, self._profiles, self._cache = {"TF32"}, {}, [], None
+            self._flags, self._limits, self._cache = {"TF32"}, {}, None
             self._capability = None
 
         def set_flag(self, flag):
@@ -353,10 +345,6 @@ def tensorrt_module(world):
             if not isinstance(size, int) or size <= 0:
                 raise TypeError("set_memory_pool_limit")
             self._limits[pool.name] = size
-
-        def add_optimization_profile(self, profile):
-            self._profiles.append(profile)
-            return len(self._profiles) - 1
 
         def create_timing_cache(self, data):
             return TimingCache(bytes(data), None)
@@ -401,9 +389,6 @@ def tensorrt_module(world):
             self._configs.add(config)
             return config
 
-        def create_optimization_profile(self):
-            return Profile()
-
         def build_serialized_network(self, network, config):
             if network._builder() is not self or config not in self._configs:
                 raise Misuse("network or config of another builder")
@@ -418,7 +403,7 @@ def tensorrt_module(world):
                 raise Misuse("no limit for the workspace")
             if world.generation == "rtx" and config._capability is None:
                 raise Misuse("RTX builds for the GPU that is there unless a compute capability is named")
-            if any(-1 in tensor.shape for tensor in network._inputs) and not config._profiles:
+            if any(-1 in tensor.shape for tensor in network._inputs):
                 self._logger().log(ILogger.ERROR, "Network has dynamic or shape inputs, but no optimization profile")
                 return None
             monitor = getattr(config, "progress_monitor", None) if "progress_monitor" in world.names[
@@ -436,9 +421,7 @@ def tensorrt_module(world):
             world.builds.append((network._model, config, {layer.name: layer for layer in network._layers}))
             if config._cache is not None:
                 config._cache._data = _cache_head(world) + b"%d" % len(world.builds)
-            profile = config._profiles[0]._shapes if config._profiles else {}
-            head = {"version": trt.__version__, "capability": list(world.capability),
-                    "profile": {name: list(shapes[1]) for name, shapes in profile.items()}}
+            head = {"version": trt.__version__, "capability": list(world.capability)}
             model = rounded(network, config) if old and "FP16" in config._flags else network._model
             return HostMemory(_MARK + json.dumps(head).encode() + b"\n" + model.SerializeToString())
 
@@ -491,7 +474,7 @@ def tensorrt_module(world):
             if not needed <= world.plugins:
                 self._logger().log(ILogger.ERROR, f"getPluginCreator could not find plugin {sorted(needed)[0]}")
                 return None
-            engine = Engine(self, model, head["profile"])
+            engine = Engine(self, model)
             self._engines.add(engine)
             return engine
 
@@ -502,12 +485,11 @@ def tensorrt_module(world):
     class Engine(guarded(world, "ICudaEngine")):
         num_bindings = num_io_tensors = num_layers = num_optimization_profiles = None
 
-        def __init__(self, runtime, model, profile):
+        def __init__(self, runtime, model):
             self._model = model
             self._runtime = weakref.ref(runtime)
-            inputs = {i.name: [profile.get(i.name, [d.dim_value for d in i.type.tensor_type.shape.dim])[a]
-                               for a in range(len(i.type.tensor_type.shape.dim))] for i in model.graph.input}
-            ones = {i.name: np.ones(inputs[i.name], np_type(i)) for i in model.graph.input}
+            ones = {i.name: np.ones([d.dim_value for d in i.type.tensor_type.shape.dim], np_type(i))
+                    for i in model.graph.input}
             values = computed(world, model, ones)
             self._types = {i.name: (True, dtype(ones[i.name]), tuple(ones[i.name].shape)) for i in model.graph.input}
             self._types.update((o.name, (False, dtype(values[o.name]), tuple(values[o.name].shape)))

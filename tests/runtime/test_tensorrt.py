@@ -437,6 +437,19 @@ def test_a_symbolic_link_as_engines_folder_is_refused(machine, tmp_path):
     assert os.listdir(tmp_path / "elsewhere") == []
 
 
+def test_a_graph_with_open_axes_is_refused(make_machine):
+    machine = make_machine("8.6")
+
+    def change(files):
+        model = onnx.load_from_string(files["dense.onnx"])
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+        files["dense.onnx"] = model.SerializeToString()
+    machine.write_bundle(edit=change)
+    with pytest.raises(OperationError, match="dense.onnx: input 'clip' has the open shape .*fixed shapes"):
+        built(machine)
+    machine.world.settled()
+
+
 def test_other_tensors_than_the_graph_declares_are_an_error(make_machine):
     """A parser that errs in silence, as RTX's does with strides by reference."""
     machine = make_machine("10")

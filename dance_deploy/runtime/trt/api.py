@@ -48,16 +48,14 @@ class Settings(NamedTuple):
 
     workspace_bytes: limit for the layers' scratch memory; precision: one of PRECISIONS; pinned: names of layers that
     stay in float32, statistics: let all elementwise layers stay there too (both for fp16 on weakly typed networks only,
-    the others say it in the graph); shapes: {input: shape} for axes that the graph leaves open;
-    timing_cache: bytes of an earlier one, or b""; on_step: called with (phase, step, steps), steps None where unknown;
-    compute_capability: (major, minor) to build for, which only RTX reads.
+    the others say it in the graph); timing_cache: bytes of an earlier one, or b""; on_step: called with (phase, step,
+    steps), steps None where unknown; compute_capability: (major, minor) to build for, which only RTX reads.
     """
 
     workspace_bytes: int
     precision: str = "fp32"
     pinned: Tuple[str, ...] = ()
     statistics: bool = False
-    shapes: Any = None
     timing_cache: bytes = b""
     on_step: Any = None
     compute_capability: Any = None
@@ -113,11 +111,6 @@ class Api(object):
         return self._level >= (10, 0)
 
     @property
-    def reads_functions(self):
-        """Whether the parser takes a graph with model-local functions; before, it never looked at them."""
-        return self._level >= (10, 0)
-
-    @property
     def newest_opset(self):
         """The newest ONNX opset that the parser takes (onnx-tensorrt, docs/operators.md of each release)."""
         return next(opset for since, opset in (((10, 0), 20), ((8, 4), 17), ((8, 0), 13))
@@ -158,13 +151,16 @@ class Api(object):
         if not parser.parse(model):
             raise OperationError("{}: the parser of {} refuses it: {}".format(
                 what, self.title, _parser_error(parser, self.log)))
+        tensors = _network_tensors(network)
+        for tensor in tensors:
+            if tensor.is_input and any(extent < 0 for extent in tensor.shape):
+                raise OperationError("{}: input '{}' has the open shape {}; export the graph with fixed shapes".format(
+                    what, tensor.name, list(tensor.shape)))
         config = builder.create_builder_config()
         self._set_limits(config, settings)
         self._set_precision(config, network, settings)
-        self._set_profile(builder, config, network, settings.shapes or {})
         cache = self._set_timing_cache(config, settings)
         monitor = self._set_monitor(config, settings.on_step)
-        tensors = _network_tensors(network)
         layers = network.num_layers
         plan = builder.build_serialized_network(network, config)
         if plan is None and getattr(monitor, "interrupted", False):
@@ -236,19 +232,6 @@ class Api(object):
             layer.precision = self._trt.float32
             for i in range(layer.num_outputs):
                 layer.set_output_type(i, self._trt.float32)
-
-    def _set_profile(self, builder, config, network, shapes):
-        inputs = [network.get_input(index) for index in range(network.num_inputs)]
-        if not any(extent < 0 for tensor in inputs for extent in tensor.shape):
-            return  # static, as our export writes them: no profile
-        profile = builder.create_optimization_profile()
-        for tensor in inputs:
-            shape = tuple(shapes.get(tensor.name, tensor.shape))
-            if any(extent < 0 for extent in shape):
-                raise OperationError("input '{}' has the open shape {}, and no size is known for it; export the graph "
-                                     "with fixed shapes".format(tensor.name, list(tensor.shape)))
-            profile.set_shape(tensor.name, shape, shape, shape)
-        config.add_optimization_profile(profile)
 
     def _set_timing_cache(self, config, settings):
         if self.product == RTX:

@@ -119,10 +119,9 @@ class _Build(object):
         if wanted == "fp16" and self.api.strongly_typed:
             graph_edit.to_half(model, pinned)
         graph_edit.drop_unused_weights(model)
-        shapes = {name: shape for name, (_, shape) in model.shapes().items()}
         built = self.api.build(model.to_bytes(), what, Settings(
             workspace_bytes=self.workspace, precision=wanted, pinned=pinned, statistics=graph == "controller",
-            shapes=shapes, timing_cache=self.timing_cache, on_step=self.progress.phase,
+            timing_cache=self.timing_cache, on_step=self.progress.phase,
             compute_capability=self.device.compute_capability))
         check_shapes(model, built, what)
         if built.timing_cache:
