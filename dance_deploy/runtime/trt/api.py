@@ -12,6 +12,7 @@ module tensorrt_rtx_bindings 1.7.1 itself.
 """
 import ctypes
 import importlib
+import os
 import re
 from typing import Any, NamedTuple, Tuple
 
@@ -119,6 +120,8 @@ class Api(object):
     def load_plugin(self, path):
         """Make the plugins in the library at `path` known; raises OperationError. Before parsing or opening engines."""
         self.log.clear()
+        if self.product == RTX:
+            _check_rtx_names()
         try:
             if self._level >= (10, 0):
                 if self._trt.get_plugin_registry().load_library(path) is None:
@@ -330,6 +333,23 @@ def _network_tensors(network):
             tensor = get(index)
             found.append(Tensor(tensor.name, tuple(tensor.shape), _dtype(tensor.dtype), is_input))
     return tuple(found)
+
+
+def _check_rtx_names():
+    """Raise OperationError where RTX's package lacks a name that its parser opens when it meets a plugin.
+
+    Up to 1.7.1 at least; without the name the process ends inside the parser, no word said.
+    """
+    try:
+        import tensorrt_rtx_libs
+    except ImportError:
+        return  # installed otherwise, by an archive or a system package
+    folder = os.path.dirname(os.path.abspath(tensorrt_rtx_libs.__file__))
+    there, name = os.path.join(folder, "libtensorrt_rtx.so.1"), "libtensorrt_rtx.so"
+    places = [folder] + os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    if os.path.exists(there) and not any(os.path.exists(os.path.join(place, name)) for place in places if place):
+        raise OperationError("TensorRT-RTX's package lacks the name {0}, which its parser opens when it meets a plugin; "
+                             "run: ln -s libtensorrt_rtx.so.1 {1}/{0}".format(name, folder))
 
 
 def _parser_error(parser, log):
