@@ -146,7 +146,7 @@ def install(monkeypatch, world):
     package = types.ModuleType("pycuda")
     package.driver = cuda
     name = "tensorrt_rtx" if world.generation == "rtx" else "tensorrt"
-    for other in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+    for other in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "tensorrt_rtx_libs"):
         monkeypatch.setitem(sys.modules, other, None)  # an import of it fails
     for key, module in ((name, trt), ("pycuda", package), ("pycuda.driver", cuda)):
         module.__spec__ = ModuleSpec(key, None)

@@ -1,5 +1,7 @@
 """Engines built, kept and run, on the strict stand-in of each TensorRT generation."""
 import os
+import sys
+import types
 
 import numpy as np
 import onnx
@@ -411,6 +413,22 @@ def test_no_gpu(machine):
     with pytest.raises(OperationError, match="CUDA does not start.*onnxruntime") as caught:
         built(machine)
     one_line(caught)
+
+
+def test_rtx_without_a_name_that_its_parser_opens(make_machine, tmp_path, monkeypatch):
+    """The process would end inside the parser: said before."""
+    machine = make_machine("rtx")
+    package = types.ModuleType("tensorrt_rtx_libs")
+    package.__file__ = str(tmp_path / "libs" / "__init__.py")
+    (tmp_path / "libs").mkdir()
+    (tmp_path / "libs" / "libtensorrt_rtx.so.1").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_libs", package)
+    with pytest.raises(OperationError, match="run: ln -s libtensorrt_rtx.so.1 .*/libs/libtensorrt_rtx.so") as caught:
+        built(machine)
+    one_line(caught)
+    (tmp_path / "libs" / "libtensorrt_rtx.so").symlink_to("libtensorrt_rtx.so.1")
+    built(machine)
+    machine.world.settled()
 
 
 def test_a_tensorrt_that_does_not_start_is_one_line(machine):
