@@ -33,6 +33,11 @@ def test_engines_are_built_shown_and_used(machine, call):
     assert "gate.a" in out and "gated    1.000 ms, dense    2.000 ms" in out and "left dense" not in out
     code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt")
     assert (code, err) == (0, "") and "all 6 checks passed" in out and "NVIDIA Tegra X1, fp32" in out
+    code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt", "--cuda-graph")
+    assert (code, err) == (0, "") and "all 6 checks passed" in out and machine.world.launches == 6
+    machine.world.no_graphs = True
+    code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt", "--cuda-graph")
+    assert code == 1 and len(err.splitlines()) == 1 and "--cuda-graph" in err
 
 
 def test_precision_and_gates_left_out_pass_the_self_test(machine, call):

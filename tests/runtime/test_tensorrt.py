@@ -6,13 +6,13 @@ import types
 import numpy as np
 import onnx
 import pytest
-from pycuda_standin import Misuse
+from pycuda_standin import Driver, Misuse
 
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.runtime.runner import open_runner
 from dance_deploy.runtime.selftest import golden_from_bundle, run_checks
-from dance_deploy.runtime.trt import records
+from dance_deploy.runtime.trt import cuda_graph, records
 from dance_deploy.runtime.trt.command import build_bundle_engines
 
 CLIP = np.random.default_rng(5).standard_normal((1, 3, 4, 16, 16)).astype(np.float32)
@@ -64,6 +64,36 @@ def test_results_stay_what_they_were_when_the_next_clip_runs(machine):
         runner.infer(3 * CLIP[:, :, ::-1], 1.0)
         assert np.array_equal(first.logits, before[0])
         assert all(np.array_equal(a, b) for a, b in zip((m for layer in first.masks for m in layer), before[1]))
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["CUDA 10.2", "CUDA 12"])
+def test_a_cuda_graph_computes_the_same(machine, new, monkeypatch):
+    monkeypatch.setattr(cuda_graph, "_driver", lambda: Driver(machine.world, new))
+    built(machine)
+    with open_runner(machine.bundle, "tensorrt", dense=True) as runner:
+        expected, dense = runner.infer(CLIP, 0.4), runner.infer_dense(CLIP)
+        runner.backend.use_cuda_graphs()
+        before = machine.world.launches
+        runner.infer(2 * CLIP, 1.0)
+        found = runner.infer(CLIP, 0.4)
+        assert machine.world.launches == before + 4  # controller and body, twice
+        assert np.array_equal(found.logits, expected.logits) and np.array_equal(found.kept, expected.kept)
+        assert np.array_equal(runner.infer_dense(CLIP).logits, dense.logits)
+        assert len(machine.world.graphs) == 3
+
+
+def test_a_cuda_graph_that_cannot_be_is_one_line(machine):
+    built(machine)
+    machine.world.no_graphs = True
+    with open_runner(machine.bundle, "tensorrt") as runner:
+        with pytest.raises(OperationError, match="CUDA error 900; run without --cuda-graph"):
+            runner.backend.use_cuda_graphs()
+
+
+def test_other_backends_have_no_cuda_graphs(machine):
+    with open_runner(machine.bundle, "reference") as runner:
+        with pytest.raises(InputError, match="for the backend 'tensorrt'"):
+            runner.backend.use_cuda_graphs()
 
 
 def test_only_what_is_asked_for_is_loaded(machine):
