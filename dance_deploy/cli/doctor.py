@@ -58,8 +58,7 @@ def main():
 
 def package_findings():
     """The packages of both halves, with their versions."""
-    found = [_imported("numpy", "packages", MISSING, "pip install numpy"),
-             _imported("onnxruntime", "packages", MISSING, "pip install onnxruntime")]
+    found = [_imported("numpy", "packages", MISSING, "pip install numpy"), _onnxruntime()]
     decoders = [_imported("av", "packages", OPTIONAL, "pip install av"),
                 _imported("cv2", "packages", OPTIONAL, "pip install opencv-python-headless")]
     if any(decoder.state == OK for decoder in decoders):  # one is enough
@@ -74,6 +73,15 @@ def package_findings():
         found.append(Finding("workshop", "train, export", INFO, "not installed; running bundles does not need them",
                              "pip install 'dance-deploy[train,export]'" if sys.version_info >= (3, 10) else None))
     return found
+
+
+def _onnxruntime():
+    """What runs bundles by default; where TensorRT can instead (no wheel fits a Nano's Python) it may lack."""
+    if _spec("tensorrt") and _spec("pycuda"):
+        found = _imported("onnxruntime", "packages", OPTIONAL, None)
+        return found if found.state == OK else found._replace(
+            detail=found.detail + "; engines run without it: dance-run --backend tensorrt")
+    return _imported("onnxruntime", "packages", MISSING, "pip install onnxruntime")
 
 
 def kernel_findings():
