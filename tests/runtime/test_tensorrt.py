@@ -1,4 +1,5 @@
 """Engines built, kept and run, on the strict stand-in of each TensorRT generation."""
+import json
 import os
 import sys
 import types
@@ -6,6 +7,8 @@ import types
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycuda_standin import Driver, Misuse
 
 from dance_deploy.bundle import open_bundle
@@ -559,3 +562,56 @@ def test_the_standin_refuses_what_the_real_one_does(machine):
     context.pop()
     assert world.violations == ["the context went before page-locked memory"] and kept is not None
     del world.violations[:]
+
+
+# ---- records --------------------------------------------------------------------------------------------------------
+
+def paths_in(tree, path=()):
+    yield path
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in items:
+        yield from paths_in(value, path + (key,))
+
+
+JUNK = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just([]), st.just({}),
+                 st.just("../../etc/passwd"), st.just(["x"] * 3), st.just({"x": 1}))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_changed_record_is_read_or_refused_in_one_line(record_tree, data):
+    folder, tree = record_tree
+    tree = json.loads(json.dumps(tree))
+    path = data.draw(st.sampled_from(list(paths_in(tree))[1:]))
+    parent = tree
+    for key in path[:-1]:
+        parent = parent[key]
+    if data.draw(st.booleans()) and isinstance(parent, dict):
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = data.draw(JUNK)
+    (folder / "engines" / "key.json").write_text(json.dumps(tree))
+    try:
+        record = records.read_record(str(folder), "key")
+    except InputError as error:
+        assert "\n" not in str(error) and "--engine" in str(error)
+    else:
+        for what in record.files:
+            name = record.file_name(what)
+            assert os.path.basename(name) == name and not name.startswith(".")
+
+
+@pytest.fixture(scope="module")
+def record_tree(tmp_path_factory):
+    """A folder with engines/, and the tree of a good record."""
+    from dance_deploy.manifest import FileEntry
+    from dance_deploy.runtime.trt.target import Target
+    folder = tmp_path_factory.mktemp("records")
+    entry = FileEntry("a" * 64, 12)
+    record = records.Record(Target("NVIDIA Tegra X1", (5, 3), "tensorrt", "8.2.1.8", "b" * 64), {"body.onnx": "c" * 64},
+                            "fp16", {"body": ("layer",)}, ("gate.a",), {"gate.a": records.Timing(1.0, 2.0)},
+                            {what: entry for what in records.GRAPHS + (records.GOLDEN,)})
+    records.write_record(str(folder), record, {})
+    name = record.target.key + ".json"
+    assert records.read_record(str(folder), record.target.key) == record
+    return folder, json.loads((folder / "engines" / name).read_text())
