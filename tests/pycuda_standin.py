@@ -58,10 +58,13 @@ def pycuda_module(world):
             world.need_context()
             self.handle = 0x51000 + len(world.streams)
             self._queue = []
+            self._recorded = None    # the queue that stood before, while a graph is recorded
             world.streams[self.handle] = weakref.ref(self)
 
         def synchronize(self):
             world.need_context()
+            if self._recorded is not None:
+                raise Misuse("a stream is waited for while it is recorded")
             queue, self._queue[:] = list(self._queue), []
             for work in queue:
                 work()
@@ -141,3 +144,54 @@ def pycuda_module(world):
                   memcpy_dtoh_async, mem_get_info):
         setattr(cuda, thing.__name__, thing)
     return cuda
+
+
+class Driver:
+    """The part of libcuda that CUDA graphs need. cuGraphInstantiate as in CUDA 10.2; new: also what came in 11.4."""
+
+    def __init__(self, world, new=False):
+        self._world = world
+        if new:
+            self.cuGraphInstantiateWithFlags = self._with_flags
+
+    def cuStreamBeginCapture_v2(self, stream, mode):
+        stream = self._world.streams[stream.value]()
+        if self._world.no_graphs:
+            return 900
+        stream._recorded, stream._queue = stream._queue, []
+        return 0
+
+    def cuStreamEndCapture(self, stream, graph):
+        stream = self._world.streams[stream.value]()
+        if stream._recorded is None:
+            return 901
+        graph._obj.value = self._keep(stream._queue)
+        stream._queue, stream._recorded = stream._recorded, None
+        return 0
+
+    def cuGraphInstantiate(self, made, graph, node, log, size):
+        made._obj.value = self._keep(self._world.graphs[graph.value])
+        return 0
+
+    def _with_flags(self, made, graph, flags):
+        return self.cuGraphInstantiate(made, graph, None, None, None)
+
+    def cuGraphLaunch(self, graph, stream):
+        if graph.value not in self._world.graphs:
+            raise Misuse("a CUDA graph is launched that is gone")
+        self._world.launches += 1
+        self._world.streams[stream.value]()._queue.extend(self._world.graphs[graph.value])
+        return 0
+
+    def cuGraphDestroy(self, graph):
+        del self._world.graphs[graph.value]
+        return 0
+
+    cuGraphExecDestroy = cuGraphDestroy
+
+    def _keep(self, work):
+        handle = 0x9000 + self._world.next_address % 4096 + 16 * len(self._world.graphs)
+        while handle in self._world.graphs:
+            handle += 8
+        self._world.graphs[handle] = list(work)
+        return handle

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from pycuda_standin import Misuse, pycuda_module
+from pycuda_standin import Driver, Misuse, pycuda_module
 
 from dance_deploy.ops import names as op_names
 from dance_deploy.runtime.reference_backend import evaluator_from_bytes
 from dance_deploy.runtime.trt import api as trt_api
+from dance_deploy.runtime.trt import cuda_graph
 
 API = json.loads(Path(__file__).with_name("trt_api.json").read_text())
 VERSIONS = {"8.2": "8.2.1.8", "8.4": "8.4.1.5", "8.6": "8.6.1", "10": "10.3.0", "11": "11.1.0.106", "rtx": "1.7.1.116"}
@@ -49,6 +50,8 @@ class World:
         self.builds = []            # (what was parsed, config) of every engine built
         self.violations = []        # found where an exception would be swallowed, such as in __del__
         self.copied_to_host = []
+        self.graphs = {}            # handle -> recorded work of CUDA graphs
+        self.launches, self.no_graphs = 0, False
         self.pinned = []            # weak references to page-locked memory
         self.gpus = 1
         self.fail_build = None
@@ -67,7 +70,7 @@ class World:
     def settled(self):
         """To be asked at the end of a test: nothing was misused, nothing is left behind."""
         assert self.violations == []
-        assert self.regions == {} and self.contexts == []
+        assert self.regions == {} and self.contexts == [] and self.graphs == {}
 
 
 def guarded(world, name):
@@ -156,6 +159,7 @@ def install(monkeypatch, world):
         _register(world, path, "8")
         return object()
 
+    monkeypatch.setattr(cuda_graph, "_driver", lambda: Driver(world))
     monkeypatch.setattr(trt_api, "ctypes", types.SimpleNamespace(CDLL=load, RTLD_GLOBAL=256))
     return trt, cuda
 

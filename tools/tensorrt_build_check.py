@@ -3,9 +3,9 @@
 
     python tools/tensorrt_build_check.py [ARCH ...] [--sm 8.0] [--precision fp32|fp16] [--plugin LIBRARY]
 
-Without --plugin the dance ops are inlined, as `dance-export BUNDLE --engine --no-plugin` does. TensorRT-RTX (pip install
-tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings) needs no GPU for it; the plugin built for the host (make -C kernels/trt
-host) serves as well as the real one, because nothing is run.
+Without --plugin the dance ops are inlined, as `dance-export BUNDLE --engine --no-plugin` does. TensorRT-RTX (pip
+install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings) needs no GPU for it; the plugin built for the host (make -C
+kernels/trt host) serves as well as the real one, because nothing is run.
 """
 import argparse
 import time

@@ -95,6 +95,10 @@ class BackendBase(object):
         """What this backend must give for the bundle's Golden; another one where it computes some layers otherwise."""
         return golden
 
+    def use_cuda_graphs(self):
+        """Launch what is loaded as CUDA graphs; raises InputError where the backend has none of them."""
+        raise InputError("--cuda-graph is for the backend 'tensorrt', this one is '{}'".format(self.name))
+
     def close(self):
         """Let go of the graphs."""
 

@@ -5,7 +5,7 @@ import sys
 LIBRARY_NAME = "libdance_ort.so"
 HOW_TO_BUILD = "run: make -C kernels"
 PLUGIN_NAME = "libdance_trt.so"
-BUILD_PLUGIN = "make -C kernels/trt plugin"  # on the machine that runs it: needs nvcc and TensorRT's headers
+BUILD_PLUGIN = "make plugin"  # on the machine that runs it: needs nvcc and TensorRT's headers
 
 
 def expected_path():

@@ -36,7 +36,7 @@ class Backend(backends.BackendBase):
         super(Backend, self).__init__()
         self._device = self._controller = self._body = self._dense = None
         self._owns_device = False
-        self._expected = None
+        self._bundle = self._expected = None
         self._mask_names = []
 
     def load_impl(self, bundle, gated, dense, threads):
@@ -54,6 +54,7 @@ class Backend(backends.BackendBase):
                 self._expected = selftest.golden_from_bytes(
                     records.read_file(bundle.path, record, records.GOLDEN), bundle.manifest,
                     "bundle '{}': the golden file of the engines".format(bundle.path))
+            self._bundle = bundle
             if gated:
                 self._check_golden(bundle)
         except BaseException:
@@ -99,6 +100,13 @@ class Backend(backends.BackendBase):
 
     def run_dense_impl(self, clip):
         return self._dense.run({"clip": clip}, ["logits"])["logits"].astype(np.float32)
+
+    def use_cuda_graphs(self):
+        for session in (self._controller, self._body, self._dense):
+            if session is not None:
+                session.capture()
+        if self._body is not None:
+            self._check_golden(self._bundle)
 
     def expected(self, golden):
         return golden if self._expected is None else self._expected

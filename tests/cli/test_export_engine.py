@@ -33,6 +33,11 @@ def test_engines_are_built_shown_and_used(machine, call):
     assert "gate.a" in out and "gated    1.000 ms, dense    2.000 ms" in out and "left dense" not in out
     code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt")
     assert (code, err) == (0, "") and "all 6 checks passed" in out and "NVIDIA Tegra X1, fp32" in out
+    code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt", "--cuda-graph")
+    assert (code, err) == (0, "") and "all 6 checks passed" in out and machine.world.launches == 6
+    machine.world.no_graphs = True
+    code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt", "--cuda-graph")
+    assert code == 1 and len(err.splitlines()) == 1 and "--cuda-graph" in err
 
 
 def test_precision_and_gates_left_out_pass_the_self_test(machine, call):
@@ -80,7 +85,7 @@ def test_doctor_knows_engines_and_what_lacks(machine, call):
     body = next(name for name in os.listdir(os.path.join(machine.bundle, "engines")) if ".body." in name)
     tree = json.loads(call(doctor.app, machine.bundle, "--json")[1])
     found = {finding["name"]: finding for finding in tree["findings"]}
-    assert (found["plugin"]["state"], found["plugin"]["mend"]) == ("optional", "make -C kernels/trt plugin")
+    assert (found["plugin"]["state"], found["plugin"]["mend"]) == ("optional", "make plugin")
     assert found["this machine"]["state"] == "optional" and "plugin" in found["this machine"]["detail"]
 
     machine.plugin.write_bytes(b"plugin for 8")

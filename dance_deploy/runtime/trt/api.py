@@ -348,8 +348,8 @@ def _check_rtx_names():
     there, name = os.path.join(folder, "libtensorrt_rtx.so.1"), "libtensorrt_rtx.so"
     places = [folder] + os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     if os.path.exists(there) and not any(os.path.exists(os.path.join(place, name)) for place in places if place):
-        raise OperationError("TensorRT-RTX's package lacks the name {0}, which its parser opens when it meets a plugin; "
-                             "run: ln -s libtensorrt_rtx.so.1 {1}/{0}".format(name, folder))
+        raise OperationError("TensorRT-RTX's package lacks the name {0}, which its parser opens when it meets a "
+                             "plugin; run: ln -s libtensorrt_rtx.so.1 {1}/{0}".format(name, folder))
 
 
 def _parser_error(parser, log):

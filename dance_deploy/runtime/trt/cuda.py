@@ -6,8 +6,7 @@ import numpy as np
 
 from dance_deploy.errors import OperationError
 
-INSTALL = ("install it: on a Jetson, sudo apt install python3-pip libboost-python-dev && pip3 install pycuda; "
-           "elsewhere pip install pycuda")
+INSTALL = "run: PATH=/usr/local/cuda/bin:$PATH pip install pycuda (with JetPack 4: 'pycuda<2021.1')"
 
 
 class Device(object):
