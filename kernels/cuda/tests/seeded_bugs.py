@@ -68,7 +68,7 @@ BUGS = {
     "surplus blocks stay": ("conv.cuh", "if (tile >= class_tile[classes]) return;", ""),
     "promotion forgotten": ("conv.cuh", "sums.promote();", ""),
     "halves never promoted in between": ("elements.cuh", "kPromoteSlabs = 8;", "kPromoteSlabs = 1 << 30;"),
-    "halves' lanes swapped": ("elements.cuh", "__high2half2(as_half2(rows[i]))", "__low2half2(as_half2(rows[i]))"),
+    "halves' lanes swapped": ("elements.cuh", "__high2half2(words)", "__low2half2(words)"),
     "NaN clamped away": ("elements.cuh", "return value < minimum ? minimum : value;",
                          "return value > minimum ? value : minimum;"),
     "residual left out of a row": ("conv.cuh", "if (z) sum += to_float(residual.v[j]);", ""),
