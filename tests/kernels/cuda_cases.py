@@ -76,6 +76,7 @@ def _gate_problem(emulator, case, rng):
     else:
         for axis in range(1, 5):
             x = x * (0.3 + rng.random([e if i == axis else 1 for i, e in enumerate(case.x)]))
+        x[:, case.x[1] // 2:, ::2] *= 3    # frames that differ in their later channels only
     x, tau = x.astype(np.float32), np.array([case.tau] * case.x[0], np.float32)
     masks = emulated_cuda.activation_gate(emulator, x, tau, **case.how)
     if case.rates[0] == 2:

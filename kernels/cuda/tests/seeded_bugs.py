@@ -68,7 +68,7 @@ BUGS = {
     "surplus blocks stay": ("conv.cuh", "if (tile >= class_tile[classes]) return;", ""),
     "promotion forgotten": ("conv.cuh", "sums.promote();", ""),
     "halves never promoted in between": ("elements.cuh", "kPromoteSlabs = 8;", "kPromoteSlabs = 1 << 30;"),
-    "halves' lanes swapped": ("elements.cuh", "__high2half2(as_half2(rows[i]))", "__low2half2(as_half2(rows[i]))"),
+    "halves' lanes swapped": ("elements.cuh", "__high2half2(words)", "__low2half2(words)"),
     "NaN clamped away": ("elements.cuh", "return value < minimum ? minimum : value;",
                          "return value > minimum ? value : minimum;"),
     "residual left out of a row": ("conv.cuh", "if (z) sum += to_float(residual.v[j]);", ""),
@@ -79,12 +79,10 @@ BUGS = {
     "every item takes the first one's plan": (
         "conv.cuh", "const int* plan = p.plan + static_cast<long long>(n) * p.layout.ints;\n  const ConvShape& s",
         "const int* plan = p.plan;\n  const ConvShape& s"),
-    "dead tiles read": ("winograd.cuh", "if (!kept(p.live_tiles, p.masks.as_float, tile)) return;", ""),
     "patches read what a mask drops": (
         "winograd.cuh", "d[row] = patch_kept(p, h + row, w + column) ?", "d[row] = h + row >= 0 && w + column >= 0 "
         "&& h + row < p.shape.h && w + column < p.shape.w ?"),
     "live tiles see one corner": ("winograd.cuh", "i < (kSize + 2) * (kSize + 2) && !live", "i < 1 && !live"),
-    "dropped frames transformed": ("winograd.cuh", "|| !kept(p.masks.frame, p.masks.as_float, t))", ")"),
     "outputs past the map written": ("winograd.cuh", "h < p.shape.out[1] && w < p.shape.out[2]", "h < p.shape.out[1]"),
     "output stage without its barrier": ("winograd.cuh", "= out[column][row];\n  __syncthreads();",
                                          "= out[column][row];"),
