@@ -48,8 +48,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> LoadReport:
     Raises InputError with one line that names the file; MissingPackageError for safetensors.
     """
     path = os.fspath(path)
-    tensors = _without_prefixes(_tensors_in(_read(path), path))
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(GATE_PREFIX)}
+    tensors = read_tensors(path)
     own = model.state_dict()
     classifier = classifier_names(model)
     reason = _classifier_mismatch(own, tensors, classifier)
@@ -59,6 +58,13 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> LoadReport:
     _check(path, wanted, offered)
     model.load_state_dict(offered, strict=False)
     return LoadReport(path, tuple(offered), skipped, reason)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict in a weight file, as `load_weights` reads it: unwrapped, prefixes and gates left out."""
+    path = os.fspath(path)
+    tensors = _without_prefixes(_tensors_in(_read(path), path))
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(GATE_PREFIX)}
 
 
 def classifier_names(model: nn.Module) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.training.feed import Data, make_data
 from dance_deploy.method.training.loop import Reporter
 from dance_deploy.method.training.outcome import Outcome
+from dance_deploy.method.training.precision import keep_freed_memory
 from dance_deploy.method.training.run import Request, train
 from dance_deploy.method.training.settings import TrainSettings
 from dance_deploy.method.training.state import check_output, check_waiting
@@ -62,6 +63,7 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome:
     check_waiting(options.out, going_on)
     if options.init is not None and not options.init.is_file():
         raise InputError(f"--init {options.init}: no such file")
+    keep_freed_memory()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     data, settings = _data(options, spec, given, reporter)
