@@ -82,6 +82,15 @@ class ChannelGroups:
             total += ConvCost(_resized(geometry, made.get(name), read.get(name), apart.get(name))).dense().macs
         return int(total)
 
+    def check_share(self, share: float) -> None:
+        """Raise InputError where pruning cannot get down to `share` of the MACs."""
+        if not self.groups:
+            raise InputError("the network has no channels that can be pruned statically; leave out --static-share")
+        least = self.macs({name: g.fewest for name, g in self.groups.items()}) / self.macs({})
+        if least > share:
+            raise InputError(f"--static-share {share:g} is not possible here: with the fewest channels the network "
+                             f"still costs {least:.3f} of its MACs")
+
 
 def _resized(g: Conv3dGeometry, made: int | None, read: int | None, apart: int | None) -> Conv3dGeometry:
     if apart is not None:
@@ -235,16 +244,11 @@ def choose_channels(model: nn.Module, groups: ChannelGroups, share: float, by: s
     """
     if allocation not in ALLOCATIONS:
         raise InputError(f"allocation '{allocation}' is unknown; choose one of {', '.join(ALLOCATIONS)}")
-    if not groups.groups:
-        raise InputError("the network has no channels that can be pruned statically; leave out --static-share")
+    groups.check_share(share)
     scores = {name: channel_scores(model, g, by) for name, g in groups.groups.items()}
     counts = _uniform_counts if allocation == "uniform" else _threshold_counts
     levels = _levels(groups, scores, allocation)
     wanted = share * groups.macs({})
-    least = groups.macs(counts(groups, scores, levels[-1]))
-    if least > wanted:
-        raise InputError(f"--static-share {share:g} is not possible here: with the fewest channels the network still "
-                         f"costs {least / groups.macs({}):.3f} of its MACs")
     low, high = 0, len(levels) - 1  # levels prune more and more; the first that is cheap enough is looked for
     while low < high:
         middle = (low + high) // 2

@@ -14,7 +14,13 @@ from torch import nn
 
 from dance_deploy.data.dataset import ClipDataset
 from dance_deploy.errors import InputError, MissingPackageError
-from dance_deploy.method.checkpoint import Checkpoint, load_tensors, save_atomically, save_checkpoint
+from dance_deploy.method.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_tensors,
+    save_atomically,
+    save_checkpoint,
+)
 from dance_deploy.method.prune import ChannelGroups, choose_channels, keep_channels, shrink, widths_of
 from dance_deploy.method.surgery import GatedModel, gate_model
 from dance_deploy.method.training.calibration import calibrate
@@ -85,9 +91,11 @@ class _Run:
         # widths of the network as it came (a pruned one's differ from the architecture's), and as it is now
         self.given: dict[str, int] = dict(stored.given) if stored is not None else {}
         if stored is None and request.init is not None:
-            self.given = _load_init(network, request.init, data.clip.shape, reporter)
+            self.given = _load_init(network, request.init, data, reporter)
         else:
             shrink(network, data.clip.shape, self.given)
+        if self.settings.static_share is not None:
+            ChannelGroups(network, data.clip.shape, self.settings.static_scope).check_share(self.settings.static_share)
         self.channels = dict(stored.channels) if stored is not None else dict(self.given)
         self.model = self._gated(network)
         self.original_macs = self.model.plan.dense_macs
@@ -287,20 +295,34 @@ class _Run:
         save_state(self.state_path, self.state)
 
 
+def _label_differences(theirs: list[str], ours: list[str]) -> str:
+    """How the labels of a checkpoint and of the data differ, "" where they are the same."""
+    if theirs == ours:
+        return ""
+    sides = [f"only {where}: {', '.join(repr(x) for x in names if x not in others)}"
+             for where, names, others in (("there", theirs, ours), ("in the data", ours, theirs))
+             if set(names) - set(others)]
+    return "other labels; " + ("; ".join(sides) or "the same ones in another order")
+
+
 def _settings(request: Request, data: Data, device: torch.device) -> TrainSettings:
     """The request's settings with everything filled in that follows from data and device."""
     settings = request.settings.resolved(len(data.train.videos)).check()
     return replace(settings, precision=choose(device, settings.precision))
 
 
-def _load_init(network: nn.Module, path: Path, clip_shape: tuple[int, ...], reporter: Reporter) -> dict[str, int]:
-    """Start from a plain model's weights; returns the widths in which it is narrower than its architecture."""
+def _load_init(network: nn.Module, path: Path, data: Data, reporter: Reporter) -> dict[str, int]:
+    """Start from the weights of a plain model, or of the backbone in one of our checkpoints.
+
+    Returns the widths in which they are narrower than their architecture. A classifier for other labels is left out.
+    """
     value = load_tensors(path) if path.suffix in (".pt", ".pth") and path.is_file() else None
+    differing = ""
     if isinstance(value, dict) and value.get("format") == "dance-checkpoint":
-        raise InputError(f"{path}: is a checkpoint of dance-train; --init takes weights of a plain model")
-    widths = widths_of(network, clip_shape, read_tensors(path))
-    shrink(network, clip_shape, widths)
-    reporter.say(str(load_weights(network, str(path))))
+        differing = _label_differences(load_checkpoint(path).labels, list(data.labels))
+    widths = widths_of(network, data.clip.shape, read_tensors(path))
+    shrink(network, data.clip.shape, widths)
+    reporter.say(str(load_weights(network, path, leave_classifier=differing)))
     if widths:
         reporter.say(f"{path}: holds a network with fewer channels in {len(widths)} layers; it is trained as it is")
     return widths
