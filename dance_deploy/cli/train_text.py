@@ -17,7 +17,9 @@ PHASE_NAMES = {"dense": "dense", "static": "static pruning", "ava": "AVA", "aap"
 
 
 def reporter() -> LogReporter:
-    """Bars where stderr is a terminal, else lines."""
+    """Bars where stderr is a terminal, else lines; of several processes, the first one speaks."""
+    if os.environ.get("RANK", "0") != "0":
+        return SilentReporter()
     return BarReporter() if sys.stderr.isatty() else LogReporter()
 
 
@@ -53,6 +55,13 @@ class LogReporter:
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+
+
+class SilentReporter(LogReporter):
+    """Says nothing."""
+
+    def say(self, line: str) -> None:
+        """Do nothing."""
 
 
 class BarReporter(LogReporter):
@@ -124,8 +133,13 @@ def check_json(json_path: str | None) -> None:
         raise InputError(f"--json {json_path}: cannot be written, expected a file name in a folder that exists")
 
 
-def show(outcome: Outcome, json_path: str | None) -> None:
-    """Print the scores as a table, or as JSON where '-' is asked for; OperationError where it cannot be written."""
+def show(outcome: Outcome | None, json_path: str | None) -> None:
+    """Print the scores as a table, or as JSON where '-' is asked for; nothing where another process does it.
+
+    Raises OperationError where it cannot be written.
+    """
+    if outcome is None:
+        return
     if json_path == "-":
         print(json.dumps(outcome.as_dict()))
         return

@@ -17,10 +17,11 @@ from dance_deploy.method.training.settings import TrainSettings
 
 
 class Batch(NamedTuple):
-    """clip: float32 [N, 3, T, H, W]; target: int64 [N]."""
+    """clip: float32 [N, 3, T, H, W]; target: int64 [N]; size: N, or clips of all processes together; 0 = N."""
 
     clip: torch.Tensor
     target: torch.Tensor
+    size: int = 0
 
 
 class Moment(NamedTuple):

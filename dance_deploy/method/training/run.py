@@ -27,7 +27,7 @@ from dance_deploy.method.training.calibration import calibrate
 from dance_deploy.method.training.evaluation import DenseView, Evaluator, Score
 from dance_deploy.method.training.feed import Data, targets_of
 from dance_deploy.method.training.loop import Bench, Phase, Reporter, make_optimizer, run_phase
-from dance_deploy.method.training.metrics import MetricsFile, read_metrics
+from dance_deploy.method.training.metrics import MetricsFile, NoMetrics, read_metrics
 from dance_deploy.method.training.objectives import (
     AapObjective,
     AvaObjective,
@@ -37,6 +37,7 @@ from dance_deploy.method.training.objectives import (
 )
 from dance_deploy.method.training.outcome import Outcome, SplitScores, sample_clips, write_json
 from dance_deploy.method.training.precision import choose
+from dance_deploy.method.training.ranks import ALONE, Ranks
 from dance_deploy.method.training.settings import PHASES, TrainSettings, differences
 from dance_deploy.method.training.spread import measure_spread
 from dance_deploy.method.training.state import (
@@ -65,28 +66,38 @@ class Request:
     going_on: str | None = None
 
 
-def train(request: Request, data: Data, reporter: Reporter, device: torch.device) -> Outcome:
-    """Train and write the checkpoint; returns its scores.
+def train(request: Request, data: Data, reporter: Reporter, device: torch.device, ranks: Ranks = ALONE
+          ) -> Outcome | None:
+    """Train and write the checkpoint; returns its scores, None in all processes but the first.
 
     Raises InputError where the output cannot be written, weights do not fit, or an unfinished run is in the way;
     Diverged where the loss is no longer a number; OperationError where the disk does not take it.
     """
     check_output(request.out)
+    ranks.check_batch(request.settings.batch)
+    if not ranks.is_first:
+        run = _Run(request, data, reporter, device, ranks)
+        ranks.wait()
+        return run.go()
     with run_lock(work_folder(request.out)):
         remove_leftovers(request.out)
-        return _Run(request, data, reporter, device).go()
+        run = _Run(request, data, reporter, device, ranks)
+        ranks.wait()  # from here on the state is written, which the others have read
+        return run.go()
 
 
 class _Run:
     """One run: the model, the teacher, and where they stand."""
 
-    def __init__(self, request: Request, data: Data, reporter: Reporter, device: torch.device) -> None:
+    def __init__(self, request: Request, data: Data, reporter: Reporter, device: torch.device, ranks: Ranks) -> None:
+        self.ranks = ranks
         self.started = time.monotonic()
         self.request, self.data, self.reporter, self.device = request, data, reporter, device
         self.settings = _settings(request, data, device)
         self.folder = work_folder(request.out)
         self.state_path = self.folder / "state.pt"
         stored = self._stored_state()
+        self.is_stored = stored is not None
         network = build(request.arch, len(data.labels), seed=self.settings.seed)
         # widths of the network as it came (a pruned one's differ from the architecture's), and as it is now
         self.given: dict[str, int] = dict(stored.given) if stored is not None else {}
@@ -106,17 +117,20 @@ class _Run:
         self.state = stored or RunState(self._identity(), PHASES[0], 0, {}, {}, {}, 0)
         if stored is not None:
             self._restore(stored)
-        self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.state.metrics_bytes)
-        self.bench = Bench(self.model, data, self.settings, device, self.metrics, reporter)
-        if stored is None:
+        path = self.folder / "metrics.jsonl"
+        self.metrics = MetricsFile(path, self.state.metrics_bytes) if ranks.is_first else NoMetrics(path)
+        self.bench = Bench(self.model, data, self.settings, device, self.metrics, reporter, ranks)
+
+    def go(self) -> Outcome | None:
+        """All phases that are not done, then the finish."""
+        if not self.is_stored:
             # from here on a run is in the way of another one, even if it is killed in its first epoch
             self._save(PHASES[0], 0, None)
-
-    def go(self) -> Outcome:
-        """All phases that are not done, then the finish."""
         for phase in PHASES[PHASES.index(self.state.phase):] if self.state.phase in PHASES else ():
             self._run_phase(phase)
-        return self._finish()
+        outcome = self._finish() if self.ranks.is_first else None
+        self.ranks.wait()
+        return outcome
 
     def _gated(self, network: nn.Module) -> GatedModel:
         s = self.settings
@@ -168,10 +182,10 @@ class _Run:
             run_phase(self.bench, phase, optimizer, lambda p, o: self._save(p.name, p.done, o))
         if name == "dense":
             self._make_teacher()
-        if name != "static" or self.settings.static_share is not None:
+        if self.ranks.is_first and (name != "static" or self.settings.static_share is not None):
             self._note_spread(name)
-        if name == "static" and self.settings.static_share is not None:
-            self._note_static()
+            if name == "static":
+                self._note_static()
         following = (*PHASES, "finish")[PHASES.index(name) + 1]
         self._save(following, 0, None)
 
@@ -187,7 +201,8 @@ class _Run:
     def _make_teacher(self) -> None:
         state = copy.deepcopy(self.model.backbone_state())
         # for --init: other settings can be tried without training this network again
-        save_atomically(self.folder / "dense.pt", {name: tensor.cpu() for name, tensor in state.items()})
+        if self.ranks.is_first:
+            save_atomically(self.folder / "dense.pt", {name: tensor.cpu() for name, tensor in state.items()})
         self.teacher.load_state_dict(state)
         self.teacher.eval().requires_grad_(False)
         self.teacher_ready = True
@@ -292,7 +307,8 @@ class _Run:
                               dict(self.teacher.state_dict()) if self.teacher_ready else {},
                               optimizer.state_dict() if optimizer is not None else {}, self.metrics.length, finished,
                               self.given, self.channels)
-        save_state(self.state_path, self.state)
+        if self.ranks.is_first:
+            save_state(self.state_path, self.state)
 
 
 def _label_differences(theirs: list[str], ours: list[str]) -> str:
