@@ -52,7 +52,10 @@ def train(
                                        "the architecture's]"),
     clip_stride: Optional[int] = typer.Option(None, metavar="N", help="Take every Nth frame of a video.  [default: the "
                                               "architecture's]"),
-    fold: Optional[str] = typer.Option(None, metavar="NAME", help="Prefix of the split files to use: NAME_train.txt."),
+    split_dir: Optional[Path] = typer.Option(None, metavar="DIR", help="Where the split files are, those of UCF101 and "
+                                             "HMDB51 included.  [default: splits, in the folder of --data]"),
+    fold: Optional[str] = typer.Option(None, metavar="NAME", help="Prefix of the split files to use, NAME_train.txt; "
+                                       "of UCF101 and HMDB51, the number of the split."),
     render_dir: Optional[Path] = typer.Option(None, metavar="DIR", help="Where --data rendered puts its videos.  "
                                               "[default: rendered, beside the checkpoint]"),
     render_clips: Optional[int] = typer.Option(None, metavar="N", help="Videos per class of --data rendered.  "
@@ -81,8 +84,8 @@ def train(
 
     options = Options(
         data=data, out=out, arch=arch, init=init, resume=resume, restart=restart, clip=clip, clip_stride=clip_stride,
-        fold=fold, render_dir=render_dir, render_clips=render_clips, skip_unreadable=skip_unreadable, device=device,
-        threads=threads, flip=flip, kinds=kinds,
+        split_dir=split_dir, fold=fold, render_dir=render_dir, render_clips=render_clips,
+        skip_unreadable=skip_unreadable, device=device, threads=threads, flip=flip, kinds=kinds,
         settings={"target_macs": target_macs, "epochs_dense": epochs_dense, "epochs_static": epochs_static,
                   "static_share": static_share, "static_by": static_by, "static_allocation": static_allocation,
                   "static_scope": static_scope, "epochs_ava": epochs_ava,

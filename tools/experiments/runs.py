@@ -43,7 +43,7 @@ class Run:
 
     def tag(self, name: str) -> str:
         """Name of a setting's run with this seed and fold."""
-        return f"{name}_s{self.seed}" + (f"_{self.fold}" if self.fold else "")
+        return f"{name}_s{self.seed}" + (f"_{self.fold.replace('/', '-')}" if self.fold else "")
 
 
 def runs_of(table: Table, only: list[str], seeds: list[int], folds: list[str]) -> Iterator[Run]:

@@ -69,7 +69,8 @@ TABLES = {
     "weizmann-loso": Table(
         "Ten actions on real video (Weizmann), one person left out at a time", "small",
         {"dance": DANCE, "static25": STATIC_25}, seeds=(0,),
-        folds=("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe", "shahar")),
+        folds=tuple(f"loso/{person}" for person in ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe",
+                                                    "shahar"))),
     "rendered": Table(
         "Rendered shapes in motion, of graded difficulty", "small",
         {name: SETTINGS[name] for name in ("dance", "static25", "constant")}, data="rendered",

@@ -39,6 +39,7 @@ class Options:
     restart: bool = False
     clip: str | None = None
     clip_stride: int | None = None
+    split_dir: Path | None = None
     fold: str | None = None
     render_dir: Path | None = None
     render_clips: int | None = None
@@ -87,8 +88,8 @@ def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Rep
         render["render_dir"] = options.render_dir or options.out.parent / "rendered"
         if options.render_clips is not None:
             render["clips_per_class"] = options.render_clips
-    splits = open_dataset(options.data, fold=options.fold, skip_unreadable=options.skip_unreadable,
-                          progress=reporter.progress("reading the data"), **render)
+    splits = open_dataset(options.data, split_dir=options.split_dir, fold=options.fold,
+                          skip_unreadable=options.skip_unreadable, progress=reporter.progress("reading the data"), **render)
     reporter.say(splits.summary())
     flip = options.flip
     if flip is None:
