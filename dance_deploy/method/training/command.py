@@ -88,8 +88,9 @@ def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Rep
         render["render_dir"] = options.render_dir or options.out.parent / "rendered"
         if options.render_clips is not None:
             render["clips_per_class"] = options.render_clips
+    progress = reporter.progress("reading the data")
     splits = open_dataset(options.data, split_dir=options.split_dir, fold=options.fold,
-                          skip_unreadable=options.skip_unreadable, progress=reporter.progress("reading the data"), **render)
+                          skip_unreadable=options.skip_unreadable, progress=progress, **render)
     reporter.say(splits.summary())
     flip = options.flip
     if flip is None:
