@@ -59,7 +59,7 @@ def read_ucf101(folder: Path, split_dir: Path, fold: str | None) -> tuple[list[E
 
 
 def _ucf_classes(path: Path) -> list[str]:
-    names = []
+    names: list[str] = []
     for where, line in _lines(path):
         number, _, name = line.partition(" ")
         if number != str(len(names) + 1) or not name.strip():
