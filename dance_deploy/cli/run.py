@@ -38,7 +38,7 @@ def run(
     inputs: Optional[List[str]] = typer.Argument(
         None, metavar="INPUT...", help="Video files, folders of videos, a camera index, or an address (rtsp://...)."),
     backend: Optional[str] = typer.Option(
-        None, "--backend", metavar="NAME", help="What computes: onnxruntime (default) or reference."),
+        None, "--backend", metavar="NAME", help="What computes: onnxruntime (default), tensorrt or reference."),
     dense: bool = typer.Option(False, "--dense", help="Run the network without gates, for comparison."),
     budget: Optional[float] = typer.Option(
         None, "--budget", metavar="SHARE", help="Share of the dense MACs to aim at, 0 to 1 (default: the bundle's)."),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dance_deploy.errors import InputError, OperationError
-from dance_deploy.runtime import backends, selftest
+from dance_deploy.runtime import backends, kernels, selftest
 from dance_deploy.runtime.trt import api as trt_api
 from dance_deploy.runtime.trt import cuda, records, target
 from dance_deploy.runtime.trt.session import Session
@@ -41,7 +41,7 @@ class Backend(backends.BackendBase):
 
     def load_impl(self, bundle, gated, dense, threads):
         api = trt_api.find()
-        plugin = target.plugin_path()
+        plugin = kernels.plugin_path()
         self._device, self._owns_device = cuda.Device(), True
         try:
             record = matching_record(bundle, target.target_of(api, self._device, plugin))
@@ -149,5 +149,5 @@ def matching_record(bundle, here):
 
 def _mended(here, nearest, build):
     if here.plugin is None and nearest.plugin is not None:
-        return "make -C kernels plugin, then if it is another one than before {}".format(build)
+        return "{}, then if it is another one than before {}".format(kernels.BUILD_PLUGIN, build)
     return build

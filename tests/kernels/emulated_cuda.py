@@ -17,7 +17,7 @@ OK, BAD_SHAPE, TOO_LARGE, UNSUPPORTED = range(4)
 
 
 class Emulator:
-    """One running emulator. A crash, a sanitizer's finding or a missed barrier ends it: `ask` then fails with its words."""
+    """One running emulator. A crash, a sanitizer's finding or a missed barrier ends it; `ask` fails with its words."""
 
     def __init__(self, path):
         self.path, self.seed, self.errors, self.process = path, 0, None, None

@@ -74,7 +74,8 @@ def geometries(draw):
     size = [max(draw(st.integers(1, most)), d * (k - 1) + 1 - p - q)
             for most, k, d, p, q in zip((4, 11, 11), kernel, dilations, pads[:3], pads[3:])]
     x_shape = (draw(st.integers(1, 2)), group * inputs, *size)
-    return x_shape, (group * outputs, inputs, *kernel), dict(strides=strides, pads=pads, dilations=dilations, group=group)
+    attributes = dict(strides=strides, pads=pads, dilations=dilations, group=group)
+    return x_shape, (group * outputs, inputs, *kernel), attributes
 
 
 RATES = st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0])
@@ -143,7 +144,8 @@ def test_nothing_kept_gives_exactly_the_clamped_bias_and_sum(emulator, channels_
         masks = full_masks(x_shape)
         masks[none][...] = False
         result = emulated_cuda.gated_conv3d(emulator, np.full_like(x, np.nan), w, b, masks, z=z, minimum=0.0,
-                                            channels_last=channels_last, algorithm=algorithm, group=group, pads=(1,) * 6)
+                                            channels_last=channels_last, algorithm=algorithm, group=group,
+                                            pads=(1,) * 6)
         np.testing.assert_array_equal(result.y, np.maximum(b[:, None, None, None] + z, np.float32(0)))
 
 

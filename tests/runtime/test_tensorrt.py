@@ -1,10 +1,12 @@
 """Engines built, kept and run, on the strict stand-in of each TensorRT generation."""
 import os
+import sys
+import types
 
 import numpy as np
 import onnx
 import pytest
-from trt_standin import Misuse
+from pycuda_standin import Misuse
 
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError, OperationError
@@ -204,7 +206,7 @@ def test_where_all_gates_pay_all_stay(machine):
 def test_without_the_plugin_nothing_is_measured_and_nothing_skipped(make_machine):
     machine = make_machine("11")
     machine.plugin.unlink()
-    with pytest.raises(InputError, match="make -C kernels plugin"):
+    with pytest.raises(InputError, match="make -C kernels/trt plugin"):
         built(machine)
     record = built(machine, measure=True, with_plugin=False)
     assert record.target.plugin is None and record.timings == {}
@@ -269,13 +271,13 @@ def test_engines_for_something_else_are_refused_and_rebuilt_on_request(make_mach
 def test_a_plugin_that_is_gone_is_named(machine):
     built(machine)
     machine.plugin.unlink()
-    with pytest.raises(InputError, match="make -C kernels plugin"):
+    with pytest.raises(InputError, match="make -C kernels/trt plugin"):
         open_runner(machine.bundle, "tensorrt")
 
 
 def test_a_plugin_that_does_not_load_is_one_line(machine):
     machine.plugin.write_bytes(b"no library at all")
-    with pytest.raises(OperationError, match="does not load into TensorRT.*make -C kernels plugin") as caught:
+    with pytest.raises(OperationError, match="does not load into TensorRT.*make -C kernels/trt plugin") as caught:
         built(machine)
     one_line(caught)
 
@@ -331,6 +333,45 @@ def test_too_little_memory_is_said_before_anything_is_built(machine):
     assert machine.world.builds == []
 
 
+@pytest.mark.parametrize("profile, limit_mib", [("jetson-nano", 512), ("jetson-agx-orin", 1024), ("own", 1024)])
+def test_the_workspace_follows_the_boards_memory(make_machine, profile, limit_mib, tmp_path):
+    """A Nano's profile says 4 GB, whatever the machine that builds has."""
+    machine = make_machine("8.6")
+    machine.world.memory_bytes = 8 << 30
+    machine.write_bundle(profile=profile)
+    from dance_deploy.runtime.trt import memory
+    bundle = open_bundle(machine.bundle)
+
+    class Device:
+        @staticmethod
+        def memory():
+            return 7 << 30, 8 << 30
+    found = memory.workspace_bytes(bundle.manifest, 7 << 30, None, memory.board_bytes(profile, Device))
+    assert found == limit_mib << 20
+    little = memory.needed_bytes(bundle.manifest) + (100 << 20)
+    assert memory.workspace_bytes(bundle.manifest, little, None, 8 << 30) == 100 << 20
+
+
+def test_on_a_board_the_memory_is_everybodys(tmp_path):
+    """A Jetson's GPU has no memory of its own, and CUDA counts the page cache as used: the kernel knows better."""
+    from dance_deploy.runtime.trt import memory
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 4058136 kB\nMemFree: 100000 kB\nMemAvailable: 3000000 kB\n")
+
+    class Nano:
+        @staticmethod
+        def memory():
+            return 100 << 20, 4058136 << 10
+
+    class Card:
+        @staticmethod
+        def memory():
+            return 2 << 30, 2 << 30
+    assert memory.free_bytes(Nano, str(tmp_path)) == 3000000 << 10
+    assert memory.free_bytes(Card, str(tmp_path)) == 2 << 30
+    assert memory.free_bytes(Card, str(tmp_path / "nowhere")) == 2 << 30
+
+
 def test_memory_that_runs_out_while_loading_is_one_line(machine):
     built(machine)
     machine.world.memory_bytes = 3000
@@ -374,6 +415,31 @@ def test_no_gpu(machine):
     one_line(caught)
 
 
+def test_rtx_without_a_name_that_its_parser_opens(make_machine, tmp_path, monkeypatch):
+    """The process would end inside the parser: said before."""
+    machine = make_machine("rtx")
+    package = types.ModuleType("tensorrt_rtx_libs")
+    package.__file__ = str(tmp_path / "libs" / "__init__.py")
+    (tmp_path / "libs").mkdir()
+    (tmp_path / "libs" / "libtensorrt_rtx.so.1").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_libs", package)
+    with pytest.raises(OperationError, match="run: ln -s libtensorrt_rtx.so.1 .*/libs/libtensorrt_rtx.so") as caught:
+        built(machine)
+    one_line(caught)
+    (tmp_path / "libs" / "libtensorrt_rtx.so").symlink_to("libtensorrt_rtx.so.1")
+    built(machine)
+    machine.world.settled()
+
+
+def test_a_tensorrt_that_does_not_start_is_one_line(machine):
+    def broken(logger):
+        logger.log(1, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+    machine.trt.Builder = broken
+    with pytest.raises(OperationError, match="does not start: CUDA initialization failure with error: 35"):
+        built(machine)
+
+
 def test_a_tensorrt_that_is_too_new_is_named(make_machine):
     machine = make_machine("11")
     machine.trt.__version__ = "12.0.0"
@@ -387,6 +453,19 @@ def test_a_symbolic_link_as_engines_folder_is_refused(machine, tmp_path):
     with pytest.raises(InputError, match="symbolic link"):
         built(machine)
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_a_graph_with_open_axes_is_refused(make_machine):
+    machine = make_machine("8.6")
+
+    def change(files):
+        model = onnx.load_from_string(files["dense.onnx"])
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+        files["dense.onnx"] = model.SerializeToString()
+    machine.write_bundle(edit=change)
+    with pytest.raises(OperationError, match="dense.onnx: input 'clip' has the open shape .*fixed shapes"):
+        built(machine)
+    machine.world.settled()
 
 
 def test_other_tensors_than_the_graph_declares_are_an_error(make_machine):
@@ -445,5 +524,8 @@ def test_the_standin_refuses_what_the_real_one_does(machine):
         stream.synchronize()
     with pytest.raises(Misuse, match="twice"):
         memory.free()
+    kept = host
+    del host
     context.pop()
-    assert world.violations == []
+    assert world.violations == ["the context went before page-locked memory"] and kept is not None
+    del world.violations[:]
