@@ -56,7 +56,8 @@ class Profile(NamedTuple):
 
     opset, ir_version: of the exported graphs; mask_dtype: "bool" or "float32", the type of the masks between the dance
     ops; functions: whether the graphs carry the dance ops as model-local functions; backend: what runs them by default;
-    power: None where the device has no power sensors that are known.
+    power: None where the device has no power sensors that are known; channels_last: whether activations between the
+    dance ops are [N, T, H, W, C], and the convolutions without a gate are dance ops too.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Profile(NamedTuple):
     functions: bool
     backend: str
     power: Optional[PowerFacts] = None
+    channels_last: bool = False
 
 
 def folder():
@@ -104,6 +106,7 @@ def load(name, root=None):
 
 def _profile(tree, name):
     power = tree.pop("power", None) if type(tree) is dict else None
+    channels_last = tree.pop("channels_last", False) if type(tree) is dict else False
     checked.mapping(tree, "", _KEYS)
     return Profile(
         name=checked.choice(tree["name"], "name", (name,)),
@@ -113,7 +116,8 @@ def _profile(tree, name):
         mask_dtype=checked.choice(tree["mask_dtype"], "mask_dtype", ("bool", "float32")),
         functions=checked.boolean(tree["functions"], "functions"),
         backend=checked.choice(tree["backend"], "backend", ("onnxruntime", "reference", "tensorrt", "qnn")),
-        power=None if power is None else _power(power))
+        power=None if power is None else _power(power),
+        channels_last=checked.boolean(channels_last, "channels_last"))
 
 
 def _power(tree):

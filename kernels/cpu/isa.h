@@ -71,6 +71,15 @@ struct AbsSlicesArgs {
   double* sums;
 };
 
+// y[c] = the largest of x[0..count)[c], NaN where one of them is; y of minus infinity where count is 0.
+struct LargestArgs {
+  const void* const* x;
+  int count;
+  void* y;
+  int64_t channels;
+  Type type;
+};
+
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
   const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
@@ -101,6 +110,7 @@ struct IsaKernels {
   void (*rows_depthwise)(const RowsArgs&);
   void (*load)(const LoadArgs&);
   void (*store)(const StoreArgs&);
+  void (*largest)(const LargestArgs&);
   // Sum of |x| over consecutive elements; select: null, or all ones for each element that counts and 0 for others.
   double (*abs_sum)(const void* x, Type type, const uint32_t* select, int64_t count);
   void (*abs_sum_slices)(const AbsSlicesArgs&);
