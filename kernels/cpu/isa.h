@@ -30,6 +30,31 @@ struct RowsArgs {
   bool accumulate;               // add to acc instead of storing
 };
 
+// The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
+struct DepthwiseLine {
+  const float* x;                // the strip's first position, or where `at` is given the input row's first pixel
+  const int64_t* at;             // null: positions lie `step` floats apart; else floats from x to each, < 0: is zero
+  int64_t tap;                   // first position of the kernel row
+};
+
+struct DepthwiseArgs {
+  const DepthwiseLine* lines;    // that the strip reads anything of
+  int line_count;
+  int pixels;                    // of output, 1..kDepthwisePixels
+  int64_t kernel, stride, dilation;  // along W
+  int64_t step;                  // floats from one input position to the next
+  const float* zeros;            // a vector of them
+  const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
+  int64_t taps, count;           // kernel positions; channels
+  int vectors;
+  float* out;                    // sums, or Y where bias is given: then all channels in order, floats
+  int64_t out_step;              // floats from one output pixel to the next
+  const float* bias;             // [count] or null
+  const uint32_t* keep;          // [count] all ones, or 0 where what was summed is thrown away; null: all kept
+  const float* z;                // like out, or null
+  float minimum;
+};
+
 // Activation of some channels of one frame -> channels-last floats. Pixels [begin, end) of the frame.
 struct LoadArgs {
   const void* x;                 // the frame: [C][channel_stride] or [pixels][C]
@@ -99,7 +124,8 @@ struct WinogradOutArgs {
   int size;
 };
 
-constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
+constexpr int kPrefetchRows = 8;     // weight rows fetched ahead
+constexpr int kDepthwisePixels = 8;  // output pixels of a strip: with 3 weights and 1 input they fit into 16 registers
 
 struct IsaKernels {
   const char* name;
@@ -107,15 +133,15 @@ struct IsaKernels {
   int vector;                    // floats in a vector
   int max_vectors;               // vectors of output channels in a tile; a block is vector * max_vectors channels
   void (*rows)(const RowsArgs&);
-  void (*rows_depthwise)(const RowsArgs&);
+  void (*depthwise)(const DepthwiseArgs&);
   void (*load)(const LoadArgs&);
   void (*store)(const StoreArgs&);
-  void (*largest)(const LargestArgs&);
   // Sum of |x| over consecutive elements; select: null, or all ones for each element that counts and 0 for others.
   double (*abs_sum)(const void* x, Type type, const uint32_t* select, int64_t count);
   void (*abs_sum_slices)(const AbsSlicesArgs&);
   void (*winograd_in)(const WinogradInArgs&);
   void (*winograd_out)(const WinogradOutArgs&);
+  void (*largest)(const LargestArgs&);
 
   int block() const { return vector * max_vectors; }
 };
