@@ -28,6 +28,15 @@ struct RowsArgs {
   float* acc;                    // [rows of acc][columns]
   int vectors;                   // of output channels, 1..max_vectors
   bool accumulate;               // add to acc instead of storing
+  // Where y is given, a row goes there as soon as its sums are complete, while they are in the L1 cache, and is left
+  // undefined in acc: y = max(sum + bias (+ z), minimum), `count` floats, at least a vector of them.
+  float* y;
+  float* scratch;                // sums of one tile: kTileRows rows of columns
+  const float* z;                // or null
+  const int64_t* row_y;          // [rows] where each row lies in y and z
+  const float* bias;
+  float minimum;
+  int count;
 };
 
 // The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
@@ -105,6 +114,16 @@ struct LargestArgs {
   Type type;
 };
 
+// sums[p] = sum over frames and channels of |x[frame][p][channel]|, x channels-last.
+struct AbsPixelsArgs {
+  const void* x;                 // first pixel
+  Type type;
+  const int64_t* frames;         // [frame_count] elements from x to each
+  int64_t frame_count, pixels, channels;
+  const uint32_t* select;        // [channels] all ones for each that counts and 0 for others, or null: all
+  double* sums;
+};
+
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
   const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
@@ -124,6 +143,7 @@ struct WinogradOutArgs {
   int size;
 };
 
+constexpr int kTileRows = 12;        // most rows of a tile
 constexpr int kPrefetchRows = 8;     // weight rows fetched ahead
 constexpr int kDepthwisePixels = 8;  // output pixels of a strip: with 3 weights and 1 input they fit into 16 registers
 
@@ -142,6 +162,7 @@ struct IsaKernels {
   void (*winograd_in)(const WinogradInArgs&);
   void (*winograd_out)(const WinogradOutArgs&);
   void (*largest)(const LargestArgs&);
+  void (*abs_sum_pixels)(const AbsPixelsArgs&);
 
   int block() const { return vector * max_vectors; }
 };
