@@ -139,8 +139,13 @@ struct WinogradOutArgs {
   int64_t component_stride;
   int64_t columns;               // whole vectors
   float* out;                    // the tile's first pixel
-  int64_t row_stride;            // floats from one row of pixels to the next; pixels lie side by side
+  int64_t row_stride, pixel_stride;  // floats from one row of pixels, from one pixel to the next
   int size;
+  int rows, row_pixels;          // of the tile that lie inside the map
+  // Where given, max(pixel + bias (+ z), minimum) is written instead of the pixel.
+  const float* bias;
+  const float* z;                // like out, or null
+  float minimum;
 };
 
 constexpr int kTileRows = 12;        // most rows of a tile

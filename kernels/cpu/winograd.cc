@@ -81,6 +81,8 @@ class WinogradClip {
                 const Scratch& scratch) const;
   void finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
               const float* sums) const;
+  void finish_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+                       const float* sums) const;
   void store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const;
 
   const ConvCall& call_;
@@ -223,6 +225,8 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
 void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                           const float* sums) const {
   const int64_t width = columns(index), to = part.frame + f;
+  if (sums && any_live(to) && g_.channels_last && width == layout_.columns(index))
+    return finish_in_place(part, f, tile_begin, tile_end, index, sums);
   float* pixels = finished_ + worker * size_ * size_ * kRunTiles * isa_.block();
   const bool empty = !sums || !any_live(to);
   for (int64_t tile = tile_begin; tile < tile_end;) {
@@ -231,7 +235,9 @@ void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_
     while (run < kRunTiles && tile + run < tile_end && tiles_.tile[part.tile + tile + run].row == first.row &&
            tiles_.tile[part.tile + tile + run].column == first.column + run)
       ++run;
-    WinogradOutArgs a{nullptr, sums_stride(), width, pixels, run * size_ * width, size_};
+    WinogradOutArgs a{};
+    a.component_stride = sums_stride(), a.columns = a.pixel_stride = width, a.row_stride = run * size_ * width;
+    a.size = a.rows = a.row_pixels = size_;
     for (int64_t i = 0; i < run && !empty; ++i) {
       a.sums = sums + (f * part_tiles_ + tile + i) * width;
       a.out = pixels + i * size_ * width;
@@ -239,6 +245,29 @@ void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_
     }
     store_run(to, first, run, index, empty ? nullptr : pixels);
     tile += run;
+  }
+}
+
+// Straight to Y, where whole vectors of its channels lie side by side.
+void WinogradClip::finish_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+                                   const float* sums) const {
+  const int64_t out_pixels = g_.out[1] * g_.out[2], first = layout_.block_begin(index);
+  WinogradOutArgs a{};
+  a.component_stride = sums_stride(), a.columns = columns(index);
+  a.row_stride = g_.out[2] * g_.m, a.pixel_stride = g_.m;
+  a.size = size_;
+  a.bias = bias_ + first;
+  a.minimum = call_.minimum;
+  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+    const Tile& place = tiles_.tile[part.tile + tile];
+    const int64_t ho = int64_t(place.row) * size_, wo = int64_t(place.column) * size_;
+    const int64_t at = ((n_ * g_.out[0] + part.frame + f) * out_pixels + ho * g_.out[2] + wo) * g_.m + first;
+    a.rows = int(std::min<int64_t>(size_, g_.out[1] - ho));
+    a.row_pixels = int(std::min<int64_t>(size_, g_.out[2] - wo));
+    a.sums = sums + (f * part_tiles_ + tile) * a.columns;
+    a.out = static_cast<float*>(call_.y) + at;
+    a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
+    isa_.winograd_out(a);
   }
 }
 
