@@ -14,6 +14,7 @@ constexpr int64_t kRunTiles = 8;         // neighbours finished together: their 
 constexpr int64_t kAloneBytes = 900 << 10;   // components of a part that one worker does on its own: they stay in its L2
 constexpr int64_t kSharedBytes = 12 << 20;   // components of a part that all workers do together: they stay in the L3
 constexpr int64_t kWeightBytes = 9 << 20;    // weights above this are read once a part, by all workers together
+constexpr int64_t kRowTiles = 6;
 constexpr int64_t kLineFloats = 16;      // between components, or a power of two would map them to one set of the cache
 
 // What is transformed, multiplied and transformed back at a time: some output frames of some live tiles.
@@ -129,8 +130,14 @@ void WinogradClip::cut() {
   const int64_t weight_bytes = layout_.floats() * 4, row_bytes = 4 * components_ * isa_.block();
   shared_ = weight_bytes > kWeightBytes;
   const int64_t blocks = shared_ ? layout_.blocks() : 1, limit = shared_ ? kSharedBytes : kAloneBytes;
+  // dropped frames have their place but are not touched: the fewer there are left, the more tiles share the weights
+  int64_t inputs = 0, outputs = 0;
+  for (int64_t t = 0; t < g_.t; ++t) inputs += kept_.masks.frame[t];
+  for (int64_t to = 0; to < g_.out[0]; ++to) outputs += any_live(to);
   const auto bytes = [&](int64_t frames, int64_t tiles) {
-    return tiles * (inputs_of(frames) * x_.stride * 4 * components_ + frames * blocks * row_bytes);
+    const int64_t in = (inputs_of(frames) * inputs + g_.t - 1) / g_.t;
+    const int64_t out = (frames * outputs + g_.out[0] - 1) / g_.out[0];
+    return tiles * (in * x_.stride * 4 * components_ + out * blocks * row_bytes);
   };
   const int64_t live = std::max<int64_t>(1, tiles_.live);
   part_frames_ = std::min<int64_t>(g_.out[0], shared_ ? g_.out[0] : 8);
@@ -143,6 +150,11 @@ void WinogradClip::cut() {
     while (part_tiles_ > least && frame_parts_ * ((live + part_tiles_ - 1) / part_tiles_) < 8) part_tiles_ = (part_tiles_ + 1) / 2;
   tile_parts_ = (tiles_.live + part_tiles_ - 1) / part_tiles_;
   if (tile_parts_ > 0) part_tiles_ = (tiles_.live + tile_parts_ - 1) / tile_parts_;
+  // whole tiles of rows (rows.inc) even where an output frame shares its live kernel frames with no other
+  if (part_tiles_ > kRowTiles && part_tiles_ < live && !shared_) {
+    part_tiles_ = (part_tiles_ + kRowTiles / 2) / kRowTiles * kRowTiles;
+    tile_parts_ = (live + part_tiles_ - 1) / part_tiles_;
+  }
 }
 
 void WinogradClip::reserve() {
