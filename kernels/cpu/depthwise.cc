@@ -9,8 +9,10 @@
 namespace dance {
 namespace {
 
-constexpr int64_t kItems = 8;        // fewer leave threads idle at the end
-constexpr int64_t kItemPixels = 256; // of output, where there are enough: sums on their way to another layout stay in the cache
+constexpr int64_t kItems = 8;           // fewer leave threads idle at the end
+constexpr int kChannels = 64;           // worked on together: what a strip of them reads stays in the L1 cache
+constexpr int64_t kItemPixels = 640;    // of output, where there are enough: what they read stays in the L2 cache ...
+constexpr int64_t kLoadedPixels = 256; // ... and here their sums on the way to another layout
 
 // Channels do not meet, so nothing is gathered where the activation is channels-last floats: vectors run over all
 // channels as they lie, and what a dropped one computes is thrown away. Else kept channels are loaded first.
@@ -30,7 +32,7 @@ class DepthwiseClip {
       find_inputs();
     }
     find_bias();
-    const int64_t frame_rows = std::max<int64_t>(1, kItemPixels / g_.out[2]);
+    const int64_t frame_rows = std::max<int64_t>(1, (in_place_ ? kItemPixels : kLoadedPixels) / g_.out[2]);
     rows_ = std::min(std::min(frame_rows, g_.out[1]), std::max<int64_t>(1, g_.out[0] * g_.out[1] / kItems));
     const int64_t parts = (g_.out[1] + rows_ - 1) / rows_, items = g_.out[0] * parts;
     const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
@@ -114,41 +116,45 @@ class DepthwiseClip {
     if (kept_.channels > 0) {
       float* sums = in_place_ ? nullptr : sums_ + worker * sums_floats();
       DepthwiseLine* lines = lines_ + worker * g_.kernel[0] * g_.kernel[1];
-      const int64_t strips = (g_.out[2] + kDepthwisePixels - 1) / kDepthwisePixels;
-      for (int64_t ho = begin; ho < end; ++ho)
-        for (int64_t i = 0, wo = 0; i < strips; ++i) {  // 9 pixels are 5 + 4, not 8 + 1
-          const int64_t next = g_.out[2] * (i + 1) / strips;
-          compute_strip(lines, to, ho, wo, next, sums ? sums + ((ho - begin) * g_.out[2] + wo) * out_step() : nullptr);
-          wo = next;
-        }
+      const int vectors = int(layout_.padded_outputs() / isa_.vector), some = kChannels / isa_.vector;
+      for (int first = 0; first < vectors; first += some)
+        compute_channels(lines, to, begin, end, first, std::min(some, vectors - first), sums);
       if (sums) store(sums, 0, kept_.channels, to, begin, end);
     }
     if (!in_place_ || kept_.channels == 0) store(nullptr, kept_.channels, g_.m - kept_.channels, to, begin, end);
   }
 
-  void compute_strip(DepthwiseLine* lines, int64_t to, int64_t ho, int64_t wo, int64_t end, float* sums) const {
+  // Vectors [first, first + count) of rows [begin, end) of one frame.
+  void compute_channels(DepthwiseLine* lines, int64_t to, int64_t begin, int64_t end, int first, int count,
+                        float* sums) const {
     DepthwiseArgs a{};
     a.lines = lines;
-    a.line_count = find_lines(lines, to, ho, wo, end);
-    a.pixels = int(end - wo);
     a.kernel = g_.kernel[2], a.stride = g_.strides[2], a.dilation = g_.dilations[2];
     a.step = step_;
     a.zeros = zeros_;
     a.weights = weights_;
     a.taps = layout_.taps;
     a.count = layout_.outputs;
-    a.vectors = int(layout_.padded_outputs() / isa_.vector);
-    a.out = sums;
+    a.first = first, a.vectors = count;
     a.out_step = out_step();
-    if (in_place_) {
-      const int64_t at = ((n_ * g_.out[0] + to) * out_pixels() + ho * g_.out[2] + wo) * g_.m;
-      a.out = static_cast<float*>(call_.y) + at;
-      a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
-      a.bias = bias_;
-      a.keep = keep_;
-      a.minimum = call_.minimum;
+    if (in_place_) a.bias = bias_, a.keep = keep_, a.minimum = call_.minimum;
+    const int64_t strips = (g_.out[2] + isa_.depthwise_pixels - 1) / isa_.depthwise_pixels;
+    for (int64_t i = 0, wo = 0; i < strips; ++i) {  // evenly: 9 pixels are 5 + 4, not 8 + 1
+      const int64_t next = g_.out[2] * (i + 1) / strips;
+      a.pixels = int(next - wo);
+      for (int64_t ho = begin; ho < end; ++ho) {  // down first: what two rows both read is still in the L1 cache
+        a.line_count = find_lines(lines, to, ho, wo, next);
+        if (in_place_) {
+          const int64_t at = ((n_ * g_.out[0] + to) * out_pixels() + ho * g_.out[2] + wo) * g_.m;
+          a.out = static_cast<float*>(call_.y) + at;
+          a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
+        } else {
+          a.out = sums + ((ho - begin) * g_.out[2] + wo) * out_step();
+        }
+        isa_.depthwise(a);
+      }
+      wo = next;
     }
-    isa_.depthwise(a);
   }
 
   // Kernel rows of which the strip reads anything.
