@@ -21,6 +21,7 @@ class DepthwiseClip {
   DepthwiseClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws,
                 const Parallel& parallel)
       : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa),
+        slides_(depthwise_slides(g_.kernel[2], g_.strides[2], g_.dilations[2])),
         in_place_(g_.channels_last && g_.type == Type::f32 && g_.c >= isa.vector) {
     if (!in_place_) layout_.outputs = kept.channels;
   }
@@ -48,7 +49,14 @@ class DepthwiseClip {
  private:
   int64_t pixels() const { return g_.h * g_.w; }
   int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
-  int64_t positions() const { return (g_.out[2] - 1) * g_.strides[2] + (g_.kernel[2] - 1) * g_.dilations[2] + 1; }
+  // Inputs along W of `outputs` pixels: each once where the kernel slides, else one by one for every output.
+  int64_t positions(int64_t outputs) const {
+    return slides_ ? (outputs - 1) * g_.strides[2] + g_.kernel[2] : outputs * g_.kernel[2];
+  }
+  int64_t position_w(int64_t i) const {
+    if (slides_) return i - g_.pads[2];
+    return i / g_.kernel[2] * g_.strides[2] - g_.pads[2] + i % g_.kernel[2] * g_.dilations[2];
+  }
   int64_t out_step() const { return in_place_ ? g_.m : layout_.padded_outputs(); }
   int64_t sums_floats() const { return rows_ * g_.out[2] * out_step(); }
 
@@ -92,17 +100,17 @@ class DepthwiseClip {
     bias_ = bias + g_.m;
   }
 
-  // For every input row (one for all where all pixels are kept): where each position along W lies, from the first that
-  // any output reads to the last, -1 where it is dropped or out of range; and how many before it are not.
+  // For every input row (one for all where all pixels are kept): where each position along W lies, -1 where it is dropped
+  // or out of range; and how many before it are not.
   void find_inputs() {
-    const int64_t count = positions(), rows = kept_.all_pixels ? 1 : g_.h;
+    const int64_t count = positions(g_.out[2]), rows = kept_.all_pixels ? 1 : g_.h;
     int64_t* at = ws_.rows.of<int64_t>(std::size_t(2 * rows * (count + 1)));
     at_ = at;
     before_ = at + rows * (count + 1);
     for (int64_t h = 0; h < rows; ++h) {
       int64_t live = 0, *before = at + (rows + h) * (count + 1);
       for (int64_t i = 0; i < count; ++i) {
-        const int64_t w = i - g_.pads[2];
+        const int64_t w = position_w(i);
         const bool in = w >= 0 && w < g_.w && (kept_.all_pixels || kept_.masks.feature[h * g_.w + w]);
         at[h * (count + 1) + i] = in ? w * step_ : -1;
         before[i] = live;
@@ -159,8 +167,7 @@ class DepthwiseClip {
 
   // Kernel rows of which the strip reads anything.
   int find_lines(DepthwiseLine* lines, int64_t to, int64_t ho, int64_t wo, int64_t end) const {
-    const int64_t first = wo * g_.strides[2];
-    const int64_t count = (end - 1 - wo) * g_.strides[2] + (g_.kernel[2] - 1) * g_.dilations[2] + 1;
+    const int64_t first = wo * (slides_ ? g_.strides[2] : g_.kernel[2]), count = positions(end - wo);
     int found = 0;
     for (int64_t kt = 0; kt < g_.kernel[0]; ++kt) {
       const int64_t t = to * g_.strides[0] - g_.pads[0] + kt * g_.dilations[0];
@@ -168,12 +175,12 @@ class DepthwiseClip {
       for (int64_t kh = 0; kh < g_.kernel[1]; ++kh) {
         const int64_t h = ho * g_.strides[1] - g_.pads[1] + kh * g_.dilations[1];
         if (h < 0 || h >= g_.h) continue;
-        const int64_t row = (kept_.all_pixels ? 0 : h) * (positions() + 1) + first;
+        const int64_t row = (kept_.all_pixels ? 0 : h) * (positions(g_.out[2]) + 1) + first;
         const int64_t live = before_[row + count] - before_[row];
         if (live == 0) continue;
         const float* x = x_ + (t * g_.h + h) * g_.w * step_;
         const int64_t tap = (kt * g_.kernel[1] + kh) * g_.kernel[2];
-        if (live == count) lines[found++] = {x + (first - g_.pads[2]) * step_, nullptr, tap};
+        if (live == count) lines[found++] = {x + (wo * g_.strides[2] - g_.pads[2]) * step_, nullptr, tap};
         else lines[found++] = {x, at_ + row, tap};
       }
     }
@@ -211,7 +218,7 @@ class DepthwiseClip {
   Workspace& ws_;
   const Parallel& parallel_;
   PackedLayout layout_;           // of all channels where these are read in place, else of the kept ones
-  const bool in_place_;
+  const bool slides_, in_place_;
   const float* x_ = nullptr;      // [T][H][W][step_]
   int64_t step_ = 0;
   const float* weights_ = nullptr;

@@ -31,10 +31,17 @@ struct RowsArgs {
   bool accumulate;               // add to acc instead of storing
 };
 
+// Kernels along W whose inputs a strip of output pixels reads one after the other, each once for all that need it.
+inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
+  return (kernel == 3 && dilation == 1 && stride <= 2) || (kernel == 1 && stride == 1);
+}
+
 // The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
 struct DepthwiseLine {
   const float* x;                // the strip's first position, or where `at` is given the input row's first pixel
-  const int64_t* at;             // null: positions lie `step` floats apart; else floats from x to each, < 0: is zero
+  // null: positions lie `step` floats apart; else floats from x to each, < 0: is zero. Of every position where the kernel
+  // slides, else of [pixels][kernel].
+  const int64_t* at;
   int64_t tap;                   // first position of the kernel row
 };
 
