@@ -6,20 +6,18 @@ The gates still run, so that their cost is in the figure; only what their masks 
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from dance_deploy.errors import InputError
 from dance_deploy.manifest import Gate
-from dance_deploy.method.saliency import KINDS
 from dance_deploy.ops import names
+from dance_deploy.ops.names import KINDS
 from dance_deploy.runtime.backends import LayerMasks
 
 PATTERNS = ("blob", "random")
 
 
-def keep_rates_from_text(text: str) -> dict[str, float]:
-    """"frames=0.5,channels=0.5" -> rates by kind, 1 where not named; raises InputError."""
+def keep_rates_from_text(text: str, option: str = "--force-keep") -> dict[str, float]:
+    """"frames=0.5,channels=0.5" -> rates by kind, 1 where not named; raises InputError that names the option."""
     rates = dict.fromkeys(KINDS, 1.0)
     for part in filter(None, text.split(",")):
         kind, _, value = part.partition("=")
@@ -28,7 +26,7 @@ def keep_rates_from_text(text: str) -> dict[str, float]:
         except ValueError:
             rate = float("nan")
         if kind not in rates or not 0.0 < rate <= 1.0:
-            raise InputError(f"--force-keep '{part}': expected KIND=RATE with a kind of {', '.join(KINDS)} and a rate "
+            raise InputError(f"{option} '{part}': expected KIND=RATE with a kind of {', '.join(KINDS)} and a rate "
                              "above 0 and at most 1, joined by commas")
         rates[kind] = rate
     return rates
@@ -70,6 +68,9 @@ def blob_mask(shape: tuple[int, int], rate: float, rng: np.random.Generator) -> 
 
 def force_masks(body: bytes, masks: list[LayerMasks]) -> bytes:
     """The body graph whose convolutions read `masks` instead of what the gates decide."""
+    import onnx  # only here: predictions need the masks and no graph
+    from onnx import numpy_helper
+
     model = onnx.load_model_from_string(body)
     replaced = {}
     for i, layer in enumerate(masks):

@@ -67,6 +67,34 @@ def kernels(
                      plot=plot)
 
 
+@app.command()
+def predict(
+    bundle: Path = typer.Argument(..., metavar="BUNDLE", help="The folder that dance-export wrote."),
+    profile: str = typer.Option(..., help="The device: a name from profiles/, such as jetson-nano."),
+    budget: Optional[float] = typer.Option(None, help="Share of MACs to reach with equal keep rates at all gates "
+                                           "(default: the bundle's)."),
+    by: str = typer.Option("features", metavar="KIND,...", help="What --budget drops: frames, channels, features."),
+    keep: Optional[str] = typer.Option(None, metavar="KIND=RATE,...", help="Keep these shares at every gate, such as "
+                                       "frames=0.5,channels=0.5."),
+    golden: bool = typer.Option(False, "--golden", help="Keep what the gates kept of the bundle's golden clip."),
+    pattern: str = typer.Option("blob", help="Which features are kept: one blob, or random ones."),
+    seed: int = typer.Option(0, min=0, help="Seed of the masks."),
+    precision: str = typer.Option("fp32", help="fp32 or fp16."),
+    mode: Optional[int] = typer.Option(None, min=0, help="Power mode, by its nvpmodel id (default: the profile's)."),
+    json_file: Optional[Path] = typer.Option(None, "--json", metavar="FILE", help="Write the figures as JSON."),
+    plot: Optional[Path] = typer.Option(None, metavar="FILE", help="Draw roofs and layers as a PNG."),
+) -> None:
+    """Predict a bundle's latency and energy on a device that is not at hand. Nothing is measured.
+
+    MACs and bytes of every layer are counted exactly; times come from the device's peak rates (roofline) and, for
+    Maxwell and Pascal GPUs, from an estimate of how much of the peaks our kernels and a library's reach.
+    """
+    from dance_deploy.bench.predict.command import run_predict
+
+    run_predict(bundle, profile, budget=budget, keep=keep, golden=golden, by=by, pattern=pattern, seed=seed,
+                precision=precision, mode=mode, json_file=json_file, plot=plot)
+
+
 def main() -> None:
     """Entry point of dance-bench."""
     run(app)
