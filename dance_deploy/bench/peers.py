@@ -53,7 +53,7 @@ def _ours(bundle: Bundle, case: Case) -> Run:
     body = bundle.read("body.onnx")
     if case.rates is not None:
         body = force_masks(body, forced_masks(bundle.manifest.gates, case.rates, case.pattern, case.seed))
-    controller = _session(bundle.read("controller.onnx"), case.threads)
+    controller = _session(bundle.read("controller.onnx"), case.threads, library)
     gated = _session(body, case.threads, library)
     clip, budget = golden_clip(bundle), np.array([case.budget], np.float32)
 

@@ -64,7 +64,15 @@ class Clip {
   void compute_item(int worker, int64_t item) const;
   void sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
                   float* acc) const;
+  // Whether sums go to Y row by row.
+  bool writes_rows(int64_t index) const {
+    return g_.channels_last && g_.type == Type::f32 && layout_.columns(index) >= isa_.vector;
+  }
   void store(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block, const float* acc) const;
+  void store_cleared(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
+                     const float* acc) const;
+  StoreArgs store_args(int64_t group, int64_t index) const;
+  void store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t first, const float* acc) const;
 
   const ConvCall& call_;
   const ConvGeometry& g_;
@@ -84,6 +92,7 @@ class Clip {
   int64_t rows_per_item_ = 0, segments_per_item_ = 0;
   float* sums_ = nullptr;
   int64_t* row_in_ = nullptr;
+  int64_t* row_y_ = nullptr;
   int32_t* row_out_ = nullptr;
   Segment* segments_ = nullptr;
 };
@@ -141,10 +150,11 @@ void Clip::compute() {
   const int64_t columns = layout_.groups * layout_.blocks();
   const int64_t items = columns * int64_t(plan_->chunks.size()) * int64_t(plan_->blocks.size());
   const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
-  sums_ = ws_.sums.of<float>(workers * std::size_t(rows_per_item_) * std::size_t(isa_.block()));
+  sums_ = ws_.sums.of<float>(workers * std::size_t(rows_per_item_ + kTileRows) * std::size_t(isa_.block()));
   // positions first, then rows of sums: one buffer a worker
-  row_in_ = ws_.rows.of<int64_t>(workers * std::size_t(rows_per_item_) * 2);
-  row_out_ = reinterpret_cast<int32_t*>(row_in_ + workers * std::size_t(rows_per_item_));
+  row_in_ = ws_.rows.of<int64_t>(workers * std::size_t(rows_per_item_) * 3);
+  row_y_ = row_in_ + workers * std::size_t(rows_per_item_);
+  row_out_ = reinterpret_cast<int32_t*>(row_y_ + workers * std::size_t(rows_per_item_));
   segments_ = ws_.segments.of<Segment>(workers * std::size_t(segments_per_item_));
   for_items(parallel_, items, [&](int worker, int64_t item) { compute_item(worker, item); });
 }
@@ -160,9 +170,10 @@ void Clip::compute_item(int worker, int64_t item) const {
   const bool any_frame = std::memchr(live, 1, std::size_t(g_.kernel[0])) != nullptr;
   if (!any_frame || block.empty || kept_.in_group(group) == 0)
     return store(group, index, chunk, block, nullptr);
-  float* acc = sums_ + int64_t(worker) * rows_per_item_ * isa_.block();
+  float* acc = sums_ + int64_t(worker) * (rows_per_item_ + kTileRows) * isa_.block();
   sum_groups(worker, group, index, chunk, block, acc);
-  store(group, index, chunk, block, acc);
+  if (writes_rows(index)) store_cleared(group, index, chunk, block, acc);
+  else store(group, index, chunk, block, acc);
 }
 
 void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
@@ -184,16 +195,30 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   a.weight_index = weight_index_ ? weight_index_ + kept_.first[group] * g_.kernel[2] : nullptr;
   a.acc = acc;
   a.vectors = layout_.vectors(index);
+  // rows of groups that are complete by themselves go to Y at once
+  const int64_t column = group * layout_.outputs + layout_.block_begin(index);
+  const int64_t y_begin = n_ * g_.m * g_.out[0] * out_pixels() + column;
+  int64_t* row_y = row_y_ + worker * rows_per_item_;
+  a.row_y = row_y;
+  a.scratch = acc + rows_per_item_ * isa_.block();
+  a.bias = bias_ + column;
+  a.minimum = call_.minimum;
+  a.count = layout_.columns(index);
+  a.z = call_.z && writes_rows(index) ? static_cast<const float*>(call_.z) + y_begin : nullptr;
   for (int32_t i = block.group_begin; i < block.group_end; ++i) {
     const PixelGroup& pixel_group = plan_->groups[std::size_t(i)];
     a.segment_count = builder.build(pixel_group, live_kt, segments);
     a.accumulate = pixel_group.accumulate;
+    const bool whole = writes_rows(index) && !a.accumulate;
+    a.y = whole ? static_cast<float*>(call_.y) + y_begin : nullptr;
     a.rows = 0;
     for (int32_t f = 0; f < chunk.count; ++f) {
-      const int64_t t = plan_->frames[std::size_t(chunk.first + f)] * g_.strides[0] - g_.pads[0];
+      const int64_t to = plan_->frames[std::size_t(chunk.first + f)], t = to * g_.strides[0] - g_.pads[0];
+      const int64_t y_frame = to * out_pixels() + block.row_begin * g_.out[2];
       for (int64_t e = pixel_group.first; e < pixel_group.first + pixel_group.count; ++e) {
         const PixelEntry& entry = plan_->entries[std::size_t(e)];
         row_in[a.rows] = (t * pixels() + entry.in) * width(group);
+        row_y[a.rows] = (y_frame + entry.pixel) * g_.m;
         row_out[a.rows++] = int32_t(f * block_pixels + entry.pixel);
       }
     }
@@ -201,28 +226,51 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   }
 }
 
+// Pixels whose sums were cleared and added up, or stayed zero; the others are in Y already. In runs of neighbours.
+void Clip::store_cleared(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
+                         const float* acc) const {
+  const int64_t block_pixels = (block.row_end - block.row_begin) * g_.out[2];
+  StoreArgs a = store_args(group, index);
+  for (int32_t i = block.clear_begin; i < block.clear_end;) {
+    const int64_t pixel = plan_->clear[std::size_t(i)];
+    a.pixels = 1;
+    while (++i < block.clear_end && plan_->clear[std::size_t(i)] == pixel + a.pixels) ++a.pixels;
+    for (int32_t f = 0; f < chunk.count; ++f)
+      store_pixels(a, chunk, f, block.row_begin * g_.out[2] + pixel, acc + (f * block_pixels + pixel) * a.acc_stride);
+  }
+}
+
 void Clip::store(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
                  const float* acc) const {
+  const int64_t block_pixels = (block.row_end - block.row_begin) * g_.out[2];
+  StoreArgs a = store_args(group, index);
+  a.pixels = int(block_pixels);
+  for (int32_t f = 0; f < chunk.count; ++f)
+    store_pixels(a, chunk, f, block.row_begin * g_.out[2], acc ? acc + f * block_pixels * a.acc_stride : nullptr);
+}
+
+StoreArgs Clip::store_args(int64_t group, int64_t index) const {
   const int64_t column = group * layout_.outputs + layout_.block_begin(index);
-  const int64_t block_pixels = (block.row_end - block.row_begin) * g_.out[2], first = block.row_begin * g_.out[2];
   StoreArgs a{};
   a.count = layout_.columns(index);
   a.acc_stride = int64_t(layout_.vectors(index)) * isa_.vector;
-  a.pixels = int(block_pixels);
   a.bias = bias_ + column;
   a.minimum = call_.minimum;
   a.first_channel = column;
   a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
   a.pixel_stride = g_.channels_last ? g_.m : 1;
   a.type = g_.type;
-  for (int32_t f = 0; f < chunk.count; ++f) {
-    const int64_t to = plan_->frames[std::size_t(chunk.first + f)];
-    const int64_t at = n_ * g_.m * g_.out[0] * out_pixels() + (to * out_pixels() + first) * a.pixel_stride;
-    a.acc = acc ? acc + f * block_pixels * a.acc_stride : nullptr;
-    a.y = static_cast<char*>(call_.y) + at * element_bytes();
-    a.z = call_.z ? static_cast<const char*>(call_.z) + at * element_bytes() : nullptr;
-    isa_.store(a);
-  }
+  return a;
+}
+
+// a.pixels pixels from `first` on of a frame of the chunk.
+void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t first, const float* acc) const {
+  const int64_t to = plan_->frames[std::size_t(chunk.first + f)];
+  const int64_t at = n_ * g_.m * g_.out[0] * out_pixels() + (to * out_pixels() + first) * a.pixel_stride;
+  a.acc = acc;
+  a.y = static_cast<char*>(call_.y) + at * element_bytes();
+  a.z = call_.z ? static_cast<const char*>(call_.z) + at * element_bytes() : nullptr;
+  isa_.store(a);
 }
 
 }  // namespace

@@ -29,6 +29,15 @@ struct RowsArgs {
   float* acc;                    // [rows of acc][columns]
   int vectors;                   // of output channels, 1..max_vectors
   bool accumulate;               // add to acc instead of storing
+  // Where y is given, a row goes there as soon as its sums are complete, while they are in the L1 cache, and is left
+  // undefined in acc: y = max(sum + bias (+ z), minimum), `count` floats, at least a vector of them.
+  float* y;
+  float* scratch;                // sums of one tile: kTileRows rows of columns
+  const float* z;                // or null
+  const int64_t* row_y;          // [rows] where each row lies in y and z
+  const float* bias;
+  float minimum;
+  int count;
 };
 
 // Kernels along W whose inputs a strip of output pixels reads one after the other, each once for all that need it.
@@ -104,6 +113,25 @@ struct AbsSlicesArgs {
   double* sums;
 };
 
+// y[c] = the largest of x[0..count)[c], NaN where one of them is; y of minus infinity where count is 0.
+struct LargestArgs {
+  const void* const* x;
+  int count;
+  void* y;
+  int64_t channels;
+  Type type;
+};
+
+// sums[p] = sum over frames and channels of |x[frame][p][channel]|, x channels-last.
+struct AbsPixelsArgs {
+  const void* x;                 // first pixel
+  Type type;
+  const int64_t* frames;         // [frame_count] elements from x to each
+  int64_t frame_count, pixels, channels;
+  const uint32_t* select;        // [channels] all ones for each that counts and 0 for others, or null: all
+  double* sums;
+};
+
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
   const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
@@ -119,10 +147,16 @@ struct WinogradOutArgs {
   int64_t component_stride;
   int64_t columns;               // whole vectors
   float* out;                    // the tile's first pixel
-  int64_t row_stride;            // floats from one row of pixels to the next; pixels lie side by side
+  int64_t row_stride, pixel_stride;  // floats from one row of pixels, from one pixel to the next
   int size;
+  int rows, row_pixels;          // of the tile that lie inside the map
+  // Where given, max(pixel + bias (+ z), minimum) is written instead of the pixel.
+  const float* bias;
+  const float* z;                // like out, or null
+  float minimum;
 };
 
+constexpr int kTileRows = 12;     // most rows of a tile
 constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
 
 struct IsaKernels {
@@ -140,6 +174,8 @@ struct IsaKernels {
   void (*abs_sum_slices)(const AbsSlicesArgs&);
   void (*winograd_in)(const WinogradInArgs&);
   void (*winograd_out)(const WinogradOutArgs&);
+  void (*largest)(const LargestArgs&);
+  void (*abs_sum_pixels)(const AbsPixelsArgs&);
 
   int block() const { return vector * max_vectors; }
 };

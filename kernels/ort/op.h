@@ -26,6 +26,8 @@ struct Op : OrtCustomOp {
 void init(Op& op, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel);
 void init_gate(Op& op);
 void init_conv(Op& op);
+void init_to_channels_last(Op& op);
+void init_max_pool(Op& op);
 
 // How errors begin: GatedConv3d 'layer1.0.conv1'
 std::string place(const Op& op, const std::string& node);
