@@ -184,7 +184,12 @@ def _verify_all(path, manifest, keep):
 
 
 def check_replaceable(target, overwrite):
-    """Raise InputError unless `target` is free, an empty folder, or a bundle that may be replaced."""
+    """Raise InputError unless `target` can be written: free, an empty folder, or a bundle that may be replaced."""
+    above = os.path.dirname(target)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not (os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK)):
+        raise InputError("'{}' cannot be written: '{}' is no folder that this user may write to".format(target, above))
     if not os.path.lexists(target):
         return
     if not os.path.isdir(target):

@@ -37,19 +37,12 @@ def system_findings(root="/"):
     return [finding for finding in found if finding is not None]
 
 
-def board_findings(root="/"):
-    """What is known of a Jetson: model, release, power mode; empty elsewhere."""
-    model = read_line(root, "proc/device-tree/model")
-    release = read_line(root, "etc/nv_tegra_release").lstrip("# ")
-    found = []
-    if model:
-        found.append(Finding("board", "model", INFO, model))
-    if release:
-        found.append(Finding("board", "L4T release", INFO, release))
-        mode = read_line(root, "var/lib/nvpmodel/status")
-        found.append(Finding("board", "power mode", INFO, mode or "unknown", "sudo nvpmodel -q" if not mode else None))
-        found.append(Finding("board", "clocks", INFO, "steady timings need fixed clocks", "sudo jetson_clocks"))
-    return found
+def machine_names(root="/"):
+    """What the device tree below `root` calls this machine, in parts: ("p3768-0000", "p3767-0005", "tegra234"); ()
+    where it has none."""
+    # "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0"
+    text = read_text(root, "proc/device-tree/compatible", longest=4096)
+    return tuple(word for word in re.split(r"[,+\0]", text) if word and word != "nvidia")
 
 
 def power_findings(root="/"):
@@ -110,11 +103,19 @@ def _usable_cores():
         return os.cpu_count() or 1
 
 
-def _memory(root):
+def memory_bytes(root="/"):
+    """(total, available) bytes of the machine's memory; None where the system does not say."""
     numbers = dict(re.findall(r"^(\w+):\s+(\d+) kB", read_text(root, "proc/meminfo"), re.MULTILINE))
     if "MemTotal" not in numbers:
         return None
-    total, available = (int(numbers.get(key, 0)) * 1024.0 / _GIB for key in ("MemTotal", "MemAvailable"))
+    return int(numbers["MemTotal"]) << 10, int(numbers.get("MemAvailable", 0)) << 10
+
+
+def _memory(root):
+    numbers = memory_bytes(root)
+    if numbers is None:
+        return None
+    total, available = (number / float(_GIB) for number in numbers)
     return Finding("system", "memory", INFO, "{:.1f} GiB, {:.1f} GiB available".format(total, available))
 
 

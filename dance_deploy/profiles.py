@@ -1,8 +1,8 @@
 """Device profiles: one JSON file a device, the one place for what is known about it.
 
 A profile says how a bundle for the device is written (opset, IR version, type of the masks, functions or not) and which
-backend runs it there; and, for boards with power sensors, what these measure. Format: docs/bundle.md; of
-the sensors: docs/tegrastats.md.
+backend runs it there; for boards with power sensors, what these measure; and the device's peak rates, memory and power
+modes. Format: docs/profiles.md.
 """
 import os
 import re
@@ -11,6 +11,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 from dance_deploy import checked
 from dance_deploy.checked import CheckError
 from dance_deploy.errors import InputError
+from dance_deploy.hardware import Hardware, hardware_from_tree
 
 DEFAULT = "cpu"
 _KEYS = ("name", "description", "opset", "ir_version", "mask_dtype", "functions", "backend")
@@ -56,8 +57,9 @@ class Profile(NamedTuple):
 
     opset, ir_version: of the exported graphs; mask_dtype: "bool" or "float32", the type of the masks between the dance
     ops; functions: whether the graphs carry the dance ops as model-local functions; backend: what runs them by default;
-    power: None where the device has no power sensors that are known; channels_last: whether activations between the
-    dance ops are [N, T, H, W, C], and the convolutions without a gate are dance ops too.
+    power: None where the device has no power sensors that are known; hardware: None where no figures are stated;
+    channels_last: whether activations between the dance ops are [N, T, H, W, C], and the convolutions without a gate
+    are dance ops too.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Profile(NamedTuple):
     functions: bool
     backend: str
     power: Optional[PowerFacts] = None
+    hardware: Optional[Hardware] = None
     channels_last: bool = False
 
 
@@ -88,12 +91,20 @@ def names(root=None):
     return sorted(name[:-len(".json")] for name in found if name.endswith(".json"))
 
 
+def fits(machine, compatible):
+    """Whether one of a device tree's names (machine.machine_names()) is one of `compatible`, or a SKU of it."""
+    return any(name == known or name.startswith(known + "-") for name in machine for known in compatible)
+
+
 def load(name, root=None):
-    """The Profile called `name`; raises InputError that lists the names there are."""
+    """The Profile called `name`, "jetson-" may be left out; raises InputError that lists the names there are."""
     root = folder() if root is None else root
-    if name not in names(root):
+    known = names(root)
+    if name not in known and "jetson-" + name in known:
+        name = "jetson-" + name
+    if name not in known:
         raise InputError("profile {}: there is none of this name; there are: {}".format(
-            checked.shown(name), ", ".join(names(root)) or "none (the installation is incomplete)"))
+            checked.shown(name), ", ".join(known) or "none (the installation is incomplete)"))
     path = os.path.join(root, name + ".json")
     try:
         with open(path, "rb") as stream:
@@ -105,10 +116,10 @@ def load(name, root=None):
 
 
 def _profile(tree, name):
-    power = tree.pop("power", None) if type(tree) is dict else None
+    power, hardware = (tree.pop(key, None) if type(tree) is dict else None for key in ("power", "hardware"))
     channels_last = tree.pop("channels_last", False) if type(tree) is dict else False
     checked.mapping(tree, "", _KEYS)
-    return Profile(
+    profile = Profile(
         name=checked.choice(tree["name"], "name", (name,)),
         description=checked.text(tree["description"], "description"),
         opset=checked.integer(tree["opset"], "opset", 13, 100),
@@ -117,7 +128,20 @@ def _profile(tree, name):
         functions=checked.boolean(tree["functions"], "functions"),
         backend=checked.choice(tree["backend"], "backend", ("onnxruntime", "reference", "tensorrt", "qnn")),
         power=None if power is None else _power(power),
+        hardware=None if hardware is None else hardware_from_tree(hardware),
         channels_last=checked.boolean(channels_last, "channels_last"))
+    _check_modes(profile)
+    return profile
+
+
+def _check_modes(profile):
+    """Limits of a mode that the board does not have would never be applied, and nobody would notice."""
+    if profile.hardware is None:
+        return
+    ids = {mode.id for mode in profile.power.modes} if profile.power is not None else set()
+    for where, wanted in (("modes", set(profile.hardware.modes)), ("mode", {profile.hardware.mode} - {None})):
+        if wanted - ids:
+            raise CheckError("hardware.{}: there is no power mode {}".format(where, min(wanted - ids)))
 
 
 def _power(tree):

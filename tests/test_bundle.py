@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_bundle import tiny_fields, tiny_files, write_tiny_bundle
 
 from dance_deploy import bundle as bundles
-from dance_deploy.bundle import open_bundle, write_bundle
+from dance_deploy.bundle import check_replaceable, open_bundle, write_bundle
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.manifest import MAX_MANIFEST_BYTES, REQUIRED_FILES, manifest_from_tree
 
@@ -364,6 +364,16 @@ def test_refuses_to_replace_what_is_no_bundle(tmp_path):
         assert content(tmp_path) == before
 
 
+def test_a_place_that_cannot_be_written_is_known_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written: .*file' is no folder"):
+        check_replaceable(str(tmp_path / "file" / "below" / "bundle"), overwrite=True)
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(InputError, match="cannot be written"):
+        check_replaceable(str(tmp_path / "new" / "bundle"), overwrite=True)
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_refuses_to_throw_away_files_of_others(own_bundle):
     (own_bundle / "notes.txt").write_text("x")
     with pytest.raises(InputError, match="also holds 'notes.txt'"):
@@ -378,7 +388,10 @@ def test_an_empty_folder_is_filled(tmp_path):
     open_bundle(tmp_path / "empty")
 
 
-def test_unwritable_place_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(OperationError, match=r"could not be written: .*file'\)$"):
-        write_tiny_bundle(tmp_path / "file" / "bundle")
+def test_a_disk_that_takes_nothing_is_one_line(tmp_path, monkeypatch):
+    def full(path, *arguments):
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr("os.mkdir", full)
+    with pytest.raises(OperationError, match="could not be written: No space left"):
+        write_tiny_bundle(tmp_path / "bundle")

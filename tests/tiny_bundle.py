@@ -49,9 +49,11 @@ def tiny_fields():
     }
 
 
-def tiny_files(seed=0):
-    """{name: bytes} of the five required files."""
+def tiny_files(seed=0, change=None):
+    """{name: bytes} of the five required files; change: called with {name: weights} to change them first."""
     weights = _weights(np.random.default_rng(seed))
+    if change is not None:
+        change(weights)
     body, part = _body(weights)
     files = {"controller.onnx": _controller(weights).SerializeToString(), "body.onnx": body.SerializeToString(),
              "body_masks.onnxpart": part.SerializeToString(), "dense.onnx": _dense(weights).SerializeToString()}

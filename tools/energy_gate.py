@@ -130,7 +130,7 @@ def _recordings(options, limits):
     plan = recording.checked_plan(recording.Plan(
         idle_s=options.idle, warmup=options.warmup, least=options.runs, most=max(options.runs, options.most),
         precision=options.precision / 100.0, settle_s=options.settle))
-    found = _measured_by_ssh(options, commands) if options.ssh else _measured_here(options, commands, plan)
+    found = _measured_by_ssh(options, commands) if options.ssh else _measured_here(options, commands, plan, limits)
     if options.keep is not None:
         recording_file.save(found, options.keep)
     if not found.commands:
@@ -138,11 +138,12 @@ def _recordings(options, limits):
     return [(options.keep or options.ssh or "this machine", found)]
 
 
-def _measured_here(options, commands, plan):
+def _measured_here(options, commands, plan, limits):
     total = None if options.total is None else [label.strip() for label in options.total.split(",") if label.strip()]
     source = catalog.open_source(options.source, None if options.interval_ms is None else options.interval_ms / 1e3,
                                  total)
     with contextlib.closing(source):
+        gate.check_rails(limits, source.rails)
         with recording.Recorder(source, say=lambda line: sys.stderr.write(line + "\n")) as recorder:
             if options.compare:
                 recording.compare(recorder, commands[0], commands[1], plan, summary.ratio_half_width)
@@ -185,11 +186,10 @@ def _power_words(options, commands, output):
         words.append("--interval-ms={!r}".format(options.interval_ms))
     if options.total is not None:
         words.append("--total=" + options.total)
-    if options.compare:  # compare stops at half its margin
-        return words + ["--pairs={}".format(options.runs), "--margin={!r}".format(2.0 * options.precision),
-                        "--a=" + options.a, "--b=" + options.b]
-    words += ["--repeat={}".format(options.runs), "--precision={!r}".format(options.precision)]
-    return words + ["--"] + commands[0]
+    words.append("--precision={!r}".format(options.precision))
+    if options.compare:
+        return words + ["--pairs={}".format(options.runs), "--a=" + options.a, "--b=" + options.b]
+    return words + ["--repeat={}".format(options.runs), "--"] + commands[0]
 
 
 class _Lines(object):

@@ -6,20 +6,18 @@ The gates still run, so that their cost is in the figure; only what their masks 
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from dance_deploy.errors import InputError
 from dance_deploy.manifest import Gate
-from dance_deploy.method.saliency import KINDS
 from dance_deploy.ops import names
+from dance_deploy.ops.names import KINDS
 from dance_deploy.runtime.backends import LayerMasks
 
 PATTERNS = ("blob", "random")
 
 
-def keep_rates_from_text(text: str) -> dict[str, float]:
-    """"frames=0.5,channels=0.5" -> rates by kind, 1 where not named; raises InputError."""
+def keep_rates_from_text(text: str, option: str = "--force-keep") -> dict[str, float]:
+    """"frames=0.5,channels=0.5" -> rates by kind, 1 where not named; raises InputError that names the option."""
     rates = dict.fromkeys(KINDS, 1.0)
     for part in filter(None, text.split(",")):
         kind, _, value = part.partition("=")
@@ -28,7 +26,7 @@ def keep_rates_from_text(text: str) -> dict[str, float]:
         except ValueError:
             rate = float("nan")
         if kind not in rates or not 0.0 < rate <= 1.0:
-            raise InputError(f"--force-keep '{part}': expected KIND=RATE with a kind of {', '.join(KINDS)} and a rate "
+            raise InputError(f"{option} '{part}': expected KIND=RATE with a kind of {', '.join(KINDS)} and a rate "
                              "above 0 and at most 1, joined by commas")
         rates[kind] = rate
     return rates
@@ -40,8 +38,8 @@ def forced_masks(gates: tuple[Gate, ...], rates: dict[str, float], pattern: str,
     masks = []
     for gate in gates:
         c, t, h, w = gate.input_size
-        features = _blob if pattern == "blob" else _random
-        masks.append(LayerMasks(_random((t,), rates["frames"], rng), _random((c,), rates["channels"], rng),
+        features = blob_mask if pattern == "blob" else random_mask
+        masks.append(LayerMasks(random_mask((t,), rates["frames"], rng), random_mask((c,), rates["channels"], rng),
                                 features((h, w), rates["features"], rng)))
     return masks
 
@@ -50,14 +48,15 @@ def _kept_count(size: int, rate: float) -> int:
     return max(1, round(size * rate))
 
 
-def _random(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> np.ndarray:
+def random_mask(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> np.ndarray:
+    """bool of `shape` that keeps entries anywhere, at least one."""
     size = int(np.prod(shape))
     mask = np.zeros(size, bool)
     mask[rng.permutation(size)[:_kept_count(size, rate)]] = True
     return mask.reshape(shape)
 
 
-def _blob(shape: tuple[int, int], rate: float, rng: np.random.Generator) -> np.ndarray:
+def blob_mask(shape: tuple[int, int], rate: float, rng: np.random.Generator) -> np.ndarray:
     """The positions nearest to a random centre: one connected region, as gates keep round an actor."""
     h, w = shape
     y, x = rng.uniform(0.25, 0.75, 2) * shape
@@ -69,6 +68,9 @@ def _blob(shape: tuple[int, int], rate: float, rng: np.random.Generator) -> np.n
 
 def force_masks(body: bytes, masks: list[LayerMasks]) -> bytes:
     """The body graph whose convolutions read `masks` instead of what the gates decide."""
+    import onnx  # only here: predictions need the masks and no graph
+    from onnx import numpy_helper
+
     model = onnx.load_model_from_string(body)
     replaced = {}
     for i, layer in enumerate(masks):

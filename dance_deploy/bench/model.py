@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Sequence
@@ -14,8 +12,9 @@ import numpy as np
 
 from dance_deploy.bench.forced import forced_masks
 from dance_deploy.bench.peers import DESCRIPTIONS, Case, golden_clip
+from dance_deploy.bench.process import PeerProcess
 from dance_deploy.bundle import Bundle, open_bundle
-from dance_deploy.errors import InputError, OperationError
+from dance_deploy.errors import OperationError
 from dance_deploy.runtime.runner import Runner
 
 BASE = "gated"
@@ -61,34 +60,17 @@ class Worker:
     """A peer's process."""
 
     def __init__(self, bundle: Path, peer: str, case: Case) -> None:
-        command = [sys.executable, "-m", "dance_deploy.bench.worker", str(bundle), peer, json.dumps(case._asdict())]
         self.peer = peer
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.logits = np.array(self._answer()["ready"])
+        self._process = PeerProcess("dance_deploy.bench.worker", peer, str(bundle), peer, json.dumps(case._asdict()))
+        self.logits = np.array(self._process.answer()["ready"])
 
     def times_ms(self, runs: int) -> list[float]:
         """Run the golden clip `runs` times; milliseconds of each."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{runs}\n")
-        self._process.stdin.flush()
-        return self._answer()["ms"]
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        answer = json.loads(line) if line else {}
-        if "error" in answer:
-            self.close()
-            raise (InputError if answer["exit_code"] == 2 else OperationError)(answer["error"])
-        if not answer:
-            raise OperationError(f"the peer '{self.peer}' ended without an answer (exit code {self._process.wait()})")
-        return answer
+        return self._process.ask(str(runs))["ms"]
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.close()
 
 
 def bench_model(path: Path, against: Sequence[str], case: Case, *, rounds: int, runs: int,

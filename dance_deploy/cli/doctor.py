@@ -11,9 +11,10 @@ import typer
 
 from dance_deploy import sources
 from dance_deploy.cli import entry
-from dance_deploy.cli.run_text import count_text
 from dance_deploy.errors import InputError
-from dance_deploy.machine import INFO, MISSING, OK, OPTIONAL, Finding, board_findings, power_findings, system_findings
+from dance_deploy.jetson import board_findings
+from dance_deploy.machine import INFO, MISSING, OK, OPTIONAL, Finding, power_findings, system_findings
+from dance_deploy.quantities import count_text
 
 app = typer.Typer(add_completion=False)
 

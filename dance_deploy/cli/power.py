@@ -78,27 +78,38 @@ def compare(
     pairs: int = typer.Option(8, "--pairs", metavar="N", min=1, help="Runs of each, at least."),
     most: int = typer.Option(30, "--most", metavar="N", min=1, help="Runs of each, at most."),
     margin: float = typer.Option(2.0, "--margin", metavar="PCT", help="Differences below this do not matter."),
+    precision: Optional[float] = typer.Option(
+        None, "--precision", metavar="PCT", help="Until the ratio is within +- PCT (default: half the margin)."),
     warmup: int = typer.Option(1, "--warmup", metavar="N", min=0, help="Runs of each before that do not count."),
 ):
-    """Measure two commands by turns until the ratio is known to half the margin. Exit code 1 where one fails."""
+    """Measure two commands by turns until the ratio is known well enough. Exit code 1 where one fails."""
     from dance_deploy.power import recording, summary
-    if not 0.0 < margin < 100.0:
-        raise InputError("--margin is {:g} %, expected above 0 and below 100".format(margin))
+    share = _margin_share(margin)
     commands = [_words("--a", a), _words("--b", b)]
     plan = recording.checked_plan(recording.Plan(
-        idle_s=idle, settle_s=settle, warmup=warmup, least=pairs, most=max(pairs, most), precision=margin / 200.0))
+        idle_s=idle, settle_s=settle, warmup=warmup, least=pairs, most=max(pairs, most),
+        precision=share / 2.0 if precision is None else precision / 100.0))
     raise typer.Exit(_measure(output, (source, interval_ms, total), lambda recorder: recording.compare(
-        recorder, commands[0], commands[1], plan, summary.ratio_half_width), margin / 100.0, True))
+        recorder, commands[0], commands[1], plan, summary.ratio_half_width), share, True))
 
 
 @app.command()
 def report(files: List[str] = typer.Argument(..., metavar="FILE...", help="Recordings."),
+           output: Optional[str] = typer.Option(None, "-o", "--output", metavar="FILE.html", help=(
+               "Draw them as well: one HTML page, complete in itself.")),
            margin: float = typer.Option(2.0, "--margin", metavar="PCT", help="As for compare.")):
-    """Show recordings as text, from their samples."""
+    """Show recordings as text, from their samples, and with -o as a page with plots."""
     from dance_deploy.power.recording_file import load
+    share = _margin_share(margin)
+    if output is not None:
+        _check_page(output)
     loaded = [(name, load(name)) for name in files]  # all are read before the first line is printed
+    if output is not None:
+        from dance_deploy.report.page import write_page
+        from dance_deploy.report.power_page import power_page
+        write_page(power_page(loaded, share), output)
     for name, recording in loaded:
-        _show(name, recording, margin / 100.0)
+        _show(name, recording, share)
 
 
 @app.command()
@@ -141,6 +152,20 @@ def open_from_options(spec, interval_ms, total):
     if labels == []:
         raise InputError("--total names no rail; expected labels with commas between them")
     return catalog.open_source(spec, None if interval_ms is None else interval_ms / 1e3, labels)
+
+
+def _margin_share(percent):
+    if not 0.0 < percent < 100.0:
+        raise InputError("--margin is {:g} %, expected above 0 and below 100".format(percent))
+    return percent / 100.0
+
+
+def _check_page(path):
+    """Raise InputError where no page can be written at `path`, before anything is read or measured."""
+    from dance_deploy.power.recording import check_output
+    from dance_deploy.report.page import check_page_path
+    check_page_path(path)
+    check_output(path)
 
 
 def _words(option, line):

@@ -1,46 +1,20 @@
 """What dance-power and dance-run show of energy: plain text, units with every figure."""
 from dance_deploy import sources
-from dance_deploy.power.intervals import INCONCLUSIVE, LESS, MORE
-
-_NAMES = {"run": "command", "a": "A", "b": "B"}
-
-
-def joules(value):
-    """1.234 -> "1.23 J", None -> "unknown"."""
-    return "unknown" if value is None else _three(value) + " J"
-
-
-def watts(milliwatts):
-    return "unknown" if milliwatts is None else _three(1e-3 * milliwatts) + " W"
-
-
-def interval(entry, unit_text):
-    """An interval dict in words; unit_text: joules, watts, ..."""
-    if entry["estimate"] is None:
-        return "unknown"
-    if entry["low"] is None or entry["high"] is None:
-        return "{} (no interval: too few values)".format(unit_text(entry["estimate"]))
-    return "{} (95 % {} to {})".format(*[unit_text(entry[key]) for key in ("estimate", "low", "high")])
-
-
-def source_line(source):
-    """source: SourceFacts."""
-    total = " + ".join(source.total_rails) or "unknown"
-    return "source {}{}, total {}{}".format(source.name, " (an estimate)" if source.estimate else "", total,
-                                            ", scope: " + source.scope if source.scope else "")
+from dance_deploy.power.words import COMMAND_NAMES, period_text, source_text, verdict_text
+from dance_deploy.quantities import interval_text, joules, watts
 
 
 def report_lines(name, recording, summary):
     """The lines of one recording."""
     sampling, idle = summary["sampling"], summary["idle"]
-    yield "{}: {}, {}".format(name, recording.started_at, source_line(recording.source))
+    yield "{}: {}, {}".format(name, recording.started_at, source_text(recording.source))
     yield "  {} samples, {}".format(sampling["samples"], period_text(sampling))
     if idle:
-        yield "  idle     {} over {:.1f} s".format(interval(idle["average_mw"], watts), idle["seconds"])
+        yield "  idle     {} over {:.1f} s".format(interval_text(idle["average_mw"], watts), idle["seconds"])
     else:
         yield "  idle     not measured: energy above idle is unknown"
     for label, entry in summary["commands"].items():
-        for line in _command_lines(_NAMES[label], entry):
+        for line in _command_lines(COMMAND_NAMES[label], entry):
             yield line
     if "comparison" in summary:
         for line in comparison_lines(summary["comparison"]):
@@ -49,31 +23,20 @@ def report_lines(name, recording, summary):
         yield "  warning: " + sources.printable(line)
 
 
-def period_text(sampling):
-    """How fast samples came. sampling: the summary's."""
-    if sampling["period_median_s"] is None:
-        return "too few to tell their period"
-    return "one every {:.4g} s (95 % within {:.4g} s, longest {:.4g} s)".format(
-        *[sampling[key] for key in ("period_median_s", "period_p95_s", "period_most_s")])
-
-
 def comparison_lines(entry):
     """The lines of a comparison: what it says of B, with the ratio and its interval."""
-    margin = "{:g} %".format(100.0 * entry["margin"])
-    words = {LESS: "B takes LESS energy than A", MORE: "B takes MORE energy than A",
-             INCONCLUSIVE: "INCONCLUSIVE: the data cannot tell; more pairs (--most), longer runs, steadier clocks"}
-    yield "  {}".format(words.get(entry["verdict"], "NO DIFFERENCE larger than " + margin))
-    yield "  B / A    {} from {} pair{}".format(interval(entry["ratio"], _ratio), entry["pairs"],
+    yield "  " + verdict_text(entry)
+    yield "  B / A    {} from {} pair{}".format(interval_text(entry["ratio"], _ratio), entry["pairs"],
                                                 "" if entry["pairs"] == 1 else "s")
-    yield "  above idle {}".format(interval(entry["above_idle_ratio"], _ratio))
+    yield "  above idle {}".format(interval_text(entry["above_idle_ratio"], _ratio))
 
 
 def _command_lines(name, entry):
     yield "  {:<8} {}".format(name, sources.printable(" ".join(entry["argv"])))
     yield "    runs     {}, measured whole {}; {} each".format(
-        entry["runs"], entry["runs_measured"], interval(entry["duration_s"], _seconds))
-    yield "    energy   {} a run".format(interval(entry["energy_j"], joules))
-    yield "    above idle {} a run".format(interval(entry["above_idle_j"], joules))
+        entry["runs"], entry["runs_measured"], interval_text(entry["duration_s"], _seconds))
+    yield "    energy   {} a run".format(interval_text(entry["energy_j"], joules))
+    yield "    above idle {} a run".format(interval_text(entry["above_idle_j"], joules))
     yield "    power    {} on average, peak {}".format(watts(entry["average_mw"]), watts(entry["peak_mw"]))
     width = max([len(label) for label in entry["rails"]] + [4])
     yield "    {:<{w}}  {:>10} {:>12} {:>10} {:>10}".format("rail", "energy", "above idle", "average", "peak", w=width)
@@ -98,12 +61,6 @@ def offer_lines(offer):
         yield " " * 17 + "scope: " + offer.scope
     for line in offer.warnings:
         yield " " * 17 + "warning: " + sources.printable(line)
-
-
-def _three(value):
-    if abs(value) < 1e-6:  # below what any sensor here tells: rounding
-        return "0"
-    return ("{:.3g}" if abs(value) < 1 else "{:.2f}" if abs(value) < 100 else "{:.1f}").format(value)
 
 
 def _ratio(value):

@@ -4,7 +4,7 @@ from typing import List, NamedTuple, Optional
 
 import typer
 
-from dance_deploy.cli import entry, run_power, run_text
+from dance_deploy.cli import entry, run_power, run_report, run_text
 from dance_deploy.errors import DanceError, InputError, MissingPackageError
 
 app = typer.Typer(add_completion=False)
@@ -29,6 +29,7 @@ class Options(NamedTuple):
     power_interval_ms: Optional[float]
     power_total: Optional[str]
     power_idle: Optional[float]
+    report: Optional[str]
 
 
 @app.command()
@@ -60,13 +61,18 @@ def run(
         None, "--power-total", metavar="RAIL[,RAIL]", help="Rails whose sum is the total, on boards not known."),
     power_idle: Optional[float] = typer.Option(
         None, "--power-idle", metavar="SECONDS", help="Idle measured before the first video (default: 5; 0: none)."),
+    report: Optional[str] = typer.Option(
+        None, "--report", metavar="FILE.html", help="Draw the run as one HTML page, complete in itself."),
 ):
     """Run a bundle on videos: predictions, what each gate kept, MACs against dense, and latency."""
     options = Options(backend, dense, budget, json_path, top, hop, pad, limit, threads, quiet, power, power_interval_ms,
-                      power_total, power_idle)
+                      power_total, power_idle, report)
     if self_test:
         if inputs:
             raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
+        if dense or (budget, json_path, power, report) != (None,) * 4:
+            raise InputError("--self-test compares gated and dense at the bundle's own budget and prints the verdicts; "
+                             "--dense, --budget, --json, --report and --power do not go with it")
         raise typer.Exit(_self_test(bundle, options))
     if not inputs:
         raise InputError("no INPUT; name video files, folders, a camera index or an address, or use --self-test")
@@ -84,17 +90,28 @@ def _run_inputs(path, arguments, options):
     codes, inputs = _expand(arguments)
     if not inputs:
         return max(codes)
+    log = run_report.opened_log(options.report, options.json_path)
     sink = JsonLines(options.json_path, any(i.live for i in inputs)) if options.json_path is not None else None
     try:
         with _open_runner(path, options) as runner, run_power.opened_meter(
                 options.power, options.power_interval_ms, options.power_total, options.power_idle) as meter:
-            codes += _Show(runner, options, sink, meter).run(inputs)
+            codes += _Show(runner, options, sink, meter, log).run(inputs)
+            if log is not None and 0 in codes:
+                codes.append(run_report.write_report(log, options.report, path, runner, _mode(runner, options),
+                                                     options.power))
         if sink is not None and 0 in codes:
             sink.finish()
     finally:
         if sink is not None:
             sink.abandon()
     return max(codes)
+
+
+def _mode(runner, options):
+    """How the gates were used, in words."""
+    if options.dense:
+        return "dense: without gates"
+    return "budget {:.2f}".format(runner.manifest.budget.default if options.budget is None else options.budget)
 
 
 def _check(options):
@@ -131,12 +148,13 @@ def _open_runner(path, options, **graphs):
 class _Show(object):
     """Runs inputs one after the other and passes what comes to the terminal and the JSON lines."""
 
-    def __init__(self, runner, options, sink, meter):
+    def __init__(self, runner, options, sink, meter, log):
         self._runner = runner
         self._options = options
         self._sink = sink
         self._meter = meter
-        self._records = run_power.PendingRecords(meter, sink)
+        self._log = log
+        self._records = run_power.PendingRecords(meter, run_report.Sinks(sink, log))
         # stdout belongs to the JSON lines where they go there
         out = None if options.json_path == "-" else sys.stdout
         self._report = run_text.Report(out, runner.manifest, options.dense)
@@ -161,6 +179,8 @@ class _Show(object):
                     if self._sink.failed:
                         raise  # as above
                     self._sink.rewind(position)
+                if self._log:
+                    self._log.drop_video(str(error))
                 codes.append(entry.fail(error))
             if codes[-1] == _STOPPED:
                 codes[-1] = 0
@@ -174,6 +194,8 @@ class _Show(object):
         options, tally, code = self._options, run_text.VideoTally(), 0
         self._report.video(source.name)
         self._records.begin_video()
+        if self._log:
+            self._log.begin_video(source.name)
         found = results(self._runner, source, budget=options.budget, dense=options.dense, hop=options.hop,
                         pad=options.pad, limit=options.limit)
         try:
@@ -191,6 +213,9 @@ class _Show(object):
         self._report.summary(tally, options.top)
         if video is not None:
             self._report.lines(run_power.energy_lines(video, self._meter.error))
+        if self._log:
+            run_report.end_video(self._log, tally, self._runner.manifest.model.labels, video,
+                                 self._meter.error if self._meter else None)
         return code
 
     def _show(self, source, item, tally):

@@ -2,8 +2,8 @@
 import contextlib
 import math
 
-from dance_deploy.cli.power_text import joules
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.quantities import joules
 
 DEFAULT_IDLE_S = 5.0
 
@@ -64,17 +64,23 @@ class PendingRecords(object):
             del self._waiting[:len(energies_j)]
 
 
+def energy_note(video, error):
+    """Why a video's energy is unknown, in words; None where it is known. error: why the source ended, or None."""
+    if math.isfinite(video.energy_j.estimate):
+        return None
+    if video.missing_s:
+        return "{:.2f} of {:.2f} s are not measured{}".format(video.missing_s, video.seconds,
+                                                              "; " + error if error else "")
+    return "{} samples in {:.3f} s are too few; sample faster or run longer".format(video.samples, video.seconds)
+
+
 def energy_lines(video, error):
     """The lines below a video. video: VideoEnergy; error: why the source ended, or None."""
     if not video.windows:
         return
-    if not math.isfinite(video.energy_j.estimate):
-        if video.missing_s:
-            yield "    energy unknown: {:.2f} of {:.2f} s are not measured{}".format(
-                video.missing_s, video.seconds, "; " + error if error else "")
-        else:
-            yield "    energy unknown: {} samples in {:.3f} s are too few; sample faster or run longer".format(
-                video.samples, video.seconds)
+    note = energy_note(video, error)
+    if note is not None:
+        yield "    energy unknown: " + note
         return
     yield "    {} a window{}, {} above idle{}".format(
         joules(video.energy_j.estimate), _interval(video.energy_j),

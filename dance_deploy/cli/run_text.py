@@ -3,6 +3,8 @@ import time
 
 import numpy as np
 
+from dance_deploy.quantities import count_text
+
 _TOP_IN_SUMMARY = 3
 _BAR_CELLS = 8
 _KEPT = "kept on average"
@@ -200,11 +202,3 @@ def _seconds(seconds):
 
 def _milliseconds(ms):
     return "{:.1f} ms".format(ms) if ms < 100 else "{:.0f} ms".format(ms)
-
-
-def count_text(number):
-    """1234567 -> "1.23 M": for MACs and bytes."""
-    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= factor:
-            return "{:.2f} {}".format(number / factor, suffix)
-    return "{:.0f} ".format(number)

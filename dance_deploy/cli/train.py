@@ -17,7 +17,9 @@ def train(
     out: Path = typer.Option(..., "-o", "--output", metavar="CKPT", help="The checkpoint to write; one that stands "
                              "there is replaced once the new one is complete. State, metrics and pictures go to a "
                              "folder beside it, CKPT's name with .train."),
-    arch: str = typer.Option("small", metavar="NAME", help="small, c3d, r3d18, mc3_18, r2plus1d18 or x3d_s."),
+    arch: str = typer.Option("small", metavar="NAME", help="small, c3d, r3d18, mc3_18, r2plus1d18 or x3d_s; or "
+                             "FILE.py:FUNCTION, a function of yours that gets the number of classes and returns the "
+                             "torch module."),
     target_macs: Optional[float] = typer.Option(None, metavar="SHARE", help="Share of the dense MACs that dance-run "
                                                 "aims at where it is not told.  [default: 0.5]"),
     init: Optional[Path] = typer.Option(None, metavar="WEIGHTS", help="Start from these weights of a plain model."),

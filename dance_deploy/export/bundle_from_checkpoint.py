@@ -28,15 +28,17 @@ PROBE_BUDGET = 0.5  # where the default budget keeps everything, masks are compa
 
 
 def bundle_from_checkpoint(checkpoint: Checkpoint, folder: Path, *, profile: str = profiles.DEFAULT,
+                           own: str | None = None,
                            progress: Callable[[str], None] = lambda step: None) -> Bundle:
     """Export, verify and write; returns the bundle, opened.
 
-    progress is called with the name of each step as it begins. Raises InputError where the checkpoint or the model
-    cannot be exported, OperationError where a parity check fails or writing does; the folder then stays as it was.
+    own: as in model_from_checkpoint. progress is called with the name of each step as it begins.
+    Raises InputError where the checkpoint or the model cannot be exported, OperationError where a parity check fails
+    or writing does; the folder then stays as it was.
     """
     target = profiles.load(profile)
     progress("building the graphs")
-    model = model_from_checkpoint(checkpoint)
+    model = model_from_checkpoint(checkpoint, own)
     graphs = graphs_from_model(model, target)
     clips = [normalize(frames, checkpoint.clip) for frames in checkpoint.samples.numpy()]
     budget = checkpoint.default_budget if checkpoint.default_budget < 1.0 else PROBE_BUDGET

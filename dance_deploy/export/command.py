@@ -19,11 +19,13 @@ from dance_deploy.runtime.kernels import library_path
 
 
 def export_bundle(source: str, output: Path, *, untrained: bool, profile: str | None, seed: int, classes: int | None,
-                  threads: int | None) -> None:
+                  threads: int | None, arch: str | None = None) -> None:
     """Export `source` to the folder `output` and print what was written; the arguments are dance-export's own."""
     started = time.monotonic()
     if threads is not None:
         torch.set_num_threads(threads)
+    if untrained and arch is not None:
+        raise InputError("--arch goes with a checkpoint; with --untrained the architecture itself is the argument")
     check_replaceable(os.path.realpath(output), overwrite=True)
     checkpoint = _checkpoint(source, untrained=untrained, seed=seed, classes=classes)
     if library_path() is None:
@@ -33,7 +35,8 @@ def export_bundle(source: str, output: Path, *, untrained: bool, profile: str | 
     def progress(step: str) -> None:
         print(f"[{time.monotonic() - started:5.1f} s] {step}", file=sys.stderr, flush=True)
 
-    bundle = bundle_from_checkpoint(checkpoint, output, profile=profile or profiles.DEFAULT, progress=progress)
+    own = source if untrained and models.is_own(source) else arch
+    bundle = bundle_from_checkpoint(checkpoint, output, profile=profile or profiles.DEFAULT, own=own, progress=progress)
     _print_summary(bundle, time.monotonic() - started)
 
 
@@ -42,7 +45,7 @@ def _checkpoint(source: str, *, untrained: bool, seed: int, classes: int | None)
         return untrained_checkpoint(source, classes=classes or CLASSES, seed=seed)
     if classes is not None:
         raise InputError("--classes goes with --untrained; a checkpoint knows its own classes")
-    if source in models.ARCHITECTURES and not Path(source).exists():
+    if (source in models.ARCHITECTURES or models.is_own(source)) and not Path(source).exists():
         raise InputError(f"'{source}' is an architecture and no checkpoint; train it with dance-train, "
                          "or add --untrained for random weights")
     return load_checkpoint(Path(source))

@@ -13,7 +13,7 @@ from dance_deploy.export.lowering import last_lowering_for, lowering_for, unsupp
 from dance_deploy.export.onnx_builder import OnnxBuilder
 from dance_deploy.method.controller import Controller
 from dance_deploy.method.gate import Gate
-from dance_deploy.method.surgery import geometry_of, shape_of, source_of
+from dance_deploy.method.surgery import geometry_of, is_tensor, shape_of, source_of
 from dance_deploy.ops import names
 from dance_deploy.ops.functions import conv_node, gate_node
 
@@ -51,6 +51,8 @@ class Emitter:
 
     def value(self, node: Any) -> str:
         """Name of a node's tensor, in the layout that is being worked in."""
+        if not self.tensors.knows(node):
+            raise unsupported(node, "arithmetic with a tensor's size")
         return self.tensors.name(node, last=self.reads_last)
 
     def operand(self, argument: Any) -> str:
@@ -67,8 +69,12 @@ class Emitter:
                 continue
             if node in self._ends:
                 self._emit_conv(self._ends[node])
-            elif node not in absorbed:
+            elif node not in absorbed and not self._is_size(node):
                 self._emit_node(node)
+
+    def _is_size(self, node: fx.Node) -> bool:
+        """Sizes (x.size(0)) only ever tell a reshape what its result's noted shape tells it too."""
+        return node.op in ("call_function", "call_method") and not is_tensor(node)
 
     def _absorbed_nodes(self) -> set[fx.Node]:
         inside: set[fx.Node] = set()

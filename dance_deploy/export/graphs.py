@@ -133,7 +133,7 @@ class _Cutter:
         emitter.emit(tail)
         builder.rename(emitter.value(self.result), "logits")
         builder.output("logits", shape_of(self.result))
-        builder.rename(_emit_kept(builder, emitter.masks), "kept")
+        builder.rename(_emit_kept(builder, emitter.masks, self.profile.mask_dtype), "kept")
         builder.output("kept", [gates, 3], np.int64)
         return self._model(builder), self._layers(emitter), self._mask_infos(emitter)
 
@@ -161,14 +161,21 @@ class _Cutter:
         return builder.model(self.profile.ir_version)
 
 
-def _emit_kept(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]]) -> str:
-    """kept [L, 3] int64: how many frames, channels and features each gate keeps."""
+def _emit_kept(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]], mask_dtype: str) -> str:
+    """kept [L, 3] int64: how many frames, channels and features each gate keeps.
+
+    Float masks are summed before the cast: TensorRT 8 sums floats only. That is exact up to 2^24 entries.
+    """
     rows = []
     for i in sorted(masks):
         counts = []
         for name, axes in zip(masks[i], ([1], [1], [1, 2])):
-            numbers = builder.node("Cast", [name], name + ".int", to=int(onnx.TensorProto.INT64))
-            counts.append(builder.reduce("ReduceSum", numbers, axes, name + ".count"))
+            if mask_dtype == "float32":
+                total = builder.reduce("ReduceSum", name, axes, name + ".sum")
+                counts.append(builder.node("Cast", [total], name + ".count", to=int(onnx.TensorProto.INT64)))
+            else:
+                numbers = builder.node("Cast", [name], name + ".int", to=int(onnx.TensorProto.INT64))
+                counts.append(builder.reduce("ReduceSum", numbers, axes, name + ".count"))
         rows.append(builder.node("Concat", counts, f"gate{i}.kept", axis=0))
     flat = builder.node("Concat", rows, "kept.flat", axis=0)
     return builder.node("Reshape", [flat, builder.ints(len(rows), 3)], "kept")

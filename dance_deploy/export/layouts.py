@@ -32,6 +32,10 @@ class Tensors:
             if source in names:
                 names[node] = names[source]
 
+    def knows(self, node: fx.Node) -> bool:
+        """Whether the node has a tensor."""
+        return node in self._first or node in self._last
+
     def is_last(self, node: fx.Node) -> bool:
         """Whether the tensor exists in channels last."""
         return node in self._last

@@ -17,7 +17,7 @@ from dance_deploy.files import whole_file
 from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.saliency import KINDS
 from dance_deploy.method.surgery import GatedModel, gate_model
-from dance_deploy.models import build
+from dance_deploy.models import build, is_own
 
 FORMAT = "dance-checkpoint"
 VERSION = 1
@@ -27,7 +27,8 @@ VERSION = 1
 class Checkpoint:
     """A gated model with what is needed to export it.
 
-    arch: name in models.ARCHITECTURES; graph: state dict of the gated graph (backbone, controller);
+    arch: name in models.ARCHITECTURES, or FILE.py:FUNCTION of a network of the user's own (models.own), for people;
+    graph: state dict of the gated graph (backbone, controller);
     samples: uint8 [S, T, H, W, 3], clips for parity checks and the golden file, at least 2;
     default_budget: the budget that dance-run takes when none is given;
     reached: [budget asked, mean share of MACs measured] per measured budget; may be empty;
@@ -151,9 +152,20 @@ def _check_numbers(checkpoint: Checkpoint, path: Path) -> None:
         raise InputError(f"{path}: checkpoint's measured budgets are {reached!r}, expected pairs of numbers")
 
 
-def model_from_checkpoint(checkpoint: Checkpoint) -> GatedModel:
-    """The gated model of a checkpoint, in eval mode; raises InputError where weights and architecture differ."""
-    backbone = build(checkpoint.arch, len(checkpoint.labels))
+def model_from_checkpoint(checkpoint: Checkpoint, own: str | None = None) -> GatedModel:
+    """The gated model of a checkpoint, in eval mode.
+
+    own: FILE.py:FUNCTION of the network, for a checkpoint of one that is the user's own; the name in the checkpoint is
+    only shown, since looking it up would run code that whoever wrote the file chose.
+    Raises InputError where weights and architecture differ.
+    """
+    if is_own(checkpoint.arch) and own is None:
+        raise InputError(f"checkpoint is of a network of your own, '{checkpoint.arch}'; give --arch FILE.py:FUNCTION, "
+                         "the code to build it with")
+    if own is not None and not (is_own(own) and is_own(checkpoint.arch)):
+        raise InputError(f"--arch is '{own}', but the checkpoint is of '{checkpoint.arch}'; --arch FILE.py:FUNCTION is "
+                         "for checkpoints of a network of your own")
+    backbone = build(own or checkpoint.arch, len(checkpoint.labels))
     model = gate_model(backbone, checkpoint.clip.shape, checkpoint.kinds)
     for name, own in model.graph.state_dict().items():
         given = checkpoint.graph.get(name, own)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-KINDS = ("frames", "channels", "features")
+from dance_deploy.ops.names import KINDS as KINDS
 
 _EPS = 1e-12  # an all-zero activation has magnitudes of 0, not NaN
 

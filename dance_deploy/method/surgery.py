@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as F
+from torch.nn.parameter import UninitializedParameter
 
 from dance_deploy.cost import ConvCost, Cost
 from dance_deploy.errors import InputError
@@ -26,6 +28,7 @@ from dance_deploy.method.saliency import KINDS
 
 PREFIX = "dance"  # of the modules that surgery adds; no backbone may use it
 CONTROLLER = f"{PREFIX}.controller"
+DROPOUTS = {F.dropout: nn.Dropout, F.dropout3d: nn.Dropout3d}
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,31 @@ class Plan:
 
 
 def trace(model: nn.Module, clip_shape: tuple[int, ...]) -> fx.GraphModule:
-    """Trace `model` and note every tensor's shape for one clip (`node.meta['tensor_meta']`), computing nothing.
+    """Trace `model`, note every tensor's shape for one clip (`node.meta['tensor_meta']`), and try it on one.
 
-    Raises InputError where the module cannot be traced or does not accept the clip.
+    Raises InputError where the module cannot be traced, does not accept the clip, or computes something else than
+    what was traced.
     """
+    if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
+        raise InputError(f"model {type(model).__name__} has lazy layers that were never run; give it one clip first")
+    modes = {module: module.training for module in model.modules()}
     try:
-        traced = fx.symbolic_trace(model)
+        traced = _traced_in_eval_mode(model, clip_shape)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    for module in traced.modules():
+        module.training = modes.get(module, model.training)  # layers are shared with the model, containers are not
+    return traced
+
+
+def _traced_in_eval_mode(model: nn.Module, clip_shape: tuple[int, ...]) -> fx.GraphModule:
+    try:
+        traced = fx.symbolic_trace(model.eval())
     except Exception as error:  # tracing runs the user's own forward: anything can come out of it
         raise InputError(f"model {type(model).__name__} cannot be traced by torch.fx ({_first_line(error)}); "
                          "its forward must not branch on tensor values") from error
+    _dropouts_as_modules(traced)
     shapes = copy.deepcopy(traced).to("meta").eval()
     try:
         # ShapeProp prints a traceback of its own, and hides the reason behind an error of its own
@@ -89,7 +108,46 @@ def trace(model: nn.Module, clip_shape: tuple[int, ...]) -> fx.GraphModule:
             node.args, node.kwargs = tuple(node.kwargs.values()), {}  # self.conv(input=x) is self.conv(x)
         if "tensor_meta" in measured.meta:
             node.meta["tensor_meta"] = measured.meta["tensor_meta"]
+    _check_same_result(model, traced, clip_shape)
     return traced
+
+
+def _dropouts_as_modules(traced: fx.GraphModule) -> None:
+    """F.dropout(x, p, self.training) as the module that it is: tracing, in eval mode, has made it never drop out."""
+    for index, node in enumerate(list(traced.graph.nodes)):
+        kind = DROPOUTS.get(node.target) if node.op == "call_function" else None
+        if kind is None:
+            continue
+        given = {**dict(zip(("p", "training"), node.args[1:])), **node.kwargs}
+        if given.get("training") is not False:
+            raise InputError(f"'{node.name}' drops out in eval mode too; give it training=self.training")
+        name = f"{PREFIX}.dropouts.{index}"
+        traced.add_submodule(name, kind(given.get("p", 0.5)))
+        with traced.graph.inserting_before(node):
+            node.replace_all_uses_with(traced.graph.call_module(name, (source_of(node),)))
+        traced.graph.erase_node(node)
+    traced.recompile()
+
+
+def _check_same_result(model: nn.Module, traced: fx.GraphModule, clip_shape: tuple[int, ...]) -> None:
+    """What tracing cannot see, such as a tensor changed in place under another name, makes a traced network that
+    computes something else; one clip through both tells."""
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randn(clip_shape, generator=generator)
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), clip.device)
+    with torch.no_grad():
+        ours, theirs = traced.eval()(clip.to(device)), model(clip.to(device))
+    if not isinstance(theirs, torch.Tensor) or not isinstance(ours, torch.Tensor) or ours.shape != theirs.shape:
+        raise InputError(f"model {type(model).__name__} must return one tensor of logits [N, classes]")
+    largest = float(theirs.abs().nan_to_num(0, 0, 0).max())
+    if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * largest, equal_nan=True):
+        raise InputError(f"model {type(model).__name__} computes something else once traced by torch.fx: its forward "
+                         "changes a tensor in place (x += y) that it reads again; write x = x + y")
+
+
+def is_tensor(node: fx.Node) -> bool:
+    """Whether a node of a traced module is a tensor; others are sizes and what is computed from them."""
+    return "tensor_meta" in node.meta
 
 
 def _first_line(error: BaseException) -> str:
@@ -194,7 +252,7 @@ def stem_nodes(traced: fx.GraphModule, stem: fx.Node) -> set[fx.Node]:
             inside.add(node)
             todo.extend(node.all_input_nodes)
     for node in traced.graph.nodes:
-        if node not in inside:
+        if node not in inside and (is_tensor(node) or node.op == "output"):
             leaks = [a for a in node.all_input_nodes if a in inside and a is not stem and a.op != "get_attr"]
             if leaks:
                 raise InputError(f"the model has no single stem: '{node.name}' reads '{leaks[0].name}', which lies "

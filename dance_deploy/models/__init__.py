@@ -10,9 +10,10 @@ from torch import nn
 from dance_deploy.errors import InputError
 from dance_deploy.models import c3d, small, video_resnet, x3d
 from dance_deploy.models.architecture import Architecture
+from dance_deploy.models.own import is_own, own_architecture
 from dance_deploy.models.weights import LoadReport, load_weights
 
-__all__ = ["ARCHITECTURES", "Architecture", "LoadReport", "build", "get", "load_weights"]
+__all__ = ["ARCHITECTURES", "Architecture", "LoadReport", "build", "get", "is_own", "load_weights"]
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
@@ -22,16 +23,22 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def get(name: str) -> Architecture:
-    """The architecture of that name; raises InputError, listing the names, where there is none."""
+    """The architecture of that name, or the user's own (models.own), whose code is run then.
+
+    Raises InputError, listing the names, where there is none.
+    """
+    if is_own(name):
+        return own_architecture(name)
     if name not in ARCHITECTURES:
-        raise InputError(f"architecture '{name}' is unknown; choose one of: {', '.join(ARCHITECTURES)}")
+        raise InputError(f"architecture '{name}' is unknown; choose one of: {', '.join(ARCHITECTURES)}, or "
+                         "give a network of your own as FILE.py:FUNCTION")
     return ARCHITECTURES[name]
 
 
 def build(name: str, num_classes: int, seed: int | None = None) -> nn.Module:
     """A freshly initialised backbone, in training mode, on the CPU.
 
-    name:        a key of ARCHITECTURES
+    name:        a key of ARCHITECTURES, or FILE.py:FUNCTION
     num_classes: size of the logits, at least 1
     seed:        the same seed gives the same weights and leaves torch's global generators as they were; None draws
                  from torch's global CPU generator, as any torch module does

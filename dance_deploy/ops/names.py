@@ -27,6 +27,8 @@ CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
 LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
 OP_TYPES = GATES + CONVS + LAYOUT_OPS
 
+# what a gate drops, in the order of its masks, of tau's columns and of `kept`
+KINDS = ("frames", "channels", "features")
 MASK_NAMES = ("frame_keep", "channel_keep", "feature_keep")
 GATE_INPUTS = ("X", "tau")
 CONV_INPUTS = ("X", "W", "B") + MASK_NAMES

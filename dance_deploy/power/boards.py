@@ -2,11 +2,10 @@
 
 Labels alone do not always tell boards apart (Xavier NX and Orin have the same three), but then they agree on the total.
 """
-import os
-import re
 from typing import NamedTuple, Optional, Tuple
 
 from dance_deploy import profiles
+from dance_deploy.machine import machine_names as machine_names
 
 # tegrastats prints it for channels that are not connected
 NOT_CONNECTED = "NC"
@@ -31,7 +30,7 @@ class Boards(object):
     def __init__(self, root=None, machine=()):
         loaded = [profiles.load(name, root) for name in profiles.names(root)]
         self._known = [(p.name, p.power) for p in loaded if p.power is not None]
-        self._of_machine = [(name, power) for name, power in self._known if _fits(machine, power.compatible)]
+        self._of_machine = [(name, power) for name, power in self._known if profiles.fits(machine, power.compatible)]
         self._by_labels = {}
 
     def board(self, labels):
@@ -95,21 +94,5 @@ def unknown_total(labels):
         ", ".join(labels) or "none")
 
 
-def machine_names(root="/"):
-    """What the device tree below `root` calls this machine, in parts: ("p3768-0000", "p3767-0005", "tegra234"); ()
-    where it has none."""
-    try:
-        with open(os.path.join(root, "proc/device-tree/compatible"), "rb") as stream:
-            text = stream.read(4096).decode("ascii", "replace")
-    except OSError:
-        return ()
-    # "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0"
-    return tuple(word for word in re.split(r"[,+\0]", text) if word and word != "nvidia")
-
-
 def _first_total(power, labels):
     return next((total for total in power.totals if labels >= set(total.rails)), None)
-
-
-def _fits(names, compatible):
-    return any(name == known or name.startswith(known + "-") for name in names for known in compatible)

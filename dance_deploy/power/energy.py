@@ -7,7 +7,7 @@ from typing import Dict, NamedTuple, Optional
 import numpy as np
 
 from dance_deploy.power.source import COUNTER
-from dance_deploy.power.trace import column, gap_limit_s
+from dance_deploy.power.trace import column, gap_limit_s, known_steps
 
 # samples that a window must hold before its energy counts as measured: one whole sampling interval lies inside
 LEAST_SAMPLES = 2
@@ -71,7 +71,7 @@ class _Curve(object):
             joules = np.diff(values)
         else:
             joules = 0.5e-3 * (values[1:] + values[:-1]) * steps_s
-        self._known = np.isfinite(joules) & (steps_s <= gap_s)
+        self._known = known_steps(time_s, values, gap_s)
         self._step_j = np.where(self._known, joules, 0.0)
         self._sum_j = np.concatenate([[0.0], np.cumsum(self._step_j)])
         self._sum_missing_s = np.concatenate([[0.0], np.cumsum(np.where(self._known, 0.0, steps_s))])

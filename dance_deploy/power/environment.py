@@ -3,6 +3,7 @@
 Everything is read below `root`, so that captured trees replay; what a machine does not tell is None.
 """
 import os
+from typing import Any, NamedTuple
 
 from dance_deploy import machine
 from dance_deploy.power import sysfs
@@ -10,6 +11,24 @@ from dance_deploy.power import sysfs
 # clocks that a governor moves are noise below this; temperature changes leakage by about 1 % a degree
 _CLOCK_SHARE = 0.10
 _TEMPERATURE_C = 10.0
+
+_NAMES = (("power_mode", "power mode", ""), ("governor", "CPU governor", ""), ("cpus_online", "CPUs online", ""),
+          ("cpu_mhz", "CPU clock", "MHz"), ("cpu_limit_mhz", "CPU clock limit", "MHz"),
+          ("gpu_mhz", "GPU clock", "MHz"), ("throttled", "throttling events since boot", ""))
+TEMPERATURES = "temperatures"
+
+
+class Course(NamedTuple):
+    """One fact over some snapshots. first, last: text, number, or None where unknown; least, most: None unless they
+    are numbers."""
+
+    name: str
+    unit: str
+    first: Any
+    last: Any
+    least: Any
+    most: Any
+    changed: bool
 
 
 def snapshot(root="/"):
@@ -27,6 +46,33 @@ def snapshot(root="/"):
         "temps_c": _temperatures(root),
         "throttled": _throttle_count(root),
     }
+
+
+def courses(snapshots):
+    """([Course] of what some of the snapshots tell, [names of what none of them does])."""
+    found, silent = [], []
+    for key, name, unit in _NAMES:
+        _course([snapshot_[key] for snapshot_ in snapshots], name, unit, found, silent)
+    zones = sorted({zone for snapshot_ in snapshots for zone in snapshot_["temps_c"]})
+    for zone in zones:
+        _course([snapshot_["temps_c"].get(zone) for snapshot_ in snapshots], "temperature " + zone, "\u00b0C", found,
+                silent)
+    return found, silent if zones else silent + [TEMPERATURES]
+
+
+def of_windows(windows):
+    """The snapshots of recorded windows in the order in which they were taken."""
+    return [state for window in windows for state in (window.before, window.after)]
+
+
+def _course(values, name, unit, found, silent):
+    known = [value for value in values if value is not None]
+    if not known:
+        silent.append(name)
+        return
+    numbers = [value for value in known if isinstance(value, (int, float))]
+    ends = (min(numbers), max(numbers)) if len(numbers) == len(known) else (None, None)
+    found.append(Course(name, unit, values[0], values[-1], ends[0], ends[1], len(set(values)) > 1))
 
 
 def warnings(before, after, where):

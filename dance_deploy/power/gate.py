@@ -1,7 +1,8 @@
 """Limits on a Recording's figures, read from a JSON file (keys: docs/hardware-ci.md), and the verdict on each.
 
 A limit is judged by the 95 % interval, not by the estimate: PASS where all of it keeps the limit, FAIL where all of it
-breaks it, INCONCLUSIVE where it holds the limit, or where there is none.
+breaks it, INCONCLUSIVE where it holds the limit, or where there is none. Only the peak has no interval: it is the
+highest sample, and one above the limit breaks it.
 """
 from typing import Dict, NamedTuple, Optional, Tuple
 
@@ -19,16 +20,18 @@ PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 RUNS_ENDED_WELL = "every run ended with exit code 0"
 _MAX_BYTES = 1 << 20
 _AT_MOST, _AT_LEAST = "at_most", "at_least"
-# metric -> (unit, which limit it takes, may be given per clip)
-_METRICS = {"energy_j": ("J", _AT_MOST, True), "above_idle_j": ("J", _AT_MOST, True),
-            "average_power_w": ("W", _AT_MOST, False), "duration_s": ("s", _AT_MOST, True),
-            "saving": ("", _AT_LEAST, False), "above_idle_saving": ("", _AT_LEAST, False)}
+PEAK = "peak_power_w"
+# metric -> (unit, which limit it takes, may be given per clip, may be of one rail)
+_METRICS = {"energy_j": ("J", _AT_MOST, True, True), "above_idle_j": ("J", _AT_MOST, True, False),
+            "average_power_w": ("W", _AT_MOST, False, True), PEAK: ("W", _AT_MOST, False, True),
+            "duration_s": ("s", _AT_MOST, True, False), "saving": ("", _AT_LEAST, False, False),
+            "above_idle_saving": ("", _AT_LEAST, False, False)}
 _SAVINGS = {"saving": "ratio", "above_idle_saving": "above_idle_ratio"}
 
 
 class Limit(NamedTuple):
     """labels: the commands it needs, of RUN, A, B; bound: "at_most" or "at_least"; value: in `unit`; divide_by: clips
-    that one run handles, the metric is per clip."""
+    that one run handles, the metric is per clip; rail: its label, None for the total."""
 
     name: str
     metric: str
@@ -37,6 +40,7 @@ class Limit(NamedTuple):
     value: float
     unit: str
     divide_by: int
+    rail: Optional[str] = None
 
 
 class Limits(NamedTuple):
@@ -85,6 +89,14 @@ def check_labels(limits, labels):
                                  "'%s'" % label for label in sorted(labels)) + " was" if labels else "none was"))
 
 
+def check_rails(limits, rails):
+    """Raise InputError for a limit on a rail that is not among `rails`: it would never be judged."""
+    for limit in limits.limits:
+        if limit.rail is not None and limit.rail not in rails:
+            raise InputError("limit '{}' is about rail '{}', and the rails are {}".format(
+                limit.name, limit.rail, ", ".join(rails) or "none"))
+
+
 def judge(named, limits):
     """The Checks of all limits in all recordings. named: [(name, Recording)].
 
@@ -99,6 +111,8 @@ def judge(named, limits):
         if not fitting and not _failed(recording):
             raise InputError("recording '{}': no limit is about its commands ({})".format(
                 name, ", ".join(sorted(recording.commands)) or "it has none"))
+        if not _failed(recording):
+            check_rails(limits, recording.trace.rails)
         found.append(_exit_codes(name, recording))
         figures, windows = summarize(recording), window_records(recording)
         found += [_check(name, recording, limit, limits.expect, figures, windows) for limit in fitting]
@@ -127,24 +141,29 @@ def _limit(tree, where):
     metric = tree.get("metric") if type(tree) is dict else None
     if type(tree) is dict:
         checked.choice(metric, where + ".metric", tuple(sorted(_METRICS)))
-    unit, bound, per_clip = _METRICS.get(metric, ("", _AT_MOST, False))
+    unit, bound, per_clip, per_rail = _METRICS.get(metric, ("", _AT_MOST, False, False))
     saving = metric in _SAVINGS
     _known(tree, where, ("metric", bound), ("name",) + (() if saving else ("command",)) +
-           (("divide_by",) if per_clip else ()))
+           (("divide_by",) if per_clip else ()) + (("rail",) if per_rail else ()))
     labels = (A, B) if saving else (checked.choice(tree.get("command", RUN), where + ".command", (RUN, A, B)),)
     divide_by = checked.integer(tree.get("divide_by", 1), where + ".divide_by", 1, 10 ** 9)
     value = checked.number(tree[bound], where + "." + bound, -1e9 if saving else 0.0, 1.0 if saving else 1e12)
-    usual = metric if saving else "{} of {}".format(metric, labels[0])
-    name = checked.text(tree.get("name", usual), where + ".name", 120)
-    return Limit(name, metric, labels, bound, value, unit, divide_by)
+    rail = checked.text(tree["rail"], where + ".rail", 120) if "rail" in tree else None
+    usual = metric if saving else "{} of {}".format(metric, labels[0] if rail is None else labels[0] + ", " + rail)
+    name = checked.text(tree.get("name", usual[:120]), where + ".name", 120)
+    return Limit(name, metric, labels, bound, value, unit, divide_by, rail)
 
 
 def _known(value, where, needed, optional):
     """An object with all keys of `needed` and at most those of `optional` besides."""
-    everything = tuple(needed) + tuple(optional)
-    given = everything if type(value) is not dict or set(value) - set(everything) else tuple(
-        key for key in everything if key in value or key in needed)
-    return checked.mapping(value, where, given)
+    if type(value) is not dict:
+        return checked.mapping(value, where, tuple(needed))
+    present = tuple(key for key in optional if key in value)
+    unknown = sorted(set(value) - set(needed) - set(optional))
+    if unknown and all(key in value for key in needed):
+        raise CheckError("{}unknown key {}, expected only {}".format(
+            where + ": " if where else "", checked.shown(unknown[0]), ", ".join(tuple(needed) + tuple(optional))))
+    return checked.mapping(value, where, tuple(needed) + present)
 
 
 def _failed(recording):
@@ -160,12 +179,15 @@ def _exit_codes(name, recording):
 
 
 def _check(name, recording, limit, expect, figures, windows):
-    interval, measured, runs = _interval(limit, figures, windows)
-    verdict, reason = _verdict(limit, interval)
-    if verdict != INCONCLUSIVE and measured < runs:
-        reason = "{} of {} runs measured whole".format(measured, runs)
-    if not interval.finite:
-        reason = _why_unknown(limit, recording, figures, measured, runs)
+    if limit.metric == PEAK:
+        interval, verdict, reason = _peak(limit, recording, windows)
+    else:
+        interval, measured, runs = _interval(limit, figures, windows)
+        verdict, reason = _verdict(limit, interval)
+        if verdict != INCONCLUSIVE and measured < runs:
+            reason = "{} of {} runs measured whole".format(measured, runs)
+        if not interval.finite:
+            reason = _why_unknown(limit, recording, figures, measured, runs)
     doubt = _doubt(recording, limit, expect)
     if doubt:
         verdict, reason = INCONCLUSIVE, doubt
@@ -183,14 +205,40 @@ def _interval(limit, figures, windows):
         return Interval(estimate, low, high), comparison["pairs"], min(figures["commands"][label]["runs"]
                                                                       for label in limit.labels)
     command = figures["commands"][limit.labels[0]]
-    if limit.metric == "average_power_w":
-        totals = [window["total"] for window in windows if window["label"] == limit.labels[0] and window["total"]]
-        interval = mean_interval([1e-3 * total["average_mw"] for total in totals if total["energy_j"] is not None])
-    else:
-        parts = [command[limit.metric][key] for key in Interval._fields]
-        interval = Interval(*[float("nan") if part is None else part / limit.divide_by for part in parts])
+    if limit.metric == "average_power_w" or limit.rail is not None:
+        whole = [energy for energy in _energies(limit, windows) if energy["energy_j"] is not None]
+        interval = mean_interval([1e-3 * energy["average_mw"] if limit.metric == "average_power_w" else
+                                  energy["energy_j"] / limit.divide_by for energy in whole])
+        return interval, len(whole), command["runs"]
+    parts = [command[limit.metric][key] for key in Interval._fields]
+    interval = Interval(*[float("nan") if part is None else part / limit.divide_by for part in parts])
     measured = command["runs"] if limit.metric == "duration_s" else command["runs_measured"]
     return interval, measured, command["runs"]
+
+
+def _energies(limit, windows):
+    """The energies of the limit's rail, or of the total, in the windows of its command; those without one left out."""
+    mine = [window for window in windows if window["label"] == limit.labels[0]]
+    found = [window["total"] if limit.rail is None else window["rails"].get(limit.rail) for window in mine]
+    return [energy for energy in found if energy is not None]
+
+
+def _peak(limit, recording, windows):
+    """(Interval without width, verdict, reason): a sample above the limit was seen, however little else was."""
+    energies = _energies(limit, windows)
+    runs = sum(window["label"] == limit.labels[0] for window in windows)
+    peaks = [1e-3 * energy["peak_mw"] for energy in energies if energy["peak_mw"] is not None]
+    whole = sum(energy["energy_j"] is not None for energy in energies)
+    if not peaks:
+        return Interval(float("nan"), float("nan"), float("nan")), INCONCLUSIVE, _why_unknown(
+            limit, recording, {}, 0, runs)
+    highest = Interval(max(peaks), max(peaks), max(peaks))
+    if highest.high > limit.value:
+        return highest, FAIL, "above it in {} of {} runs".format(sum(peak > limit.value for peak in peaks), runs)
+    if whole < max(runs, LEAST_VALUES):
+        return highest, INCONCLUSIVE, "{} of {} runs measured whole; a pass takes all, and at least {}".format(
+            whole, runs, LEAST_VALUES)
+    return highest, PASS, "the highest sample of {} runs".format(runs)
 
 
 def _verdict(limit, interval):
@@ -204,7 +252,7 @@ def _verdict(limit, interval):
 
 
 def _why_unknown(limit, recording, figures, measured, runs):
-    if limit.metric != "duration_s" and not recording.source.total_rails:
+    if limit.metric != "duration_s" and limit.rail is None and not recording.source.total_rails:
         return "no rail is known to be the total; name it with --total when measuring"
     if measured < LEAST_VALUES:
         return "{} of {} {} measured whole; an interval takes at least {}".format(

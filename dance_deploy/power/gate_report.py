@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any, List, NamedTuple, Optional, Tuple
 
-from dance_deploy.power import gate
+from dance_deploy.power import environment, gate
 from dance_deploy.power.recording import Recording
 from dance_deploy.power.summary import summarize
 
@@ -35,6 +35,8 @@ def sentence(check):
 def _measured(check):
     if check.estimate is None:
         return "unknown"
+    if check.metric == gate.PEAK:
+        return _figure(check.estimate, check.unit)
     if check.low is None or check.high is None:
         return _figure(check.estimate, check.unit) + " (no interval)"
     return "{} (95 % {} to {})".format(*[_figure(value, check.unit) for value in check[7:10]])
@@ -50,6 +52,9 @@ def json_bytes(report):
             "limits": report.limits, "checks": [check._asdict() for check in report.checks],
             "recordings": [{"name": name, "started_at": found.started_at, "source": found.source.name,
                             "total_rails": list(found.source.total_rails), "scope": found.source.scope,
+                            "environment": {entry.name: dict(unit=entry.unit, first=entry.first, last=entry.last,
+                                                             least=entry.least, most=entry.most)
+                                            for entry in _environment(found)[0]},
                             "warnings": summarize(found)["warnings"]} for name, found in report.recordings]}
     return (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode("ascii")
 
@@ -66,6 +71,9 @@ def junit_bytes(report):
             "name": _xml("energy gate: " + name), "tests": str(len(mine)), "failures": str(kinds.count("failure")),
             "errors": str(kinds.count("error")), "skipped": str(kinds.count("skipped")), "time": "0",
             "timestamp": _xml(found.started_at.rstrip("Z"))})
+        properties = ElementTree.SubElement(suite, "properties")
+        for entry in _environment(found)[0]:
+            ElementTree.SubElement(properties, "property", {"name": _xml(entry.name), "value": _xml(_course(entry))})
         for check, element in zip(mine, kinds):
             case = ElementTree.SubElement(suite, "testcase", {
                 "classname": "energy_gate", "name": _xml(check.name), "time": "0"})
@@ -93,8 +101,31 @@ def markdown_bytes(report):
         lines += ["", "{}: {}, source {}, total {} ({})".format(*[_cell(text) for text in (
             name, found.started_at, found.source.name, ", ".join(found.source.total_rails) or "unknown",
             found.source.scope or "no scope known")])]
+        courses, silent = _environment(found)
+        lines += ["- {}: {}".format(_cell(entry.name), _cell(_course(entry))) for entry in courses]
+        lines += ["- not told by this machine: {}".format(_cell(", ".join(silent)))] if silent else []
         lines += ["- warning: " + _cell(line) for line in summarize(found)["warnings"]]
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")
+
+
+def _environment(recording):
+    return environment.courses(environment.of_windows(recording.windows))
+
+
+def _course(entry):
+    """Where a fact began, how it ended and how far it went between, as short as that can be said."""
+    if not entry.changed:
+        return _value(entry.first, entry.unit)
+    text = "{} at first, {} at last".format(_value(entry.first, entry.unit), _value(entry.last, entry.unit))
+    if entry.least is None:
+        return text
+    return "{}, {:.4g} to {}".format(text, entry.least, _value(entry.most, entry.unit))
+
+
+def _value(value, unit):
+    if value is None:
+        return "unknown"
+    return "{:.4g} {}".format(value, unit).rstrip() if isinstance(value, (int, float)) else value
 
 
 def _cell(text):

@@ -77,5 +77,13 @@ def gap_limit_s(trace):
     return max(_GAP_PERIODS * period_of(trace).median_s, _LEAST_GAP_S)
 
 
+def known_steps(time_s, values, gap_s):
+    """bool [n-1]: whether it is known what happened between two samples: both have a value, and they are close.
+
+    values: float64 [n], NaN where not read; gap_s: gap_limit_s() of the trace.
+    """
+    return np.isfinite(values[1:]) & np.isfinite(values[:-1]) & (np.diff(time_s) <= gap_s)
+
+
 def _values(reading, kind):
     return (reading.energy_j or {}) if kind == COUNTER else reading.rails_mw

@@ -14,6 +14,7 @@ DEFAULT = "onnxruntime"
 MODULES = {
     "onnxruntime": "dance_deploy.runtime.onnxruntime_backend",
     "reference": "dance_deploy.runtime.reference_backend",
+    "tensorrt": "dance_deploy.runtime.tensorrt_backend",
 }
 MASK_NAMES = ("frame_keep", "channel_keep", "feature_keep")
 
@@ -38,11 +39,13 @@ class BackendBase(object):
     """Runs one bundle's graphs.
 
     load() once, then run_*() for any number of clips from one thread, then close().
-    name: as chosen on the command line; description: one phrase on what really computes, known after load().
+    name: as chosen on the command line; description: one phrase on what really computes, known after load();
+    precision: of the arithmetic, "fp32", "tf32" or "fp16".
     """
 
     name = ""
     description = ""
+    precision = "fp32"
 
     def __init__(self):
         self._manifest = None
@@ -57,7 +60,10 @@ class BackendBase(object):
         self.load_impl(bundle, gated, dense, threads)
 
     def run_controller(self, clip, budget):
-        """clip: float32 [1, 3, T, H, W], budget: float in (0, 1] -> (stem, tau [L, 3])."""
+        """clip: float32 [1, 3, T, H, W], budget: float in (0, 1] -> (stem, tau [L, 3]).
+
+        Both may stay on the device until run_body() takes them; numpy.asarray() brings them over.
+        """
         self._check_clip(clip)
         stem, tau = self.run_controller_impl(clip, np.array([budget], np.float32))
         self._check_output("controller.onnx", "tau", tau, (len(self._manifest.gates), 3))
@@ -83,6 +89,10 @@ class BackendBase(object):
         logits = self.run_dense_impl(clip)
         self._check_output("dense.onnx", "logits", logits, (1, len(self._manifest.model.labels)))
         return logits[0]
+
+    def expected(self, golden):
+        """What this backend must give for the bundle's Golden; another one where it computes some layers otherwise."""
+        return golden
 
     def close(self):
         """Let go of the graphs."""

@@ -7,6 +7,7 @@
 #include "kept.h"
 #include "load.h"
 #include "pack.h"
+#include "pointwise.h"
 #include "segments.h"
 #include "winograd.h"
 
@@ -282,6 +283,7 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     const Variant variant = choose_variant(call, kept, isa);
     if (call.used) *call.used = variant;
     if (g.depthwise()) depthwise_conv3d(call, n, isa, kept, workspace, parallel);
+    else if (is_pointwise(g)) pointwise_conv3d(call, n, isa, kept, workspace, parallel);
     else if (variant == Variant::direct) Clip(call, n, isa, kept, workspace, parallel).run();
     else winograd_conv3d(call, n, isa, kept, variant == Variant::winograd4 ? 4 : 2, workspace, parallel);
   }

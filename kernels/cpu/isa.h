@@ -25,6 +25,7 @@ struct RowsArgs {
   int segment_count;
   const float* weights;          // [weight rows][vectors * vector length]
   const int32_t* weight_index;   // null: weight rows are consecutive; kPrefetchRows entries past the end are read
+  bool index_inputs;             // inputs are picked by weight_index too: they lie as the weight rows do
   float* acc;                    // [rows of acc][columns]
   int vectors;                   // of output channels, 1..max_vectors
   bool accumulate;               // add to acc instead of storing
@@ -39,23 +40,30 @@ struct RowsArgs {
   int count;
 };
 
+// Kernels along W whose inputs a strip of output pixels reads one after the other, each once for all that need it.
+inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
+  return (kernel == 3 && dilation == 1 && stride <= 2) || (kernel == 1 && stride == 1);
+}
+
 // The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
 struct DepthwiseLine {
   const float* x;                // the strip's first position, or where `at` is given the input row's first pixel
-  const int64_t* at;             // null: positions lie `step` floats apart; else floats from x to each, < 0: is zero
+  // null: positions lie `step` floats apart; else floats from x to each, < 0: is zero. Of every position where the kernel
+  // slides, else of [pixels][kernel].
+  const int64_t* at;
   int64_t tap;                   // first position of the kernel row
 };
 
 struct DepthwiseArgs {
   const DepthwiseLine* lines;    // that the strip reads anything of
   int line_count;
-  int pixels;                    // of output, 1..kDepthwisePixels
+  int pixels;                    // of output, 1..depthwise_pixels
   int64_t kernel, stride, dilation;  // along W
   int64_t step;                  // floats from one input position to the next
   const float* zeros;            // a vector of them
   const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
   int64_t taps, count;           // kernel positions; channels
-  int vectors;
+  int first, vectors;            // those of the channels to work on
   float* out;                    // sums, or Y where bias is given: then all channels in order, floats
   int64_t out_step;              // floats from one output pixel to the next
   const float* bias;             // [count] or null
@@ -148,15 +156,15 @@ struct WinogradOutArgs {
   float minimum;
 };
 
-constexpr int kTileRows = 12;        // most rows of a tile
-constexpr int kPrefetchRows = 8;     // weight rows fetched ahead
-constexpr int kDepthwisePixels = 8;  // output pixels of a strip: with 3 weights and 1 input they fit into 16 registers
+constexpr int kTileRows = 12;     // most rows of a tile
+constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
 
 struct IsaKernels {
   const char* name;
   bool (*supported)();
   int vector;                    // floats in a vector
   int max_vectors;               // vectors of output channels in a tile; a block is vector * max_vectors channels
+  int depthwise_pixels;          // of a strip, at most
   void (*rows)(const RowsArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*load)(const LoadArgs&);

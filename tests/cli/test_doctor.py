@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dance_deploy import machine
+from dance_deploy import jetson, machine
 from dance_deploy.cli import doctor, entry
 from dance_deploy.machine import INFO, MISSING, OK, OPTIONAL
 
@@ -120,7 +120,7 @@ def test_a_jetson_nano(tmp_path):
         "usr/bin/tegrastats": "",
     })
     board, system, power = (by_name(findings(root)) for findings in (
-        machine.board_findings, machine.system_findings, machine.power_findings))
+        jetson.board_findings, machine.system_findings, machine.power_findings))
     assert board["model"].detail == "NVIDIA Jetson Nano Developer Kit"
     assert board["L4T release"].detail.startswith("R32 (release), REVISION: 7.1")
     assert "Ubuntu 18.04.6 LTS" in system["OS"].detail
@@ -153,7 +153,7 @@ def test_counters_for_root_only_come_with_the_command(tmp_path, monkeypatch):
 
 
 def test_a_machine_that_tells_nothing(tmp_path):
-    assert machine.board_findings(str(tmp_path)) == []
+    assert jetson.board_findings(str(tmp_path)) == []
     assert [finding.name for finding in machine.power_findings(str(tmp_path))] == ["any source"]
     assert "unknown" in by_name(machine.system_findings(str(tmp_path)))["processor"].detail
 
@@ -161,9 +161,11 @@ def test_a_machine_that_tells_nothing(tmp_path):
 @pytest.mark.parametrize("broken", [b"\xff\xfe\0\0", b"x" * 3000000, b""])
 def test_odd_bytes_in_proc_are_no_crash(tmp_path, broken):
     for path in ("proc/cpuinfo", "proc/meminfo", "etc/os-release", "proc/device-tree/model", "etc/nv_tegra_release",
+                 "proc/device-tree/compatible", "proc/swaps", "var/lib/nvpmodel/status", "etc/nvpmodel.conf",
+                 "usr/local/cuda/version.txt", "sys/class/devfreq/57000000.gpu/cur_freq",
                  "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(broken)
-    for findings in (machine.system_findings, machine.board_findings, machine.power_findings):
+    for findings in (machine.system_findings, jetson.board_findings, machine.power_findings):
         for finding in findings(str(tmp_path)):
             assert finding.detail.isprintable(), finding.name

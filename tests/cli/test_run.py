@@ -184,6 +184,12 @@ def test_self_test_passes_and_fails(run, tiny_bundle, tmp_path):
     assert code == 1 and "FAIL" in out
 
 
+@pytest.mark.parametrize("arguments", [["--dense"], ["--budget", "0.5"], ["--json", "-"], ["--power", "auto"]])
+def test_self_test_says_what_it_would_ignore(run, tiny_bundle, arguments):
+    code, out, err = run(tiny_bundle, "--self-test", *arguments)
+    assert (code, len(err), out) == (2, 1, "") and "do not go with it" in err[0]
+
+
 def test_output_that_cannot_show_unicode(python, tiny_bundle, clip_file):
     done = python("-m", "dance_deploy.cli.run", tiny_bundle, clip_file, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr

@@ -71,3 +71,23 @@ def test_a_fault_stays_in_its_channel(lib, isa):
         faulty = np.zeros(y.shape, bool)
         faulty[0, 32, 0, 0:3, 4:7] = True
         np.testing.assert_array_equal(np.isnan(y), faulty)
+
+
+def test_padding_and_strides_as_large_as_they_may_be(lib, isa):
+    """What is far out of range costs neither memory nor time; 32 bits do not hold these positions."""
+    x = np.arange(1, 7, dtype=np.float32).reshape(1, 2, 1, 1, 3)
+    w, b = np.full((2, 1, 1, 1, 1), 10, np.float32), np.array([0.5, 0.25], np.float32)
+    masks = [np.ones(shape, bool) for shape in ((1, 1), (1, 2), (1, 1, 3))]
+    far = 1 << 31
+    for channels_last in (False, True):
+        y = native_kernels.gated_conv3d(lib, x, w, b, masks, strides=(1, 1, far), pads=(0, 0, far, 0, 0, far), group=2,
+                                        channels_last=channels_last)
+        np.testing.assert_array_equal(y[0, :, 0, 0], [[0.5, 10.5, 0.5], [0.25, 40.25, 0.25]])
+
+
+def test_products_that_overflow_are_refused(lib):
+    """Every extent is small enough alone; the output would have more elements than 48 bits count."""
+    conv = native_kernels.Conv(x_shape=(1, 2, 1, 1, 3), w_shape=(2, 1, 1, 1, 1), strides=(1, 1, 1),
+                               pads=(0, 1 << 20, 1 << 20, 0, 1 << 20, 1 << 20), dilations=(1, 1, 1), group=2, threads=1,
+                               repeats=1)
+    assert lib.dance_gated_conv3d(native_kernels.ctypes.byref(conv), *[None] * 9) == 1

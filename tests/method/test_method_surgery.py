@@ -211,3 +211,55 @@ def test_what_cannot_be_gated_is_refused_in_one_line(network, said, capfd):
 def test_clip_that_the_model_does_not_accept():
     with pytest.raises(InputError, match="does not accept a clip"):
         gate_model(Residual(), (1, 4, 4, 12, 16))
+
+
+class Written(nn.Module):
+    """A network as people write them: sizes, functional dropout, an in-place add; `fault` adds what cannot go."""
+
+    def __init__(self, fault=""):
+        super().__init__()
+        self.stem, self.conv = nn.Conv3d(3, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1)
+        self.fc, self.fault = nn.Linear(4, 5), fault
+
+    def forward(self, x):
+        batch = x.size(0)
+        x = torch.relu(self.stem(x))
+        y = self.conv(x)
+        z = y
+        y += x
+        if self.fault == "alias":
+            y = y + z
+        y = torch.relu(y).mean((2, 3, 4)).view(batch, -1)
+        if self.fault == "always":
+            y = nn.functional.dropout(y, 0.5)
+        return self.fc(nn.functional.dropout(y, 0.5, self.training))
+
+
+def test_functional_dropout_follows_the_mode_and_sizes_the_batch():
+    network = Written()
+    model = gate_model(network, CLIP)
+    clip = torch.randn(3, *CLIP[1:])
+    assert torch.equal(model.eval()(clip, torch.ones(3)), network.eval()(clip))
+    model.train()
+    assert not torch.equal(model(clip, torch.ones(3)), model(clip, torch.ones(3)))
+
+
+@pytest.mark.parametrize("fault,said", [("alias", "computes something else once traced"),
+                                        ("always", "drops out in eval mode too")])
+def test_what_tracing_would_change_is_refused(fault, said):
+    with pytest.raises(InputError, match=said):
+        gate_model(Written(fault), CLIP)
+
+
+def test_layers_that_were_never_run_are_refused():
+    with pytest.raises(InputError, match="lazy layers"):
+        gate_model(nn.Sequential(nn.LazyConv3d(4, 3), nn.Conv3d(4, 4, 3)), CLIP)
+
+
+def test_surgery_leaves_the_network_and_its_mode_alone():
+    network = Written().train()
+    network.conv.eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    gate_model(network, CLIP)
+    assert network.training and network.stem.training and not network.conv.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

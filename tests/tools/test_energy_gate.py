@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from power_trees import write_tree
 
 from dance_deploy.power import recording_file
 from dance_deploy.power.environment import snapshot
@@ -28,9 +29,11 @@ exec sh -c "$2"
 """
 
 
-def recorded(path, powers, estimate=False, exit_code=0, mode="MAXN", total=("IN",), idle=True):
-    """A recording of runs of exactly 1 s. powers: {label: [mW of each run]}; the runs alternate between labels."""
+def recorded(path, powers, estimate=False, exit_code=0, mode="MAXN", total=("IN",), idle=True, states=()):
+    """A recording of runs of exactly 1 s. powers: {label: [mW of each run]}; the runs alternate between labels. The
+    rail GPU takes a quarter of IN. states: environment of the windows' beginnings, the last one for all that follow."""
     empty = dict(snapshot(str(path.parent / "no such root")), power_mode=mode)
+    states = [dict(empty, **state) for state in states] or [empty]
     windows, time_s, power_mw = [], [], []
     runs = [("idle", IDLE_MW, 8.0)] if idle else []
     runs += [(label, mw, 1.0) for row in zip(*powers.values()) for label, mw in zip(powers, row)]
@@ -40,11 +43,13 @@ def recorded(path, powers, estimate=False, exit_code=0, mode="MAXN", total=("IN"
         steps = np.arange(0.0, seconds + 0.39, 0.05)
         time_s += (at_s + steps).tolist()
         power_mw += [mw] * len(steps)
-        windows.append(Window(label, at_s + 0.1, at_s + 0.1 + seconds, None if label == "idle" else exit_code, empty,
-                              empty))
+        state = states[min(len(windows), len(states) - 1)]
+        windows.append(Window(label, at_s + 0.1, at_s + 0.1 + seconds, None if label == "idle" else exit_code, state,
+                              state))
         at_s = time_s[-1] + 0.05
-    trace = Trace("power", np.array(time_s), ("IN",), np.array(power_mw)[:, None], 0)
-    source = SourceFacts("ina3221", "power", ("IN",), total, "module", estimate, 0.05)
+    values = np.array(power_mw)[:, None] * [1.0, 0.25]
+    trace = Trace("power", np.array(time_s), ("IN", "GPU"), values, 0)
+    source = SourceFacts("ina3221", "power", ("IN", "GPU"), total, "module", estimate, 0.05)
     recording_file.save(Recording(source, {label: ["cmd"] for label in powers}, "2026-01-01T10:00:00Z", trace,
                                   tuple(windows), ()), str(path))
     return str(path)
@@ -74,7 +79,7 @@ def gate(python, tmp_path):
         done.report = json.loads(reports["json"].read_text())
         done.suites = list(ElementTree.parse(str(reports["junit"])).getroot())
         done.cases = {case.get("name"): [child.tag for child in case if child.tag != "system-out"]
-                      for suite in done.suites for case in suite}
+                      for suite in done.suites for case in suite.iter("testcase")}
         done.markdown = reports["markdown"].read_text(encoding="utf-8")
         assert done.report["exit_code"] == done.returncode
         assert "energy gate: " + done.report["verdict"].upper() in done.stdout
@@ -127,6 +132,55 @@ def test_each_metric_has_the_value_that_was_put_in(gate, tmp_path):
     assert found == pytest.approx(truth, rel=1e-5)
     assert [name for name, verdict in verdicts(done).items() if verdict != "pass"] == ["too much"]
     assert done.returncode == 1
+
+
+def test_limits_on_one_rail_hold_without_a_total(gate, tmp_path):
+    file = recorded(tmp_path / "run.json", {"run": noisy(4000.0)}, total=())
+    entries = [{"name": "joules", "metric": "energy_j", "rail": "GPU", "at_most": 1.1},
+               {"name": "joules a clip", "metric": "energy_j", "rail": "GPU", "at_most": 1.1, "divide_by": 10},
+               {"name": "watts", "metric": "average_power_w", "rail": "GPU", "at_most": 0.9},
+               {"name": "total", "metric": "energy_j", "at_most": 900.0}]
+    done = gate(limits(tmp_path, *entries), "--recording", file)
+    mean_w = np.mean(noisy(4000.0)) / 4e3
+    assert verdicts(done) == {"every run ended with exit code 0": "pass", "joules": "pass", "joules a clip": "pass",
+                              "watts": "fail", "total": "inconclusive"}
+    found = {check["name"]: check["estimate"] for check in done.report["checks"]}
+    assert [found["joules"], found["watts"]] == pytest.approx([mean_w, mean_w], rel=1e-6)
+    assert found["joules a clip"] == pytest.approx(mean_w / 10.0, rel=1e-6)
+
+
+def test_one_sample_above_a_peak_limit_breaks_it(gate, tmp_path):
+    powers = noisy(4000.0)
+    file = recorded(tmp_path / "run.json", {"run": powers})
+    highest_w = max(powers) / 1e3
+    for more_w, verdict, said in ((0.001, "pass", "the highest sample of 12 runs"),
+                                  (-0.001, "fail", "above it in 1 of 12 runs")):
+        limit = {"name": "peak", "metric": "peak_power_w", "at_most": highest_w + more_w}
+        done = gate(limits(tmp_path, limit), "--recording", file)
+        assert verdicts(done)["peak"] == verdict and said in done.stdout
+        assert done.report["checks"][-1]["estimate"] == pytest.approx(highest_w, rel=1e-6)
+    rail = {"name": "peak", "metric": "peak_power_w", "rail": "GPU", "at_most": highest_w / 4.0 + 0.001}
+    assert gate(limits(tmp_path, rail), "--recording", file).returncode == 0
+    few = recorded(tmp_path / "few.json", {"run": powers[:3]})
+    done = gate(limits(tmp_path, dict(rail, at_most=9.0)), "--recording", few)
+    assert done.returncode == 3 and "3 of 3 runs measured whole; a pass takes all, and at least 4" in done.stdout
+
+
+def test_reports_show_the_environment(gate, tmp_path):
+    warm = [{"temps_c": {"GPU|therm": 40.0}, "gpu_mhz": 921.6}, {"temps_c": {"GPU|therm": 61.5}, "gpu_mhz": 921.6},
+            {"temps_c": {"GPU|therm": 55.0}, "gpu_mhz": 921.6}]
+    file = recorded(tmp_path / "run.json", {"run": noisy(4000.0)}, states=warm)
+    done = gate(limits(tmp_path, GOOD), "--recording", file)
+    found = done.report["recordings"][0]["environment"]
+    assert found["power mode"] == {"unit": "", "first": "MAXN", "last": "MAXN", "least": None, "most": None}
+    assert found["temperature GPU|therm"] == {
+        "unit": "\u00b0C", "first": 40.0, "last": 55.0, "least": 40.0, "most": 61.5}
+    said = {entry.get("name"): entry.get("value") for entry in done.suites[0].iter("property")}
+    assert said == {"power mode": "MAXN", "GPU clock": "921.6 MHz",
+                    "temperature GPU|therm": "40 \u00b0C at first, 55 \u00b0C at last, 40 to 61.5 \u00b0C"}
+    assert "- power mode: MAXN\n" in done.markdown and "- GPU clock: 921.6 MHz\n" in done.markdown
+    assert "- temperature GPU\\|therm: 40 \u00b0C at first" in done.markdown
+    assert "- not told by this machine: CPU governor, CPUs online, CPU clock" in done.markdown
 
 
 @pytest.mark.parametrize("options, more, why", [
@@ -184,6 +238,10 @@ GOOD = {"metric": "energy_j", "at_most": 9.0}
     ([{"metric": "energy_j", "at_most": "3"}], "limits[0].at_most is '3'"),
     ([{"metric": "energy_j", "at_most": -1}], "limits[0].at_most is -1"),
     ([{"metric": "saving", "at_least": 20}], "limits[0].at_least is 20, expected a number from"),
+    ([dict(GOOD, rail="FAN")], "is about rail 'FAN', and the rails are IN, GPU"),
+    ([dict(GOOD, rail="")], "limits[0].rail"), ([dict(GOOD, rail=3)], "limits[0].rail is 3"),
+    ([{"metric": "saving", "at_least": 0.1, "rail": "IN"}], "unknown key 'rail'"),
+    ([{"metric": "peak_power_w", "at_most": 9.0, "divide_by": 2}], "unknown key 'divide_by'"),
     ([dict(GOOD, command="c")], "limits[0].command is 'c'"), ([dict(GOOD, divide_by=0)], "limits[0].divide_by is 0"),
     ([dict(GOOD, name="a\nb")], "limits[0].name"), ([GOOD, GOOD], "stands there twice"),
     ([dict(GOOD, command="a")], "is about command 'a', and only 'run' was measured"),
@@ -235,7 +293,8 @@ def board(tmp_path):
     log.write_text("RAM 1/2MB CPU [0%@1] GPU@30C PMIC@50C POM_5V_IN 2500/2500 POM_5V_GPU 0/0 POM_5V_CPU 100/100\n" * 9)
     command = [sys.executable, str(REPLAY), "--log", str(log)]
     return ["--source", "tegrastats=" + " ".join(map(shlex.quote, command)), "--interval-ms", "20", "--idle", "0.4",
-            "--settle", "0", "--warmup", "0", "--runs", "4", "--most", "4", "--total", "POM_5V_IN"]
+            "--settle", "0", "--warmup", "0", "--runs", "4", "--most", "12", "--precision", "50", "--total",
+            "POM_5V_IN"]
 
 
 SLEEP = shlex.quote(sys.executable) + " -S -c 'import time; time.sleep(0.25)'"
@@ -291,6 +350,30 @@ def test_over_ssh(gate, tmp_path, board, far):
     words = log.read_text().splitlines()
     assert "Port=2222" in words and "BatchMode=yes" in words and words.count("me@board") == 4
     assert done.report["checks"][-1]["recording"] == "me@board"
+
+
+def test_the_environment_is_the_boards(gate, tmp_path, board, far):
+    environment, _, options = far
+    tree = write_tree(tmp_path / "board", {
+        "var/lib/nvpmodel/status": "pmode:0001", "sys/class/devfreq/57000000.gpu/cur_freq": 614400000,
+        "sys/class/thermal/thermal_zone0/type": "CPU-therm", "sys/class/thermal/thermal_zone0/temp": 41500})
+    program = tmp_path / "board_power.py"
+    program.write_text(
+        "from dance_deploy.cli import power\nfrom dance_deploy.power import environment\n"
+        "here = environment.snapshot\nenvironment.snapshot = lambda root: here({!r})\npower.main()\n".format(tree))
+    options[options.index("--board-command") + 1] = shlex.join([sys.executable, str(program)])
+    done = gate(limits(tmp_path, {"metric": "average_power_w", "at_most": 2.6}, expect={"power_mode": "pmode:0001"}),
+                "--record", SLEEP, *(options + board), env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = done.report["recordings"][0]["environment"]
+    assert found["power mode"]["first"] == "pmode:0001" and found["GPU clock"]["last"] == 614.4
+    assert found["temperature CPU-therm"]["most"] == 41.5 and "41.5" in done.markdown
+
+
+def test_a_rail_that_this_machine_lacks_is_said_before_the_measurement(python, tmp_path, board):
+    done = python(GATE, limits(tmp_path, dict(GOOD, rail="FAN")), "--record", "touch " + shlex.quote(
+        str(tmp_path / "ran")), *board)
+    assert done.returncode == 2 and "is about rail 'FAN'" in done.stderr and not (tmp_path / "ran").exists()
 
 
 def test_compare_over_ssh(gate, tmp_path, board, far):

@@ -108,7 +108,8 @@ def differences(old: dict[str, Any], new: TrainSettings) -> list[str]:
 
 
 def _option(name: str) -> str:
-    return name.replace("_", "-")
+    # one option sets both rates
+    return "lr" if name in ("lr_dense", "lr_aap") else name.replace("_", "-")
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,228 @@
+"""All engines of a bundle for this machine: built, checked against the golden clip, written with their record."""
+import io
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from dance_deploy.errors import InputError, OperationError
+from dance_deploy.runtime import selftest
+from dance_deploy.runtime.trt import choice, graph_edit, memory, onnx_file, precision, records, target
+from dance_deploy.runtime.trt.api import Settings
+from dance_deploy.runtime.trt.onnx_file import Model
+from dance_deploy.runtime.trt.session import Session
+from dance_deploy.runtime.trt.wire import WireError
+
+GRAPH_FILES = {"controller": "controller.onnx", "body": "body.onnx", "dense": "dense.onnx"}
+_ROUNDS = 8  # of comparing layers: what stands behind an overflow shows once that is mended
+
+
+class Options(NamedTuple):
+    """precision: as in api.PRECISIONS; measure: choose dense or gated per gate from measurement; workspace: bytes or
+    None; plugin: path of the plugin library, None to build the gates from standard ops (nothing is skipped then).
+    """
+
+    precision: str = "fp32"
+    measure: bool = True
+    workspace: Optional[int] = None
+    plugin: Optional[str] = None
+
+
+def build_engines(bundle, api, device, options, progress):
+    """Build and write; returns the Record.
+
+    bundle: opened; api: Api, its plugin loaded; device: cuda.Device; progress: Progress. Raises InputError where the
+    bundle does not suit this TensorRT, OperationError where building or a check fails; engines that stood there before
+    stay then.
+    """
+    return _Build(bundle, api, device, options, progress).run()
+
+
+def check_bundle_suits(manifest, api):
+    """Raise InputError where the bundle's graphs were exported for another generation of TensorRT."""
+    opset = int(manifest.tools["opset"])
+    if opset > api.newest_opset:
+        raise InputError("the bundle's graphs are of opset {}, {} reads up to {}; export it again: "
+                         "dance-export CKPT --profile jetson-nano -o BUNDLE".format(
+                             opset, api.title, api.newest_opset))
+
+
+def golden_outputs(golden, body):
+    """The golden clip's file for engines that leave gates out: what they compute, in the bundle's own format."""
+    arrays = {"clip": golden.clip, "budget": np.array([golden.budget], np.float32), "stem": golden.stem,
+              "tau": golden.tau, "logits": body.logits[None], "kept": body.kept}
+    for layer, masks in enumerate(body.masks):
+        arrays.update(("gate{}_{}".format(layer, name), mask[None]) for name, mask in zip(masks._fields, masks))
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+class _Build(object):
+    def __init__(self, bundle, api, device, options, progress):
+        self.bundle, self.api, self.device, self.options, self.progress = bundle, api, device, options, progress
+        self.manifest = bundle.manifest
+        self.target = target.target_of(api, device, options.plugin)
+        self.timing_cache = records.read_timing_cache(bundle.path, self.target)
+        self.pinned = {}
+        self.mask_part = bundle.read("body_masks.onnxpart")
+        free = memory.free_bytes(device)
+        self.workspace = memory.workspace_bytes(self.manifest, free, options.workspace, device.memory()[1])
+
+    def run(self):
+        check_bundle_suits(self.manifest, self.api)
+        self._check_masks()
+        golden = selftest.golden_from_bundle(self.bundle)
+        graphs = {graph: self.bundle.read(name) for graph, name in GRAPH_FILES.items()}
+        graphs["body"] += self.mask_part
+        if self.options.precision == "fp16":
+            self._pin_layers(graphs, golden)
+        plans = {graph: self._build(self._model(data, graph), graph) for graph, data in graphs.items()}
+        self._check(plans, golden)
+        timings, left, extra = {}, (), {}
+        if self.options.measure and self.options.plugin is not None:
+            timings = choice.measured(lambda model, what: self._build(model, "body", what), self._session, self.device,
+                                      graphs["body"], self.manifest, golden, self.progress)
+            left = choice.gates_to_leave(timings)
+        if left:
+            plans["body"], body = self._without(left, graphs["body"], plans, golden)
+            extra = {records.GOLDEN: golden_outputs(golden, body)}
+        return self._write(plans, extra, timings, left)
+
+    def _check_masks(self):
+        """Raise InputError where the masks are of a type that this TensorRT's plugin does not take."""
+        declared = self._model(self.mask_part, "body").shapes().values()
+        wanted = onnx_file.BOOL if self.api.bool_masks else onnx_file.FLOAT
+        if self.options.plugin is not None and any(element_type != wanted for element_type, _ in declared):
+            raise InputError("the bundle was exported with {} masks, and the plugin for {} takes {}; export it again "
+                             "with the profile of this device{}".format(
+                                 *(("float32", self.api.title, "bool") if self.api.bool_masks else
+                                   ("bool", self.api.title, "float32")),
+                                 "" if self.api.bool_masks else " (jetson-nano suits every TensorRT 8)"))
+
+    def _model(self, data, graph):
+        try:
+            return Model(data)
+        except WireError as error:
+            raise InputError("bundle '{}': {} is no ONNX model ({}); export the bundle again".format(
+                self.bundle.path, GRAPH_FILES[graph], error)) from error
+
+    def _build(self, model, graph, what=None, precision_wanted=None):
+        """Plan of a Model; graph: whose pinned layers hold."""
+        wanted = precision_wanted or self.options.precision
+        what = what or GRAPH_FILES[graph]
+        self.progress.step("building {} ({})".format(what, wanted))
+        if graph_edit.has_dance_ops(model) and self.options.plugin is None:
+            graph_edit.inline_functions(model)
+        pinned = self.pinned.get(graph, ()) + (graph_edit.behind_stem(model) if graph == "controller" else ())
+        if wanted == "fp16" and self.api.strongly_typed:
+            graph_edit.to_half(model, pinned)
+        graph_edit.drop_unused_weights(model)
+        shapes = {name: shape for name, (_, shape) in model.shapes().items()}
+        built = self.api.build(model.to_bytes(), what, Settings(
+            workspace_bytes=self.workspace, precision=wanted, pinned=pinned, statistics=graph == "controller",
+            shapes=shapes, timing_cache=self.timing_cache, on_step=self.progress.phase,
+            compute_capability=self.device.compute_capability))
+        check_shapes(model, built, what)
+        if built.timing_cache:
+            self.timing_cache = built.timing_cache
+        return built.plan
+
+    def _session(self, plan, what):
+        return Session(self.api, self.device, plan, what)
+
+    def _pin_layers(self, graphs, golden):
+        """Find the layers that half precision breaks, graph by graph, on the golden clip with nothing pruned."""
+        feeds = {"controller": {"clip": golden.clip, "budget": np.array([golden.budget], np.float32)},
+                 "body": {"stem": golden.stem, "tau": np.zeros_like(golden.tau)}, "dense": {"clip": golden.clip}}
+        for graph, data in graphs.items():
+            plans = {}
+            beyond = graph_edit.beyond_half(self._model(data, graph))
+            if beyond:
+                self.pinned[graph] = beyond
+            for _ in range(_ROUNDS):
+                for wanted in ("fp32", "fp16"):
+                    if wanted not in plans:
+                        model = self._model(data, graph)
+                        exact = graph_edit.behind_stem(model) if graph == "controller" else ()
+                        layers = precision.layers_of(model, exact)
+                        precision.mark_layers(model, layers)
+                        plans[wanted] = self._build(model, graph, "{} with every layer marked".format(
+                            GRAPH_FILES[graph]), wanted)
+                self.progress.step("comparing the layers of " + GRAPH_FILES[graph])
+                found = precision.compared(self.api, self.device, (plans["fp32"], plans["fp16"]), GRAPH_FILES[graph],
+                                           feeds[graph], layers)
+                new = tuple(name for name in found if name not in self.pinned.get(graph, ()))
+                if not new:
+                    break
+                self.pinned[graph] = self.pinned.get(graph, ()) + new
+                del plans["fp16"]
+
+    def _check(self, plans, golden):
+        """The engines against the golden clip; raises OperationError with the first check that fails."""
+        self.progress.step("checking the engines with the golden clip")
+        backend = _backend_of(self, plans)
+        try:
+            failed = [check for check in selftest.backend_checks(backend, golden) if not check.passed]
+        finally:
+            backend.close()
+        if failed:
+            raise OperationError("the engines do not compute what the export computed: {}: {}; nothing was written; "
+                                 "{}".format(failed[0].name, failed[0].detail, "please report this"
+                                             if self.options.precision == "fp32" else "build with --precision fp32"))
+
+    def _without(self, left, data, plans, golden):
+        """The body without the gates named in `left`: (plan, its BodyOutput on the golden clip).
+
+        The oracle is the fully gated engine, which keeps everything at a gate whose thresholds are 0.
+        """
+        names = [gate.name for gate in self.manifest.gates]
+        numbers = {names.index(name) for name in left}
+        model = self._model(data, "body")
+        graph_edit.leave_dense(model, numbers, [gate.input_size for gate in self.manifest.gates])
+        plan = self._build(model, "body", "body.onnx without {} of {} gates".format(len(left), len(names)))
+        tau = golden.tau.copy()
+        tau[sorted(numbers)] = 0.0
+        outputs = []
+        for body, thresholds in ((plans["body"], tau), (plan, golden.tau)):
+            backend = _backend_of(self, dict(plans, body=body))
+            try:
+                outputs.append(backend.run_body(golden.stem, thresholds))
+            finally:
+                backend.close()
+        for check in selftest.body_checks(outputs[1], outputs[0], selftest.limits_of(self.options.precision)):
+            if not check.passed:
+                raise OperationError("the body with gates left out does not compute what the gated one does with "
+                                     "thresholds of 0: {}: {}; nothing was written, build with --no-measure".format(
+                                         check.name, check.detail))
+        return plan, outputs[1]
+
+    def _write(self, plans, extra, timings, left):
+        self.progress.step("writing the engines")
+        contents = dict(plans, **extra)
+        record = records.Record(
+            target=self.target, sources=records.sources_of(self.manifest), precision=self.options.precision,
+            pinned=self.pinned, dense_gates=left, timings=timings,
+            files={what: records.entry_of(data) for what, data in contents.items()})
+        records.write_record(self.bundle.path, record, contents)
+        if self.timing_cache:
+            records.write_timing_cache(self.bundle.path, self.target, self.timing_cache)
+        return record
+
+
+def _backend_of(build, plans):
+    """The backend that dance-run uses, on engines that are not written yet."""
+    from dance_deploy.runtime.tensorrt_backend import Backend
+    backend = Backend()
+    backend.load_plans(build.manifest, build.api, build.device, plans, build.options.precision)
+    return backend
+
+
+def check_shapes(model, built, what):
+    """Raise OperationError where the parser made other shapes than the graph declares: it can err in silence."""
+    shapes = {tensor.name: tensor.shape for tensor in built.tensors}
+    for name, (_, declared) in model.shapes().items():
+        if name not in shapes:
+            raise OperationError("{}: TensorRT's network has no '{}'; please report this".format(what, name))
+        if declared and -1 not in declared and tuple(shapes[name]) != declared:
+            raise OperationError("{}: TensorRT makes '{}' {}, the graph declares {}; please report this".format(
+                what, name, list(shapes[name]), list(declared)))
