@@ -3,8 +3,8 @@
     python -m dance_deploy.bench.worker BUNDLE PEER CASE
 
 CASE is JSON. Loads, warms up, prints {"ready": logits} as one JSON line; then for each line N on stdin runs N times and
-prints {"ms": [...], "memory_mb": ..., "peak_mb": ...}, the process' resident memory now and at its peak; ends when stdin
-does.
+prints {"ms": [...], "memory_mb": ..., "peak_mb": ...}: resident memory of the process now and at its peak. Ends when
+stdin does.
 """
 
 from __future__ import annotations

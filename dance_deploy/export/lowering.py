@@ -1,8 +1,8 @@
 """Which ONNX nodes each torch layer becomes: one small function per layer or function, in two tables.
 
 A lowering gets the emitter, the fx node and the layer, adds nodes, and returns the name of the result. Whatever cannot
-be exact is refused with a line that names the layer. Those of the LAST_ tables read and make channels-last tensors; they
-return None where only the other layout will do.
+be exact is refused with a line that names the layer. Those of the LAST_ tables read and make channels-last tensors;
+they return None where only the other layout will do.
 """
 
 from __future__ import annotations
