@@ -61,7 +61,9 @@ def _statistics(builder: OnnxBuilder, stem: str, stem_shape: tuple[int, ...]) ->
     frames = _relative(builder, builder.reduce("ReduceMean", per_ct, [1], "controller.frames"), "controller.frames")
     channels = _relative(builder, builder.reduce("ReduceMean", per_ct, [2], "controller.channels"),
                          "controller.channels")
-    pixels = builder.reduce("ReduceMean", a, [1, 2], "controller.pixels")
+    # one axis after the other: ONNX Runtime has a fast way for that (1.31: 0.5 ms instead of 2.3 for 64x16x56x56)
+    per_pixel = builder.reduce("ReduceMean", a, [2], "controller.per_pixel")
+    pixels = builder.reduce("ReduceMean", per_pixel, [1], "controller.pixels")
     flat = builder.node("Reshape", [pixels, builder.ints(1, h * w)], "controller.pixels_flat")
     grid = builder.node("Reshape", [_relative(builder, flat, "controller.pixels"), builder.ints(h, w)],
                         "controller.pixels_grid")

@@ -22,13 +22,17 @@ from dance_deploy.profiles import Profile
 
 @dataclass
 class GatedLayer:
-    """One gated convolution of the body: its gate's number, its tensors' names in body.onnx, its fused weights."""
+    """One gated convolution of the body: its gate's number, its tensors' names in body.onnx, its fused weights.
+
+    channels_last: whether X and Y (and Z) are [N, T, H, W, C] there.
+    """
 
     gate: int
     x: str
     masks: tuple[str, str, str]
     y: str
     fused: FusedConv
+    channels_last: bool
 
 
 @dataclass
@@ -89,17 +93,24 @@ class _Cutter:
         self.model, self.profile = model, profile
         self.clip, self.stem, self.result = clip, stem, result
         self.plain = fused_convs(model.graph, set())
-        self.fused = fused_convs(model.graph, model.plan.gated)
+        ours = set(model.plan.geometries) if profile.channels_last else model.plan.gated
+        self.fused = fused_convs(model.graph, ours)
+        self.channels_last = profile.mask_dtype if profile.channels_last else ""
 
-    def _start(self, name: str, *, gated: bool) -> tuple[OnnxBuilder, Emitter]:
+    def _start(self, name: str, *, gated: bool, ours: bool) -> tuple[OnnxBuilder, Emitter]:
         # a layer of the model may have any name, these too
         builder = OnnxBuilder(name, self.profile.opset, reserved=("clip", "budget", "stem", "tau", "logits", "kept"))
-        convs = self.fused if gated else self.plain
-        return builder, Emitter(self.model.graph, builder, convs, gated=gated)
+        return builder, Emitter(self.model.graph, builder, self.fused if ours else self.plain, gated=gated,
+                                channels_last=self.channels_last if ours else "", border=frozenset((self.stem,)))
+
+    def _model(self, builder: OnnxBuilder) -> onnx.ModelProto:
+        used = {node.op_type for node in builder.nodes if node.domain == names.DOMAIN}
+        functions = dance_functions(self.profile.opset, mask_dtype=self.profile.mask_dtype) if used else []
+        return builder.model(self.profile.ir_version, [f for f in functions if f.name in used])
 
     def controller(self, head: list[fx.Node]) -> onnx.ModelProto:
-        """clip, budget -> stem, tau; plain standard ops."""
-        builder, emitter = self._start("controller", gated=False)
+        """clip, budget -> stem, tau; standard ops, and in a channels-last bundle convolutions that keep everything."""
+        builder, emitter = self._start("controller", gated=False, ours=bool(self.channels_last))
         emitter.bind(self.clip, builder.input("clip", shape_of(self.clip)))
         budget = builder.input("budget", [1])
         emitter.emit(head)
@@ -109,11 +120,11 @@ class _Cutter:
         builder.rename(tau, "tau")
         builder.output("stem", shape_of(self.stem))
         builder.output("tau", [module.gates, 3])
-        return builder.model(self.profile.ir_version)
+        return self._model(builder)
 
     def body(self, tail: list[fx.Node]) -> tuple[onnx.ModelProto, list[GatedLayer], list[onnx.ValueInfoProto]]:
         """stem, tau -> logits, kept; the dance ops, each also as a function."""
-        builder, emitter = self._start("body", gated=True)
+        builder, emitter = self._start("body", gated=True, ours=True)
         gates = self.model.controller.gates
         emitter.bind(self.stem, builder.input("stem", shape_of(self.stem)))
         builder.input("tau", [gates, 3])
@@ -124,14 +135,12 @@ class _Cutter:
         builder.output("logits", shape_of(self.result))
         builder.rename(_emit_kept(builder, emitter.masks, self.profile.mask_dtype), "kept")
         builder.output("kept", [gates, 3], np.int64)
-        functions = dance_functions(self.profile.opset, mask_dtype=self.profile.mask_dtype)
-        used = {node.op_type for node in builder.nodes if node.domain == names.DOMAIN}
-        model = builder.model(self.profile.ir_version, [f for f in functions if f.name in used])
-        return model, self._layers(emitter), self._mask_infos(emitter)
+        return self._model(builder), self._layers(emitter), self._mask_infos(emitter)
 
     def _layers(self, emitter: Emitter) -> list[GatedLayer]:
         by_name = {fused.name: fused for fused in self.fused.values()}
-        return [GatedLayer(i, emitter.gate_inputs[i], emitter.masks[i], emitter.conv_outputs[name], by_name[name])
+        return [GatedLayer(i, emitter.gate_inputs[i], emitter.masks[i], emitter.conv_outputs[name], by_name[name],
+                           self.profile.channels_last)
                 for i, site in enumerate(self.model.plan.sites) for name in site.convs]
 
     def _mask_infos(self, emitter: Emitter) -> list[onnx.ValueInfoProto]:
@@ -144,7 +153,7 @@ class _Cutter:
 
     def dense(self, nodes: list[fx.Node]) -> onnx.ModelProto:
         """clip -> logits: the same network without gates, standard ops."""
-        builder, emitter = self._start("dense", gated=False)
+        builder, emitter = self._start("dense", gated=False, ours=False)
         emitter.bind(self.clip, builder.input("clip", shape_of(self.clip)))
         emitter.emit(nodes)
         builder.rename(emitter.value(self.result), "logits")
