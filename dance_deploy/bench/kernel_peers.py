@@ -1,8 +1,8 @@
 """Who computes a layer in `dance-bench kernels`: our kernels, and the dense convolutions of other runtimes.
 
 A peer is a class: made for one layer, `ms(what)` runs it once and returns the milliseconds by a clock in seconds.
-`what` is the name of a way to run it: for ours, a kind and rate of masks by automatic or direct kernels, or the gate; for
-others only "dense".
+`what` is the name of a way to run it: for ours, a kind and rate of masks by automatic or direct kernels, or the gate;
+for others only "dense".
 """
 
 from __future__ import annotations
