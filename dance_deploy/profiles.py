@@ -57,7 +57,9 @@ class Profile(NamedTuple):
 
     opset, ir_version: of the exported graphs; mask_dtype: "bool" or "float32", the type of the masks between the dance
     ops; functions: whether the graphs carry the dance ops as model-local functions; backend: what runs them by default;
-    power: None where the device has no power sensors that are known; hardware: None where no figures are stated.
+    power: None where the device has no power sensors that are known; hardware: None where no figures are stated;
+    channels_last: whether activations between the dance ops are [N, T, H, W, C], and the convolutions without a gate
+    are dance ops too.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Profile(NamedTuple):
     backend: str
     power: Optional[PowerFacts] = None
     hardware: Optional[Hardware] = None
+    channels_last: bool = False
 
 
 def folder():
@@ -114,6 +117,7 @@ def load(name, root=None):
 
 def _profile(tree, name):
     power, hardware = (tree.pop(key, None) if type(tree) is dict else None for key in ("power", "hardware"))
+    channels_last = tree.pop("channels_last", False) if type(tree) is dict else False
     checked.mapping(tree, "", _KEYS)
     profile = Profile(
         name=checked.choice(tree["name"], "name", (name,)),
@@ -124,7 +128,8 @@ def _profile(tree, name):
         functions=checked.boolean(tree["functions"], "functions"),
         backend=checked.choice(tree["backend"], "backend", ("onnxruntime", "reference", "tensorrt", "qnn")),
         power=None if power is None else _power(power),
-        hardware=None if hardware is None else hardware_from_tree(hardware))
+        hardware=None if hardware is None else hardware_from_tree(hardware),
+        channels_last=checked.boolean(channels_last, "channels_last"))
     _check_modes(profile)
     return profile
 

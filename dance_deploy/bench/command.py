@@ -1,4 +1,4 @@
-"""What `dance-bench model` does once its arguments are read: check them, measure, print the table."""
+"""What dance-bench does once its arguments are read: check them, measure, print the table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 from dance_deploy.bench.forced import PATTERNS, keep_rates_from_text
+from dance_deploy.bench.kernels import Settings, bench_kernels
+from dance_deploy.bench.kernels_text import plot_results, text_from_results
+from dance_deploy.bench.layers import chosen_layers
 from dance_deploy.bench.model import BASE, Outcome, bench_model
 from dance_deploy.bench.peers import DESCRIPTIONS, OUTSIDERS, Case
 from dance_deploy.bundle import open_bundle
@@ -16,13 +19,37 @@ from dance_deploy.machine import system_findings
 from dance_deploy.runtime.runner import checked_budget
 
 
-def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_keep: str | None, pattern: str,
-                    threads: int, rounds: int, runs: int, seed: int, json_file: Path | None) -> None:
-    """See `dance-bench model --help`; raises InputError for arguments that make no sense."""
-    peers = [name.strip() for name in against.split(",") if name.strip()]
+def run_kernel_bench(architectures: str, layers: str, against: str, *, threads: int, rounds: int, runs: int, seed: int,
+                     json_file: Path | None, plot: Path | None) -> None:
+    """See `dance-bench kernels --help`; raises InputError for arguments that make no sense."""
+    chosen = chosen_layers(_names(architectures), _names(layers))
+    settings = Settings(threads, rounds, runs, seed)
+    results = bench_kernels(chosen, _known_peers(against), settings, _progress)
+    print(text_from_results(results, settings, _machine()))
+    if json_file is not None:
+        found = {**settings._asdict(), "machine": _machine(), "layers": [result.to_json() for result in results]}
+        with whole_file(json_file) as stream:
+            stream.write(json.dumps(found, indent=1) + "\n")
+    if plot is not None:
+        plot_results(results, plot)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _known_peers(against: str) -> list[str]:
+    peers = _names(against)
     unknown = [name for name in peers if name not in OUTSIDERS]
     if unknown:
         raise InputError(f"--against: '{unknown[0]}' is unknown; choose from {', '.join(OUTSIDERS)}")
+    return peers
+
+
+def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_keep: str | None, pattern: str,
+                    threads: int, rounds: int, runs: int, seed: int, json_file: Path | None) -> None:
+    """See `dance-bench model --help`; raises InputError for arguments that make no sense."""
+    peers = _known_peers(against)
     if pattern not in PATTERNS:
         raise InputError(f"--pattern: '{pattern}' is unknown; choose from {', '.join(PATTERNS)}")
     rates = None if force_keep is None else keep_rates_from_text(force_keep)
@@ -42,11 +69,12 @@ def text_from_outcome(outcome: Outcome) -> str:
         f"{rate:.0%} of {kind}" for kind, rate in case.rates.items()) + f" ({case.pattern})"
     lines = [f"{outcome.model} ({outcome.bundle}), {how}: {outcome.macs_share:.0%} of the dense MACs (counted)",
              f"{case.threads} thread{'s' if case.threads > 1 else ''}, float32, one clip at a time; {_machine()}", "",
-             f"{'':24}{'median':>10}   {'time over gated':>16}   {'quartiles':>13}"]
+             f"{'':24}{'median':>10}   {'peak memory':>11}   {'time over gated':>15}   {'quartiles':>13}"]
     for figures in outcome.figures:
         middle, low, high = figures.ratio()
-        ratio = "" if figures.peer == BASE else f"{middle:>15.2f}x   {low:>5.2f} - {high:.2f}"
-        lines.append(f"{DESCRIPTIONS[figures.peer]:24}{figures.median_ms:>7.1f} ms   {ratio}".rstrip())
+        ratio = "" if figures.peer == BASE else f"{middle:>14.2f}x   {low:>5.2f} - {high:.2f}"
+        lines.append(f"{DESCRIPTIONS[figures.peer]:24}{figures.median_ms:>7.1f} ms   {figures.peak_mb:>8.0f} MB   "
+                     f"{ratio}".rstrip())
     return "\n".join(lines)
 
 

@@ -38,8 +38,8 @@ def forced_masks(gates: tuple[Gate, ...], rates: dict[str, float], pattern: str,
     masks = []
     for gate in gates:
         c, t, h, w = gate.input_size
-        features = _blob if pattern == "blob" else _random
-        masks.append(LayerMasks(_random((t,), rates["frames"], rng), _random((c,), rates["channels"], rng),
+        features = blob_mask if pattern == "blob" else random_mask
+        masks.append(LayerMasks(random_mask((t,), rates["frames"], rng), random_mask((c,), rates["channels"], rng),
                                 features((h, w), rates["features"], rng)))
     return masks
 
@@ -48,14 +48,15 @@ def _kept_count(size: int, rate: float) -> int:
     return max(1, round(size * rate))
 
 
-def _random(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> np.ndarray:
+def random_mask(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> np.ndarray:
+    """bool of `shape` that keeps entries anywhere, at least one."""
     size = int(np.prod(shape))
     mask = np.zeros(size, bool)
     mask[rng.permutation(size)[:_kept_count(size, rate)]] = True
     return mask.reshape(shape)
 
 
-def _blob(shape: tuple[int, int], rate: float, rng: np.random.Generator) -> np.ndarray:
+def blob_mask(shape: tuple[int, int], rate: float, rng: np.random.Generator) -> np.ndarray:
     """The positions nearest to a random centre: one connected region, as gates keep round an actor."""
     h, w = shape
     y, x = rng.uniform(0.25, 0.75, 2) * shape

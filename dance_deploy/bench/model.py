@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Sequence
@@ -14,8 +12,9 @@ import numpy as np
 
 from dance_deploy.bench.forced import forced_masks
 from dance_deploy.bench.peers import DESCRIPTIONS, Case, golden_clip
+from dance_deploy.bench.process import PeerProcess
 from dance_deploy.bundle import Bundle, open_bundle
-from dance_deploy.errors import InputError, OperationError
+from dance_deploy.errors import OperationError
 from dance_deploy.runtime.runner import Runner
 
 BASE = "gated"
@@ -23,11 +22,17 @@ BASE = "gated"
 
 @dataclass
 class Figures:
-    """One peer's times: median of each round in ms; ratio of each round to our gated time."""
+    """One peer's times: median of each round in ms; ratio of each round to our gated time.
+
+    memory_mb, peak_mb: resident memory of the peer's process after the last round (None where the system does not say)
+    and at its peak, loading included; the interpreter and the runtime's own libraries are part of both.
+    """
 
     peer: str
     round_ms: list[float]
     ratios: list[float]
+    memory_mb: float | None
+    peak_mb: float
 
     @property
     def median_ms(self) -> float:
@@ -54,41 +59,29 @@ class Outcome:
         """Plain values for --json."""
         return {"bundle": self.bundle, "model": self.model, **self.case._asdict(), "macs_share": self.macs_share,
                 "peers": [{"peer": f.peer, "median_ms": f.median_ms, "round_ms": f.round_ms,
-                           "time_over_gated": dict(zip(("median", "q1", "q3"), f.ratio()))} for f in self.figures]}
+                           "time_over_gated": dict(zip(("median", "q1", "q3"), f.ratio())),
+                           "memory_mb": f.memory_mb, "peak_mb": f.peak_mb} for f in self.figures]}
 
 
 class Worker:
     """A peer's process."""
 
     def __init__(self, bundle: Path, peer: str, case: Case) -> None:
-        command = [sys.executable, "-m", "dance_deploy.bench.worker", str(bundle), peer, json.dumps(case._asdict())]
         self.peer = peer
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.logits = np.array(self._answer()["ready"])
+        self._process = PeerProcess("dance_deploy.bench.worker", peer, str(bundle), peer, json.dumps(case._asdict()))
+        self.logits = np.array(self._process.answer()["ready"])
+        self.memory_mb: float | None = None
+        self.peak_mb = 0.0
 
     def times_ms(self, runs: int) -> list[float]:
         """Run the golden clip `runs` times; milliseconds of each."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{runs}\n")
-        self._process.stdin.flush()
-        return self._answer()["ms"]
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        answer = json.loads(line) if line else {}
-        if "error" in answer:
-            self.close()
-            raise (InputError if answer["exit_code"] == 2 else OperationError)(answer["error"])
-        if not answer:
-            raise OperationError(f"the peer '{self.peer}' ended without an answer (exit code {self._process.wait()})")
-        return answer
+        answer = self._process.ask(str(runs))
+        self.memory_mb, self.peak_mb = answer["memory_mb"], answer["peak_mb"]
+        return answer["ms"]
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.close()
 
 
 def bench_model(path: Path, against: Sequence[str], case: Case, *, rounds: int, runs: int,
@@ -115,8 +108,8 @@ def bench_model(path: Path, against: Sequence[str], case: Case, *, rounds: int, 
     finally:
         for worker in workers:
             worker.close()
-    figures = [Figures(peer, times, [t / base for t, base in zip(times, medians[BASE])])
-               for peer, times in medians.items()]
+    figures = [Figures(worker.peer, times, [t / base for t, base in zip(times, medians[BASE])], worker.memory_mb,
+                       worker.peak_mb) for worker in workers for times in [medians[worker.peer]]]
     return Outcome(str(path), bundle.manifest.model.name, case, share, figures)
 
 

@@ -42,6 +42,32 @@ def model(
 
 
 @app.command()
+def kernels(
+    arch: str = typer.Option("", metavar="LIST", help="Layers of these architectures, joined by commas (default: named "
+                             "layers of R3D-18: stem, L1, L2s, L2, L3s, L3, L4s, L4)."),
+    layers: str = typer.Option("", metavar="LIST", help="Only these layers: names as in the table, or their beginning "
+                               "up to a dot."),
+    against: str = typer.Option("onnxruntime", metavar="LIST", help="Dense peers, joined by commas: onnxruntime, "
+                                "torch, openvino."),
+    threads: int = typer.Option(1, min=1, max=MAX_THREADS, help="Threads of every peer."),
+    rounds: int = typer.Option(5, min=3, help="How often the peers take turns."),
+    runs: int = typer.Option(5, min=1, help="Runs of a peer in its turn."),
+    seed: int = typer.Option(0, min=0, help="Seed of weights, inputs and masks."),
+    json_file: Optional[Path] = typer.Option(None, "--json", metavar="FILE", help="Write the figures as JSON."),
+    plot: Optional[Path] = typer.Option(None, metavar="FILE", help="Draw time against kept MACs, as PNG."),
+) -> None:
+    """Time our convolution layer by layer, at keep rates from 100 to 25 %, against dense runtimes.
+
+    Masks keep a share of the frames, the channels, the pixels (one blob, or random ones), or of all three. Shown are
+    ratios to the fastest dense peer, to our own dense time, and the break-even keep rate of each layer.
+    """
+    from dance_deploy.bench.command import run_kernel_bench
+
+    run_kernel_bench(arch, layers, against, threads=threads, rounds=rounds, runs=runs, seed=seed, json_file=json_file,
+                     plot=plot)
+
+
+@app.command()
 def predict(
     bundle: Path = typer.Argument(..., metavar="BUNDLE", help="The folder that dance-export wrote."),
     profile: str = typer.Option(..., help="The device: a name from profiles/, such as jetson-nano."),

@@ -8,11 +8,12 @@ import numpy as np
 from torch import fx, nn
 
 from dance_deploy.export.fold import FusedConv
-from dance_deploy.export.lowering import lowering_for, unsupported
+from dance_deploy.export.layouts import Tensors
+from dance_deploy.export.lowering import last_lowering_for, lowering_for, unsupported
 from dance_deploy.export.onnx_builder import OnnxBuilder
 from dance_deploy.method.controller import Controller
 from dance_deploy.method.gate import Gate
-from dance_deploy.method.surgery import geometry_of, is_tensor, source_of
+from dance_deploy.method.surgery import geometry_of, is_tensor, shape_of, source_of
 from dance_deploy.ops import names
 from dance_deploy.ops.functions import conv_node, gate_node
 
@@ -21,17 +22,22 @@ class Emitter:
     """Emits nodes of one fx graph into one OnnxBuilder.
 
     convs: every convolution, fused; masks: tensor names of each gate's masks once emitted; gated: emit the gates and
-    their convolutions as dance ops (else as a dense network).
+    their convolutions as dance ops (else as a dense network); channels_last: the type of masks ("bool", "float32")
+    where every convolution is to be a dance op, those without a gate keeping everything, and activations are to lie in
+    [N, T, H, W, C]; else ""; border: nodes whose tensors leave the graph in [N, C, T, H, W].
     """
 
     def __init__(self, traced: fx.GraphModule, builder: OnnxBuilder, convs: dict[fx.Node, FusedConv], *,
-                 gated: bool) -> None:
+                 gated: bool, channels_last: str = "", border: frozenset[fx.Node] = frozenset()) -> None:
         self.traced = traced
         self.builder = builder
         self.gated = gated
+        self.channels_last = channels_last
+        self.border = border
         self.convs = convs
+        self.tensors = Tensors(builder)
+        self.reads_last = False
         self._ends = {fused.last: fused for fused in convs.values()}
-        self._values: dict[fx.Node, str] = {}
         self.masks: dict[int, tuple[str, str, str]] = {}
         self.gate_inputs: dict[int, str] = {}
         self.conv_outputs: dict[str, str] = {}
@@ -40,14 +46,14 @@ class Emitter:
     unsupported = staticmethod(unsupported)
 
     def bind(self, node: fx.Node, name: str) -> None:
-        """Say that the tensor of `node` is called `name`."""
-        self._values[node] = name
+        """Say that the tensor of `node`, in torch's layout, is called `name`."""
+        self.tensors.bind(node, name)
 
     def value(self, node: Any) -> str:
-        """Name of a node's tensor."""
-        if node not in self._values:
+        """Name of a node's tensor, in the layout that is being worked in."""
+        if not self.tensors.knows(node):
             raise unsupported(node, "arithmetic with a tensor's size")
-        return self._values[node]
+        return self.tensors.name(node, last=self.reads_last)
 
     def operand(self, argument: Any) -> str:
         """Name of an operand: a node's tensor or a Python number."""
@@ -86,20 +92,42 @@ class Emitter:
         if isinstance(layer, Gate):
             self._emit_gate(node, layer)
             return
+        if self._works_last(node) and self._emit_last(node, layer):
+            return
         lower = lowering_for(node, layer)
         if lower is None:
             what = type(layer).__name__ if layer is not None else f"'{getattr(node.target, '__name__', node.target)}'"
             raise unsupported(node, what)
         self.bind(node, lower(self, node, layer))
 
+    def _works_last(self, node: fx.Node) -> bool:
+        """Whether an operand lies in channels last and all of them could."""
+        operands = node.all_input_nodes
+        return any(self.tensors.is_last(a) for a in operands) and all(
+            "tensor_meta" in a.meta and len(shape_of(a)) == 5 for a in operands)
+
+    def _emit_last(self, node: fx.Node, layer: nn.Module | None) -> bool:
+        lower = last_lowering_for(node, layer)
+        if lower is None:
+            return False
+        self.reads_last = True
+        name = lower(self, node, layer)
+        self.reads_last = False
+        if name is None:
+            return False
+        self.tensors.bind(node, name, last=len(shape_of(node)) == 5)
+        return True
+
     def _emit_gate(self, node: fx.Node, gate: Gate) -> None:
-        x = self.value(source_of(node))
-        self.bind(node, x)  # the op takes the whole tensor and the masks; in the dense network there is no gate
+        last = bool(self.channels_last)
+        x = self.tensors.name(source_of(node), last=last)
+        # the op takes the whole tensor and the masks; in the dense network there is no gate
+        self.tensors.same(node, source_of(node))
         if self.gated:
             i = gate.index
             self.gate_inputs[i] = x
             outputs = [f"gate{i}.{kind}" for kind in names.MASK_NAMES]
-            self.builder.nodes.append(gate_node([x, self.tau[i]], outputs, f"gate{i}"))
+            self.builder.nodes.append(gate_node([x, self.tau[i]], outputs, f"gate{i}", channels_last=last))
             self.masks[i] = tuple(outputs)
 
     def _emit_conv(self, fused: FusedConv) -> None:
@@ -108,20 +136,28 @@ class Emitter:
         g = geometry_of(fused.name, fused.module, (1, 1, 1))
         attributes = {"strides": list(g.strides), "pads": list(g.pads), "dilations": list(g.dilations),
                       "group": g.group}
-        inputs = [self.value(source), self.builder.constant(fused.name + ".weight", fused.weight),
+        # what both comes and goes in torch's layout is converted inside the op
+        last = bool(self.channels_last) and (self.tensors.is_last(source) or fused.last not in self.border)
+        inputs = [self.tensors.name(source, last=last), self.builder.constant(fused.name + ".weight", fused.weight),
                   self.builder.constant(fused.name + ".bias", fused.bias)]
-        if gate is None or not self.gated:
+        if (gate is None or not self.gated) and not self.channels_last:
             output = self.builder.node("Conv", inputs, fused.last.name, name=fused.name,
                                        kernel_shape=list(g.kernel), **attributes)
         else:
-            inputs += self.masks[gate.index]
+            inputs += self._all_kept(source) if gate is None else self.masks[gate.index]
             if fused.residual is not None:
-                inputs.append(self.value(fused.residual))
+                inputs.append(self.tensors.name(fused.residual, last=last))
             output = self.builder.unique(fused.last.name)
-            self.builder.nodes.append(conv_node(inputs, output, fused.name, **attributes,
+            self.builder.nodes.append(conv_node(inputs, output, fused.name, channels_last=last, **attributes,
                                                 min=0.0 if fused.relu else names.MIN_DEFAULT))
         self.conv_outputs[fused.name] = output
-        self.bind(fused.last, output)
+        self.tensors.bind(fused.last, output, last=last)
+
+    def _all_kept(self, source: fx.Node) -> list[str]:
+        n, c, t, h, w = shape_of(source)
+        dtype = np.bool_ if self.channels_last == "bool" else np.float32
+        return [self.builder.constant("kept." + "x".join(map(str, shape)), np.ones(shape, dtype))
+                for shape in ((n, t), (n, c), (n, h, w))]
 
     def _gate_of(self, node: Any) -> Gate | None:
         if isinstance(node, fx.Node) and node.op == "call_module":

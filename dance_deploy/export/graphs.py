@@ -22,13 +22,17 @@ from dance_deploy.profiles import Profile
 
 @dataclass
 class GatedLayer:
-    """One gated convolution of the body: its gate's number, its tensors' names in body.onnx, its fused weights."""
+    """One gated convolution of the body: its gate's number, its tensors' names in body.onnx, its fused weights.
+
+    channels_last: whether X and Y (and Z) are [N, T, H, W, C] there.
+    """
 
     gate: int
     x: str
     masks: tuple[str, str, str]
     y: str
     fused: FusedConv
+    channels_last: bool
 
 
 @dataclass
@@ -89,17 +93,24 @@ class _Cutter:
         self.model, self.profile = model, profile
         self.clip, self.stem, self.result = clip, stem, result
         self.plain = fused_convs(model.graph, set())
-        self.fused = fused_convs(model.graph, model.plan.gated)
+        ours = set(model.plan.geometries) if profile.channels_last else model.plan.gated
+        self.fused = fused_convs(model.graph, ours)
+        self.channels_last = profile.mask_dtype if profile.channels_last else ""
 
-    def _start(self, name: str, *, gated: bool) -> tuple[OnnxBuilder, Emitter]:
+    def _start(self, name: str, *, gated: bool, ours: bool) -> tuple[OnnxBuilder, Emitter]:
         # a layer of the model may have any name, these too
         builder = OnnxBuilder(name, self.profile.opset, reserved=("clip", "budget", "stem", "tau", "logits", "kept"))
-        convs = self.fused if gated else self.plain
-        return builder, Emitter(self.model.graph, builder, convs, gated=gated)
+        return builder, Emitter(self.model.graph, builder, self.fused if ours else self.plain, gated=gated,
+                                channels_last=self.channels_last if ours else "", border=frozenset((self.stem,)))
+
+    def _model(self, builder: OnnxBuilder) -> onnx.ModelProto:
+        used = {node.op_type for node in builder.nodes if node.domain == names.DOMAIN}
+        functions = dance_functions(self.profile.opset, mask_dtype=self.profile.mask_dtype) if used else []
+        return builder.model(self.profile.ir_version, [f for f in functions if f.name in used])
 
     def controller(self, head: list[fx.Node]) -> onnx.ModelProto:
-        """clip, budget -> stem, tau; plain standard ops."""
-        builder, emitter = self._start("controller", gated=False)
+        """clip, budget -> stem, tau; standard ops, and in a channels-last bundle convolutions that keep everything."""
+        builder, emitter = self._start("controller", gated=False, ours=bool(self.channels_last))
         emitter.bind(self.clip, builder.input("clip", shape_of(self.clip)))
         budget = builder.input("budget", [1])
         emitter.emit(head)
@@ -109,11 +120,11 @@ class _Cutter:
         builder.rename(tau, "tau")
         builder.output("stem", shape_of(self.stem))
         builder.output("tau", [module.gates, 3])
-        return builder.model(self.profile.ir_version)
+        return self._model(builder)
 
     def body(self, tail: list[fx.Node]) -> tuple[onnx.ModelProto, list[GatedLayer], list[onnx.ValueInfoProto]]:
         """stem, tau -> logits, kept; the dance ops, each also as a function."""
-        builder, emitter = self._start("body", gated=True)
+        builder, emitter = self._start("body", gated=True, ours=True)
         gates = self.model.controller.gates
         emitter.bind(self.stem, builder.input("stem", shape_of(self.stem)))
         builder.input("tau", [gates, 3])
@@ -124,14 +135,12 @@ class _Cutter:
         builder.output("logits", shape_of(self.result))
         builder.rename(_emit_kept(builder, emitter.masks, self.profile.mask_dtype), "kept")
         builder.output("kept", [gates, 3], np.int64)
-        functions = dance_functions(self.profile.opset, mask_dtype=self.profile.mask_dtype)
-        used = {node.op_type for node in builder.nodes if node.domain == names.DOMAIN}
-        model = builder.model(self.profile.ir_version, [f for f in functions if f.name in used])
-        return model, self._layers(emitter), self._mask_infos(emitter)
+        return self._model(builder), self._layers(emitter), self._mask_infos(emitter)
 
     def _layers(self, emitter: Emitter) -> list[GatedLayer]:
         by_name = {fused.name: fused for fused in self.fused.values()}
-        return [GatedLayer(i, emitter.gate_inputs[i], emitter.masks[i], emitter.conv_outputs[name], by_name[name])
+        return [GatedLayer(i, emitter.gate_inputs[i], emitter.masks[i], emitter.conv_outputs[name], by_name[name],
+                           self.profile.channels_last)
                 for i, site in enumerate(self.model.plan.sites) for name in site.convs]
 
     def _mask_infos(self, emitter: Emitter) -> list[onnx.ValueInfoProto]:
@@ -144,7 +153,7 @@ class _Cutter:
 
     def dense(self, nodes: list[fx.Node]) -> onnx.ModelProto:
         """clip -> logits: the same network without gates, standard ops."""
-        builder, emitter = self._start("dense", gated=False)
+        builder, emitter = self._start("dense", gated=False, ours=False)
         emitter.bind(self.clip, builder.input("clip", shape_of(self.clip)))
         emitter.emit(nodes)
         builder.rename(emitter.value(self.result), "logits")
@@ -155,18 +164,18 @@ class _Cutter:
 def _emit_kept(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]], mask_dtype: str) -> str:
     """kept [L, 3] int64: how many frames, channels and features each gate keeps.
 
-    Float masks are summed before the cast: TensorRT 8 sums floats only. That is exact up to 2^24 entries.
+    Where masks are floats, sums are too, because TensorRT 8 sums nothing else: exact up to 2^24 entries.
     """
+    summed = onnx.TensorProto.FLOAT if mask_dtype == "float32" else onnx.TensorProto.INT64
     rows = []
     for i in sorted(masks):
         counts = []
         for name, axes in zip(masks[i], ([1], [1], [1, 2])):
-            if mask_dtype == "float32":
-                total = builder.reduce("ReduceSum", name, axes, name + ".sum")
-                counts.append(builder.node("Cast", [total], name + ".count", to=int(onnx.TensorProto.INT64)))
-            else:
-                numbers = builder.node("Cast", [name], name + ".int", to=int(onnx.TensorProto.INT64))
-                counts.append(builder.reduce("ReduceSum", numbers, axes, name + ".count"))
+            numbers = builder.node("Cast", [name], name + ".number", to=int(summed))
+            count = builder.reduce("ReduceSum", numbers, axes, name + ".count")
+            if summed != onnx.TensorProto.INT64:
+                count = builder.node("Cast", [count], name + ".int", to=int(onnx.TensorProto.INT64))
+            counts.append(count)
         rows.append(builder.node("Concat", counts, f"gate{i}.kept", axis=0))
     flat = builder.node("Concat", rows, "kept.flat", axis=0)
     return builder.node("Reshape", [flat, builder.ints(len(rows), 3)], "kept")

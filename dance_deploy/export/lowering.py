@@ -1,7 +1,8 @@
 """Which ONNX nodes each torch layer becomes: one small function per layer or function, in two tables.
 
 A lowering gets the emitter, the fx node and the layer, adds nodes, and returns the name of the result. Whatever cannot
-be exact is refused with a line that names the layer.
+be exact is refused with a line that names the layer. Those of the LAST_ tables read and make channels-last tensors;
+they return None where only the other layout will do.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from dance_deploy.errors import InputError
+from dance_deploy.export.layouts import LAST_AXIS
 from dance_deploy.method.surgery import shape_of, source_of
+from dance_deploy.ops.functions import max_pool_node
 
 if TYPE_CHECKING:
     from dance_deploy.export.emitter import Emitter
 
 Lowering = Callable[["Emitter", fx.Node, Any], str]
+LastLowering = Callable[["Emitter", fx.Node, Any], "str | None"]
 
 
 def _arguments(node: fx.Node, *known: str) -> dict[str, Any]:
@@ -67,6 +71,20 @@ def _batch_norm(e: Emitter, node: fx.Node, layer: nn.BatchNorm3d) -> str:
     return e.builder.node("BatchNormalization", [x, *inputs], node.name, epsilon=float(layer.eps))
 
 
+def _last_batch_norm(e: Emitter, node: fx.Node, layer: nn.BatchNorm3d) -> str | None:
+    if layer.running_mean is None or layer.running_var is None:
+        return None
+    scale = 1.0 / torch.sqrt(layer.running_var.detach().double() + layer.eps)
+    shift = -layer.running_mean.detach().double() * scale
+    if layer.affine:
+        scale, shift = (v * layer.weight.detach().double() for v in (scale, shift))
+        shift = shift + layer.bias.detach().double()
+    inputs = [e.builder.constant(f"{node.target}.{n}", v.cpu().float().numpy())
+              for n, v in (("scale", scale), ("shift", shift))]
+    scaled = e.builder.node("Mul", [e.value(source_of(node)), inputs[0]], node.name + ".scaled")
+    return e.builder.node("Add", [scaled, inputs[1]], node.name)
+
+
 def _linear(e: Emitter, node: fx.Node, layer: nn.Linear) -> str:
     x = e.value(source_of(node))
     weight = layer.weight.detach().cpu().float().numpy()
@@ -101,6 +119,26 @@ def _pool(op: str) -> Lowering:
     return lower
 
 
+def _last_max_pool(e: Emitter, node: fx.Node, layer: nn.MaxPool3d) -> str | None:
+    if layer.ceil_mode or layer.return_indices or _triple(layer.dilation) != [1, 1, 1]:
+        return None
+    output = e.builder.unique(node.name)
+    e.builder.nodes.append(max_pool_node(
+        e.value(source_of(node)), output, node.name, _triple(layer.kernel_size),
+        _triple(layer.stride or layer.kernel_size), _triple(layer.padding) * 2))
+    return output
+
+
+def _last_adaptive_pool(e: Emitter, node: fx.Node, layer: Any) -> str | None:
+    if shape_of(source_of(node)) == shape_of(node):
+        return e.value(source_of(node))
+    if shape_of(node)[2:] != (1, 1, 1):
+        return None
+    # H and W, then T: what ONNX Runtime does in one step is ten times slower (1.31)
+    per_frame = e.builder.reduce("ReduceMean", e.value(source_of(node)), [2, 3], node.name + ".frames", keepdims=1)
+    return e.builder.reduce("ReduceMean", per_frame, [1], node.name, keepdims=1)
+
+
 def _adaptive_pool(e: Emitter, node: fx.Node, layer: Any) -> str:
     x, have, want = e.value(source_of(node)), shape_of(source_of(node))[2:], shape_of(node)[2:]
     if have == want:
@@ -127,6 +165,23 @@ def _mean(e: Emitter, node: fx.Node, layer: Any) -> str:
         raise e.unsupported(node, "a mean without dimensions")
     axes = [axes] if isinstance(axes, int) else list(axes)
     return e.builder.reduce("ReduceMean", e.value(source_of(node)), axes, node.name, int(args.get("keepdim", False)))
+
+
+def _last_mean(e: Emitter, node: fx.Node, layer: Any) -> str | None:
+    args = _arguments(node, "dim", "keepdim")
+    axes = args.get("dim")
+    if axes is None:
+        return None
+    axes = {axis % 5 for axis in ([axes] if isinstance(axes, int) else axes)}
+    if not args.get("keepdim", False) and not {2, 3, 4} <= axes:
+        return None  # the axes that stay would be in another order than torch's
+    last = sorted(LAST_AXIS[axis] for axis in axes)
+    return e.builder.reduce("ReduceMean", e.value(source_of(node)), last, node.name, int(args.get("keepdim", False)))
+
+
+def _last_concat(e: Emitter, node: fx.Node, layer: Any) -> str | None:
+    axis = LAST_AXIS[_arguments(node, "dim").get("dim", 0) % 5]
+    return e.builder.node("Concat", [e.value(a) for a in node.args[0]], node.name, axis=axis)
 
 
 def _concat(e: Emitter, node: fx.Node, layer: Any) -> str:
@@ -182,6 +237,27 @@ FUNCTIONS: dict[Any, Lowering] = {
     "reshape": _reshape, torch.reshape: _reshape, torch.mean: _mean, "mean": _mean, torch.cat: _concat,
     F.softmax: _softmax, torch.softmax: _softmax, "softmax": _softmax,
 }
+
+
+# elementwise ones do not ask for the layout
+_ELEMENTWISE_MODULES = (nn.Identity, nn.Dropout, nn.Dropout3d, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU, nn.ReLU6,
+                        nn.LeakyReLU)
+LAST_MODULES: dict[type[nn.Module], LastLowering] = {
+    **{cls: MODULES[cls] for cls in _ELEMENTWISE_MODULES},
+    nn.BatchNorm3d: _last_batch_norm, nn.MaxPool3d: _last_max_pool, nn.AdaptiveAvgPool3d: _last_adaptive_pool,
+}
+_NOT_ELEMENTWISE = (_adaptive_pool, _reshape, _mean, _concat, _softmax)
+LAST_FUNCTIONS: dict[Any, LastLowering] = {
+    **{function: lower for function, lower in FUNCTIONS.items() if lower not in _NOT_ELEMENTWISE},
+    F.adaptive_avg_pool3d: _last_adaptive_pool, torch.mean: _last_mean, "mean": _last_mean, torch.cat: _last_concat,
+}
+
+
+def last_lowering_for(node: fx.Node, layer: nn.Module | None) -> LastLowering | None:
+    """The lowering of a node whose operands lie in channels last, or None where there is none."""
+    if layer is not None:
+        return next((LAST_MODULES[cls] for cls in type(layer).__mro__ if cls in LAST_MODULES), None)
+    return None if node.op == "get_attr" else LAST_FUNCTIONS.get(node.target)
 
 
 def lowering_for(node: fx.Node, layer: nn.Module | None) -> Lowering | None:

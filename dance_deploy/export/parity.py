@@ -22,6 +22,7 @@ from dance_deploy.export.graphs import GatedLayer, Graphs
 from dance_deploy.method.gate import Gate
 from dance_deploy.method.surgery import GatedModel, geometry_of, source_of
 from dance_deploy.ops import definition, names
+from dance_deploy.ops.functions import TO_CHANNELS_FIRST
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 # Logits are compared by norm. Each layer may add a rounding error of a few eps * sqrt(K); 1e-4 leaves room for the
@@ -109,7 +110,7 @@ class OnnxRung:
         for tensor in dict.fromkeys(self._tensors()):
             if tensor not in declared:
                 body.graph.output.append(onnx.ValueInfoProto(name=tensor))
-        self._controller = session(graphs.controller, None)
+        self._controller = session(graphs.controller, library)
         self._body = session(body, library)
 
     def _tensors(self) -> Iterable[str]:
@@ -122,9 +123,14 @@ class OnnxRung:
         stem, tau = self._controller.run(["stem", "tau"], {"clip": clip, "budget": np.array([budget], np.float32)})
         outputs = [o.name for o in self._body.get_outputs()]
         got = dict(zip(outputs, self._body.run(outputs, {"stem": stem, "tau": tau})), stem=stem)
-        layers = [LayerRun(got[layer.x], definition.GateMasks(*(got[m] != 0 for m in layer.masks)), got[layer.y],
-                           got[self._z[layer.y]] if layer.y in self._z else None) for layer in self.graphs.layers]
-        return RungRun(self.name, stem, tau, got["logits"], layers)
+        return RungRun(self.name, stem, tau, got["logits"], [self._layer(layer, got) for layer in self.graphs.layers])
+
+    def _layer(self, layer: GatedLayer, got: dict[str, np.ndarray]) -> LayerRun:
+        def first(name: str) -> np.ndarray:
+            return np.transpose(got[name], TO_CHANNELS_FIRST) if layer.channels_last else got[name]
+
+        return LayerRun(first(layer.x), definition.GateMasks(*(got[m] != 0 for m in layer.masks)), first(layer.y),
+                        first(self._z[layer.y]) if layer.y in self._z else None)
 
 
 def session(model: onnx.ModelProto, library: str | None) -> onnxruntime.InferenceSession:
@@ -137,9 +143,10 @@ def session(model: onnx.ModelProto, library: str | None) -> onnxruntime.Inferenc
 
 
 def residual_tensors(graphs: Graphs) -> dict[str, str]:
-    """For each GatedConv3dAdd of the body, its output's name -> its Z's name."""
+    """For each residual convolution of the body, its output's name -> its Z's name."""
     z = len(names.CONV_INPUTS)
-    return {n.output[0]: n.input[z] for n in graphs.body.graph.node if n.op_type == names.GATED_CONV3D_ADD}
+    adds = (names.GATED_CONV3D_ADD, names.GATED_CONV3D_ADD_CL)
+    return {n.output[0]: n.input[z] for n in graphs.body.graph.node if n.op_type in adds}
 
 
 def check_rung(run: RungRun, graphs: Graphs) -> None:

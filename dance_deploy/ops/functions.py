@@ -26,7 +26,7 @@ ATTRIBUTE_DEFAULTS = {**CONV_ATTRIBUTE_DEFAULTS, names.MIN: names.MIN_DEFAULT}
 
 
 def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "float32") -> list[FunctionProto]:
-    """Function bodies of all six dance ops.
+    """Function bodies of all dance ops.
 
     opset: of the standard ops, 13 or newer, the model's own; mask_dtype: "bool" or "float32" (nonzero = keep);
     float_type: of X, W, B, Z and Y, "float32" or "float16". Raises InputError where one of them is not possible.
@@ -42,7 +42,8 @@ def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "flo
     for op_type, make in makers.items():
         functions.append(make(op_type, _Body(opset, mask_dtype, float_type)))
         functions.append(make(names.CHANNELS_LAST[op_type], _Body(opset, mask_dtype, float_type)))
-    return functions
+    return functions + [_to_channels_last(_Body(opset, mask_dtype, float_type)),
+                        _max_pool3d_cl(_Body(opset, mask_dtype, float_type))]
 
 
 def gate_node(inputs: list[str], outputs: list[str], name: str, *, channels_last: bool = False) -> NodeProto:
@@ -65,6 +66,17 @@ def conv_node(inputs: list[str], output: str, name: str, *, channels_last: bool 
     op_type = names.CHANNELS_LAST[op_type] if channels_last else op_type
     return helper.make_node(op_type, inputs, [output], name=name, domain=names.DOMAIN,
                             **{**ATTRIBUTE_DEFAULTS, **attributes}, **names.PLUGIN_ATTRIBUTES)
+
+
+def to_channels_last_node(x: str, y: str, name: str) -> NodeProto:
+    """A node that turns x [N, C, T, H, W] into y [N, T, H, W, C]."""
+    return helper.make_node(names.TO_CHANNELS_LAST, [x], [y], name=name, domain=names.DOMAIN)
+
+
+def max_pool_node(x: str, y: str, name: str, kernel_shape, strides, pads) -> NodeProto:
+    """A node of max pooling, x and y [N, T, H, W, C]; attributes as ONNX MaxPool's, all of them written."""
+    return helper.make_node(names.MAX_POOL3D_CL, [x], [y], name=name, domain=names.DOMAIN,
+                            kernel_shape=list(kernel_shape), strides=list(strides), pads=list(pads))
 
 
 class _Body:
@@ -102,13 +114,13 @@ class _Body:
 
     def refer(self, attribute: str, of_function: str) -> None:
         """Let `attribute` of the last node take the value of the function's attribute `of_function`."""
-        kind = helper.make_attribute(of_function, ATTRIBUTE_DEFAULTS[of_function]).type
+        kind = helper.make_attribute(of_function, ATTRIBUTE_DEFAULTS.get(of_function, (1, 1, 1))).type
         self.nodes[-1].attribute.append(AttributeProto(name=attribute, ref_attr_name=of_function, type=kind))
 
-    def function(self, op_type: str, inputs, outputs, defaults=None) -> FunctionProto:
+    def function(self, op_type: str, inputs, outputs, defaults=None, required=()) -> FunctionProto:
         """Close the body. Defaults of attributes live in `attribute_proto`, which readers before IR version 9 skip."""
         function = helper.make_function(names.DOMAIN, op_type, inputs, outputs, self.nodes,
-                                        [helper.make_opsetid("", self.opset)])
+                                        [helper.make_opsetid("", self.opset)], list(required))
         for attribute, value in (defaults or {}).items():
             function.attribute_proto.append(helper.make_attribute(attribute, value))
         return function
@@ -184,3 +196,17 @@ def _gated_conv3d(op_type: str, body: _Body) -> FunctionProto:
     else:
         body.op("Max", y, minimum, to="Y")
     return body.function(op_type, names.CONV_ADD_INPUTS if with_z else names.CONV_INPUTS, ["Y"], ATTRIBUTE_DEFAULTS)
+
+
+def _to_channels_last(body: _Body) -> FunctionProto:
+    body.op("Transpose", "X", to="Y", perm=TO_CHANNELS_LAST)
+    return body.function(names.TO_CHANNELS_LAST, ["X"], ["Y"])
+
+
+def _max_pool3d_cl(body: _Body) -> FunctionProto:
+    attributes = (names.KERNEL_SHAPE, names.STRIDES, names.PADS)
+    y = body.op("MaxPool", body.op("Transpose", "X", perm=TO_CHANNELS_FIRST))
+    for attribute in attributes:
+        body.refer(attribute, attribute)
+    body.op("Transpose", y, to="Y", perm=TO_CHANNELS_LAST)
+    return body.function(names.MAX_POOL3D_CL, ["X"], ["Y"], required=attributes)

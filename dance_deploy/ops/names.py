@@ -18,9 +18,14 @@ CHANNELS_LAST = {
     GATED_CONV3D: GATED_CONV3D_CL,
     GATED_CONV3D_ADD: GATED_CONV3D_ADD_CL,
 }
+TO_CHANNELS_LAST = "ToChannelsLast"
+MAX_POOL3D_CL = "MaxPool3dCl"
+
 GATES = (ACTIVATION_GATE, ACTIVATION_GATE_CL)
 CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
-OP_TYPES = GATES + CONVS
+# What a channels-last body needs besides: not gated, no masks
+LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
+OP_TYPES = GATES + CONVS + LAYOUT_OPS
 
 # what a gate drops, in the order of its masks, of tau's columns and of `kept`
 KINDS = ("frames", "channels", "features")
@@ -29,6 +34,7 @@ GATE_INPUTS = ("X", "tau")
 CONV_INPUTS = ("X", "W", "B") + MASK_NAMES
 CONV_ADD_INPUTS = CONV_INPUTS + ("Z",)
 
+KERNEL_SHAPE = "kernel_shape"    # of MaxPool3dCl, which has no default for it
 STRIDES = "strides"
 PADS = "pads"
 DILATIONS = "dilations"

@@ -8,7 +8,7 @@
 namespace dance {
 namespace {
 
-constexpr int64_t kStripPixels = 1024;
+constexpr int64_t kStripPixels = 1024, kLastStripPixels = 128;  // channels-last strips hold all channels
 
 // keep[i] = unless m < tau * mean m, and not the largest; m = sums / terms. A NaN makes every comparison false.
 void decide(const double* sums, int64_t count, double terms, double tau, uint8_t* keep) {
@@ -93,22 +93,24 @@ class Clip {
 
   void decide_features() {
     std::fill(sums_, sums_ + pixels_, 0.0);
-    const int64_t strips = (pixels_ + kStripPixels - 1) / kStripPixels;
+    const int64_t strip_pixels = g_.channels_last ? kLastStripPixels : kStripPixels;
+    const int64_t strips = (pixels_ + strip_pixels - 1) / strip_pixels;
     int64_t slices = 0;
     if (!g_.channels_last) {
       for (int64_t slab = 0; slab < g_.c * g_.t; ++slab)
         if (channels_[slab / g_.t] && frames_[slab % g_.t]) offsets_[slices++] = slab * pixels_;
     } else {
       for (int64_t c = 0; c < g_.c; ++c) select_[c] = channels_[c] ? 0xffffffffu : 0u;
+      for (int64_t t = 0; t < g_.t; ++t)
+        if (frames_[t]) offsets_[slices++] = t * pixels_ * g_.c;
     }
+    const uint32_t* select = std::memchr(channels_, 0, std::size_t(g_.c)) ? select_ : nullptr;
     for_items(parallel_, strips, [&](int, int64_t strip) {
-      const int64_t begin = strip * kStripPixels, count = std::min(pixels_ - begin, kStripPixels);
+      const int64_t begin = strip * strip_pixels, count = std::min(pixels_ - begin, strip_pixels);
       if (!g_.channels_last) {
         isa_.abs_sum_slices({at(begin), g_.type, offsets_, 0, slices, count, sums_ + begin});
       } else {
-        for (int64_t t = 0; t < g_.t; ++t)
-          for (int64_t p = begin; frames_[t] && p < begin + count; ++p)
-            sums_[p] += isa_.abs_sum(at((t * pixels_ + p) * g_.c), g_.type, select_, g_.c);
+        isa_.abs_sum_pixels({at(begin * g_.c), g_.type, offsets_, slices, count, g_.c, select, sums_ + begin});
       }
     });
     decide(sums_, pixels_, double(kept_frames() * kept_channels()), tau_[2], features_);

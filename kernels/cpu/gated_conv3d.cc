@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "depthwise.h"
 #include "kept.h"
 #include "load.h"
 #include "pack.h"
+#include "pointwise.h"
 #include "segments.h"
 #include "winograd.h"
 
@@ -14,7 +16,8 @@ namespace dance {
 void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const void* w) {
   const PackedLayout layout(g, chosen);
   float* out = data.of<float>(std::size_t(layout.floats()));
-  pack_weights(layout, w, g.type, out);
+  if (g.depthwise()) pack_depthwise(layout, w, g.type, nullptr, out);
+  else pack_weights(layout, w, g.type, out);
   isa = &chosen;
   floats = out;
 }
@@ -38,9 +41,7 @@ namespace {
 class Clip {
  public:
   Clip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws, const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), ws_(ws), parallel_(parallel), layout_(g_, isa), kept_(kept) {
-    if (g_.depthwise()) layout_.outputs = kept_.channels;
-  }
+      : call_(call), g_(call.geometry), n_(n), isa_(isa), ws_(ws), parallel_(parallel), layout_(g_, isa), kept_(kept) {}
 
   void run() {
     plan();
@@ -63,7 +64,15 @@ class Clip {
   void compute_item(int worker, int64_t item) const;
   void sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
                   float* acc) const;
+  // Whether sums go to Y row by row.
+  bool writes_rows(int64_t index) const {
+    return g_.channels_last && g_.type == Type::f32 && layout_.columns(index) >= isa_.vector;
+  }
   void store(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block, const float* acc) const;
+  void store_cleared(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
+                     const float* acc) const;
+  StoreArgs store_args(int64_t group, int64_t index) const;
+  void store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t first, const float* acc) const;
 
   const ConvCall& call_;
   const ConvGeometry& g_;
@@ -71,8 +80,7 @@ class Clip {
   const IsaKernels& isa_;
   Workspace& ws_;
   const Parallel& parallel_;
-  PackedLayout layout_;          // depthwise: of the kept channels
-
+  const PackedLayout layout_;
   const Kept& kept_;
   bool zero_dropped_ = false;            // dropped pixels are read as zeros: cheaper than going round them
   const Plan* plan_ = nullptr;
@@ -84,13 +92,14 @@ class Clip {
   int64_t rows_per_item_ = 0, segments_per_item_ = 0;
   float* sums_ = nullptr;
   int64_t* row_in_ = nullptr;
+  int64_t* row_y_ = nullptr;
   int32_t* row_out_ = nullptr;
   Segment* segments_ = nullptr;
 };
 
 void Clip::plan() {
-  const int64_t blocks = layout_.groups * std::max<int64_t>(1, PackedLayout(g_, isa_).blocks());
-  const int64_t channels = g_.depthwise() ? 1 : std::max<int64_t>(1, kept_.channels / layout_.groups);
+  const int64_t blocks = layout_.groups * layout_.blocks();
+  const int64_t channels = std::max<int64_t>(1, kept_.channels / layout_.groups);
   make_plan(g_, kept_.masks.frame, kept_.all_pixels ? nullptr : kept_.masks.feature, channels, blocks, ws_.plan);
   plan_ = &ws_.plan;
   zero_dropped_ = false;
@@ -103,7 +112,7 @@ void Clip::plan() {
 }
 
 void Clip::load() {
-  const LoadHow how{layout_.groups, g_.depthwise() ? layout_.padded_outputs() : kept_.channels, zero_dropped_};
+  const LoadHow how{layout_.groups, kept_.channels, zero_dropped_};
   if (plan_->live_frames == 0) return;
   const Loaded loaded = load_kept(call_, n_, isa_, kept_, how, ws_, parallel_);
   x_ = loaded.x;
@@ -112,25 +121,17 @@ void Clip::load() {
 
 void Clip::find_weights() {
   const bool packed = call_.packed && call_.packed->isa == &isa_;
-  if (g_.depthwise() && !(packed && kept_.all_channels)) {
-    float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
-    pack_depthwise(layout_, call_.w, g_.type, kept_.channel, out);
-    weights_ = out;
-  } else if (packed) {
+  if (packed) {
     weights_ = call_.packed->floats;
   } else {
     float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
     if (n_ == 0) pack_weights(layout_, call_.w, g_.type, out);
     weights_ = out;
   }
-  float* bias = ws_.bias.of<float>(std::size_t(2 * g_.m));
+  float* bias = ws_.bias.of<float>(std::size_t(g_.m));
   to_floats(call_.b, g_.type, g_.m, bias);
-  if (kept_.outputs) {
-    for (int64_t j = 0; j < g_.m; ++j) bias[g_.m + j] = bias[kept_.outputs[j]];
-    bias += g_.m;
-  }
   bias_ = bias;
-  if (kept_.all_channels || g_.depthwise()) return;
+  if (kept_.all_channels) return;
   // weight row of every (kw, kept channel): rows stay where they are, copying the kept ones costs more than it saves
   int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels * g_.kernel[2] + kPrefetchRows));
   weight_index_ = index;
@@ -146,14 +147,14 @@ void Clip::compute() {
   for (const PixelBlock& block : plan_->blocks) rows = std::max<int64_t>(rows, (block.row_end - block.row_begin) * g_.out[2]);
   rows_per_item_ = rows * plan_->frames_per_chunk;
   segments_per_item_ = layout_.taps;
-  const int64_t dropped = g_.depthwise() ? g_.m - kept_.channels : 0;  // their own blocks, of bias alone
-  const int64_t columns = layout_.groups * layout_.blocks() + (dropped + isa_.block() - 1) / isa_.block();
+  const int64_t columns = layout_.groups * layout_.blocks();
   const int64_t items = columns * int64_t(plan_->chunks.size()) * int64_t(plan_->blocks.size());
   const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
-  sums_ = ws_.sums.of<float>(workers * std::size_t(rows_per_item_) * std::size_t(isa_.block()));
+  sums_ = ws_.sums.of<float>(workers * std::size_t(rows_per_item_ + kTileRows) * std::size_t(isa_.block()));
   // positions first, then rows of sums: one buffer a worker
-  row_in_ = ws_.rows.of<int64_t>(workers * std::size_t(rows_per_item_) * 2);
-  row_out_ = reinterpret_cast<int32_t*>(row_in_ + workers * std::size_t(rows_per_item_));
+  row_in_ = ws_.rows.of<int64_t>(workers * std::size_t(rows_per_item_) * 3);
+  row_y_ = row_in_ + workers * std::size_t(rows_per_item_);
+  row_out_ = reinterpret_cast<int32_t*>(row_y_ + workers * std::size_t(rows_per_item_));
   segments_ = ws_.segments.of<Segment>(workers * std::size_t(segments_per_item_));
   for_items(parallel_, items, [&](int worker, int64_t item) { compute_item(worker, item); });
 }
@@ -164,15 +165,15 @@ void Clip::compute_item(int worker, int64_t item) const {
   item /= int64_t(plan_->blocks.size());
   const FrameChunk& chunk = plan_->chunks[std::size_t(item % int64_t(plan_->chunks.size()))];
   const int64_t column = item / int64_t(plan_->chunks.size());
-  const int64_t blocks = std::max<int64_t>(1, layout_.blocks());
-  const int64_t group = std::min(column / blocks, layout_.groups - 1), index = column - group * blocks;
+  const int64_t group = column / layout_.blocks(), index = column % layout_.blocks();
   const uint8_t* live = &plan_->live_kt[std::size_t(chunk.representative * g_.kernel[0])];
   const bool any_frame = std::memchr(live, 1, std::size_t(g_.kernel[0])) != nullptr;
-  if (!any_frame || block.empty || kept_.in_group(group) == 0 || index >= layout_.blocks())
+  if (!any_frame || block.empty || kept_.in_group(group) == 0)
     return store(group, index, chunk, block, nullptr);
-  float* acc = sums_ + int64_t(worker) * rows_per_item_ * isa_.block();
+  float* acc = sums_ + int64_t(worker) * (rows_per_item_ + kTileRows) * isa_.block();
   sum_groups(worker, group, index, chunk, block, acc);
-  store(group, index, chunk, block, acc);
+  if (writes_rows(index)) store_cleared(group, index, chunk, block, acc);
+  else store(group, index, chunk, block, acc);
 }
 
 void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
@@ -188,54 +189,88 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   int64_t* row_in = row_in_ + worker * rows_per_item_;
   int32_t* row_out = row_out_ + worker * rows_per_item_;
   Segment* segments = segments_ + worker * segments_per_item_;
-  a.x = x_ + (g_.depthwise() ? layout_.block_begin(index) : kept_.first[group] * g_.t * pixels());
+  a.x = x_ + kept_.first[group] * g_.t * pixels();
   a.row_in = row_in, a.row_out = row_out, a.segments = segments;
   a.weights = weights_ + layout_.offset(group, index);
   a.weight_index = weight_index_ ? weight_index_ + kept_.first[group] * g_.kernel[2] : nullptr;
   a.acc = acc;
   a.vectors = layout_.vectors(index);
+  // rows of groups that are complete by themselves go to Y at once
+  const int64_t column = group * layout_.outputs + layout_.block_begin(index);
+  const int64_t y_begin = n_ * g_.m * g_.out[0] * out_pixels() + column;
+  int64_t* row_y = row_y_ + worker * rows_per_item_;
+  a.row_y = row_y;
+  a.scratch = acc + rows_per_item_ * isa_.block();
+  a.bias = bias_ + column;
+  a.minimum = call_.minimum;
+  a.count = layout_.columns(index);
+  a.z = call_.z && writes_rows(index) ? static_cast<const float*>(call_.z) + y_begin : nullptr;
   for (int32_t i = block.group_begin; i < block.group_end; ++i) {
     const PixelGroup& pixel_group = plan_->groups[std::size_t(i)];
     a.segment_count = builder.build(pixel_group, live_kt, segments);
     a.accumulate = pixel_group.accumulate;
+    const bool whole = writes_rows(index) && !a.accumulate;
+    a.y = whole ? static_cast<float*>(call_.y) + y_begin : nullptr;
     a.rows = 0;
     for (int32_t f = 0; f < chunk.count; ++f) {
-      const int64_t t = plan_->frames[std::size_t(chunk.first + f)] * g_.strides[0] - g_.pads[0];
+      const int64_t to = plan_->frames[std::size_t(chunk.first + f)], t = to * g_.strides[0] - g_.pads[0];
+      const int64_t y_frame = to * out_pixels() + block.row_begin * g_.out[2];
       for (int64_t e = pixel_group.first; e < pixel_group.first + pixel_group.count; ++e) {
         const PixelEntry& entry = plan_->entries[std::size_t(e)];
         row_in[a.rows] = (t * pixels() + entry.in) * width(group);
+        row_y[a.rows] = (y_frame + entry.pixel) * g_.m;
         row_out[a.rows++] = int32_t(f * block_pixels + entry.pixel);
       }
     }
-    if (g_.depthwise()) isa_.rows_depthwise(a); else isa_.rows(a);
+    isa_.rows(a);
+  }
+}
+
+// Pixels whose sums were cleared and added up, or stayed zero; the others are in Y already. In runs of neighbours.
+void Clip::store_cleared(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
+                         const float* acc) const {
+  const int64_t block_pixels = (block.row_end - block.row_begin) * g_.out[2];
+  StoreArgs a = store_args(group, index);
+  for (int32_t i = block.clear_begin; i < block.clear_end;) {
+    const int64_t pixel = plan_->clear[std::size_t(i)];
+    a.pixels = 1;
+    while (++i < block.clear_end && plan_->clear[std::size_t(i)] == pixel + a.pixels) ++a.pixels;
+    for (int32_t f = 0; f < chunk.count; ++f)
+      store_pixels(a, chunk, f, block.row_begin * g_.out[2] + pixel, acc + (f * block_pixels + pixel) * a.acc_stride);
   }
 }
 
 void Clip::store(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
                  const float* acc) const {
-  const bool dropped = index >= layout_.blocks();  // depthwise blocks past the kept channels
-  const int64_t past = dropped ? (index - layout_.blocks()) * isa_.block() : 0;
-  const int64_t column = dropped ? kept_.channels + past : group * layout_.outputs + layout_.block_begin(index);
-  const int64_t block_pixels = (block.row_end - block.row_begin) * g_.out[2], first = block.row_begin * g_.out[2];
-  StoreArgs a{};
-  a.count = dropped ? int(std::min<int64_t>(isa_.block(), g_.m - column)) : layout_.columns(index);
-  a.acc_stride = dropped ? 0 : int64_t(layout_.vectors(index)) * isa_.vector;
+  const int64_t block_pixels = (block.row_end - block.row_begin) * g_.out[2];
+  StoreArgs a = store_args(group, index);
   a.pixels = int(block_pixels);
+  for (int32_t f = 0; f < chunk.count; ++f)
+    store_pixels(a, chunk, f, block.row_begin * g_.out[2], acc ? acc + f * block_pixels * a.acc_stride : nullptr);
+}
+
+StoreArgs Clip::store_args(int64_t group, int64_t index) const {
+  const int64_t column = group * layout_.outputs + layout_.block_begin(index);
+  StoreArgs a{};
+  a.count = layout_.columns(index);
+  a.acc_stride = int64_t(layout_.vectors(index)) * isa_.vector;
   a.bias = bias_ + column;
   a.minimum = call_.minimum;
-  a.channels = kept_.outputs ? kept_.outputs + column : nullptr;
   a.first_channel = column;
   a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
   a.pixel_stride = g_.channels_last ? g_.m : 1;
   a.type = g_.type;
-  for (int32_t f = 0; f < chunk.count; ++f) {
-    const int64_t to = plan_->frames[std::size_t(chunk.first + f)];
-    const int64_t at = n_ * g_.m * g_.out[0] * out_pixels() + (to * out_pixels() + first) * a.pixel_stride;
-    a.acc = acc ? acc + f * block_pixels * a.acc_stride : nullptr;
-    a.y = static_cast<char*>(call_.y) + at * element_bytes();
-    a.z = call_.z ? static_cast<const char*>(call_.z) + at * element_bytes() : nullptr;
-    isa_.store(a);
-  }
+  return a;
+}
+
+// a.pixels pixels from `first` on of a frame of the chunk.
+void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t first, const float* acc) const {
+  const int64_t to = plan_->frames[std::size_t(chunk.first + f)];
+  const int64_t at = n_ * g_.m * g_.out[0] * out_pixels() + (to * out_pixels() + first) * a.pixel_stride;
+  a.acc = acc;
+  a.y = static_cast<char*>(call_.y) + at * element_bytes();
+  a.z = call_.z ? static_cast<const char*>(call_.z) + at * element_bytes() : nullptr;
+  isa_.store(a);
 }
 
 }  // namespace
@@ -247,7 +282,9 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     const Kept kept = find_kept(call, n, g.depthwise() ? 1 : g.group, workspace);
     const Variant variant = choose_variant(call, kept, isa);
     if (call.used) *call.used = variant;
-    if (variant == Variant::direct) Clip(call, n, isa, kept, workspace, parallel).run();
+    if (g.depthwise()) depthwise_conv3d(call, n, isa, kept, workspace, parallel);
+    else if (is_pointwise(g)) pointwise_conv3d(call, n, isa, kept, workspace, parallel);
+    else if (variant == Variant::direct) Clip(call, n, isa, kept, workspace, parallel).run();
     else winograd_conv3d(call, n, isa, kept, variant == Variant::winograd4 ? 4 : 2, workspace, parallel);
   }
 }

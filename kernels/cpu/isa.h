@@ -25,9 +25,51 @@ struct RowsArgs {
   int segment_count;
   const float* weights;          // [weight rows][vectors * vector length]
   const int32_t* weight_index;   // null: weight rows are consecutive; kPrefetchRows entries past the end are read
+  bool index_inputs;             // inputs are picked by weight_index too: they lie as the weight rows do
   float* acc;                    // [rows of acc][columns]
   int vectors;                   // of output channels, 1..max_vectors
   bool accumulate;               // add to acc instead of storing
+  // Where y is given, a row goes there as soon as its sums are complete, while they are in the L1 cache, and is left
+  // undefined in acc: y = max(sum + bias (+ z), minimum), `count` floats, at least a vector of them.
+  float* y;
+  float* scratch;                // sums of one tile: kTileRows rows of columns
+  const float* z;                // or null
+  const int64_t* row_y;          // [rows] where each row lies in y and z
+  const float* bias;
+  float minimum;
+  int count;
+};
+
+// Kernels along W whose inputs a strip of output pixels reads one after the other, each once for all that need it.
+inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
+  return (kernel == 3 && dilation == 1 && stride <= 2) || (kernel == 1 && stride == 1);
+}
+
+// The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
+struct DepthwiseLine {
+  const float* x;                // the strip's first position, or where `at` is given the input row's first pixel
+  // null: positions lie `step` floats apart; else floats from x to each, < 0: is zero. Of every position where the kernel
+  // slides, else of [pixels][kernel].
+  const int64_t* at;
+  int64_t tap;                   // first position of the kernel row
+};
+
+struct DepthwiseArgs {
+  const DepthwiseLine* lines;    // that the strip reads anything of
+  int line_count;
+  int pixels;                    // of output, 1..depthwise_pixels
+  int64_t kernel, stride, dilation;  // along W
+  int64_t step;                  // floats from one input position to the next
+  const float* zeros;            // a vector of them
+  const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
+  int64_t taps, count;           // kernel positions; channels
+  int first, vectors;            // those of the channels to work on
+  float* out;                    // sums, or Y where bias is given: then all channels in order, floats
+  int64_t out_step;              // floats from one output pixel to the next
+  const float* bias;             // [count] or null
+  const uint32_t* keep;          // [count] all ones, or 0 where what was summed is thrown away; null: all kept
+  const float* z;                // like out, or null
+  float minimum;
 };
 
 // Activation of some channels of one frame -> channels-last floats. Pixels [begin, end) of the frame.
@@ -71,6 +113,25 @@ struct AbsSlicesArgs {
   double* sums;
 };
 
+// y[c] = the largest of x[0..count)[c], NaN where one of them is; y of minus infinity where count is 0.
+struct LargestArgs {
+  const void* const* x;
+  int count;
+  void* y;
+  int64_t channels;
+  Type type;
+};
+
+// sums[p] = sum over frames and channels of |x[frame][p][channel]|, x channels-last.
+struct AbsPixelsArgs {
+  const void* x;                 // first pixel
+  Type type;
+  const int64_t* frames;         // [frame_count] elements from x to each
+  int64_t frame_count, pixels, channels;
+  const uint32_t* select;        // [channels] all ones for each that counts and 0 for others, or null: all
+  double* sums;
+};
+
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
   const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
@@ -86,10 +147,16 @@ struct WinogradOutArgs {
   int64_t component_stride;
   int64_t columns;               // whole vectors
   float* out;                    // the tile's first pixel
-  int64_t row_stride;            // floats from one row of pixels to the next; pixels lie side by side
+  int64_t row_stride, pixel_stride;  // floats from one row of pixels, from one pixel to the next
   int size;
+  int rows, row_pixels;          // of the tile that lie inside the map
+  // Where given, max(pixel + bias (+ z), minimum) is written instead of the pixel.
+  const float* bias;
+  const float* z;                // like out, or null
+  float minimum;
 };
 
+constexpr int kTileRows = 12;     // most rows of a tile
 constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
 
 struct IsaKernels {
@@ -97,8 +164,9 @@ struct IsaKernels {
   bool (*supported)();
   int vector;                    // floats in a vector
   int max_vectors;               // vectors of output channels in a tile; a block is vector * max_vectors channels
+  int depthwise_pixels;          // of a strip, at most
   void (*rows)(const RowsArgs&);
-  void (*rows_depthwise)(const RowsArgs&);
+  void (*depthwise)(const DepthwiseArgs&);
   void (*load)(const LoadArgs&);
   void (*store)(const StoreArgs&);
   // Sum of |x| over consecutive elements; select: null, or all ones for each element that counts and 0 for others.
@@ -106,6 +174,8 @@ struct IsaKernels {
   void (*abs_sum_slices)(const AbsSlicesArgs&);
   void (*winograd_in)(const WinogradInArgs&);
   void (*winograd_out)(const WinogradOutArgs&);
+  void (*largest)(const LargestArgs&);
+  void (*abs_sum_pixels)(const AbsPixelsArgs&);
 
   int block() const { return vector * max_vectors; }
 };

@@ -1,5 +1,6 @@
 // Compiled once per instruction set with DANCE_ISA (its name), DANCE_VECTOR (floats in a vector), DANCE_REGISTERS
 // (vector registers) and DANCE_SUPPORTED (an expression: does this machine have it). See the Makefile.
+#include "depthwise.inc"
 #include "layout.inc"
 #include "magnitude.inc"
 #include "rows.inc"
@@ -20,9 +21,11 @@ static bool supported() { return DANCE_SUPPORTED; }
 
 const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
-    DANCE_ISA::rows,         DANCE_ISA::rows_depthwise, DANCE_ISA::load_activation,
+    DANCE_ISA::kStripPixels,
+    DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::load_activation,
     DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
+    DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels,
 };
 
 }  // namespace dance

@@ -1,5 +1,6 @@
 #include "pack.h"
 
+#include <algorithm>
 #include <cstring>
 
 // halves through the portable variant: packing happens once a session
@@ -45,8 +46,12 @@ void pack_weights(const PackedLayout& l, const void* w, Type type, float* out) {
 }
 
 void pack_depthwise(const PackedLayout& l, const void* w, Type type, const int32_t* channels, float* out) {
-  for (int64_t index = 0; index < l.blocks(); ++index)
-    pack_block(l, index, w, type, [&](int64_t j) { return channels[j] * l.taps; }, out + l.offset(0, index));
+  for (int64_t first = 0; first < l.outputs; first += l.vector) {
+    const int64_t begin = std::max<int64_t>(0, std::min(first, l.outputs - l.vector));
+    for (int64_t tap = 0; tap < l.taps; ++tap)
+      for (int64_t j = begin; j < begin + l.vector; ++j, ++out)
+        *out = j < l.outputs ? element(w, type, (channels ? channels[j] : j) * l.taps + tap) : 0.0f;
+  }
 }
 
 // G of F(size x size, 3x3): a kernel's polynomial at the interpolation points, over the product of the point's distances

@@ -10,12 +10,12 @@ namespace dance {
 
 struct PackedLayout {
   int64_t groups, outputs, inputs, taps;  // per group, except groups; depthwise counts as one group with 1 input
-  int vector, block;                      // of the instruction set
+  int vector, block;                      // of the instruction set; depthwise: a block is one vector
 
   PackedLayout(const ConvGeometry& g, const IsaKernels& isa)
       : groups(g.depthwise() ? 1 : g.group), outputs(g.depthwise() ? g.m : g.outputs_per_group()),
         inputs(g.channels_per_group()), taps(g.kernel[0] * g.kernel[1] * g.kernel[2]), vector(isa.vector),
-        block(isa.block()) {}
+        block(g.depthwise() ? isa.vector : isa.block()) {}
 
   int64_t blocks() const { return (outputs + block - 1) / block; }           // a group
   int64_t padded_outputs() const { return (outputs + vector - 1) / vector * vector; }
@@ -34,7 +34,8 @@ struct PackedLayout {
 // w: [M, C/group, kT, kH, kW] of `type`; out: layout.floats() floats.
 void pack_weights(const PackedLayout& layout, const void* w, Type type, float* out);
 
-// Depthwise: as pack_weights, for output channels chosen by a list (layout.outputs of them).
+// Depthwise: as pack_weights, for channels chosen by a list (layout.outputs of them), or for all where it is null. Vectors
+// are full wherever there are as many channels: the last one is of the last channels, some of which the one before has too.
 void pack_depthwise(const PackedLayout& layout, const void* w, Type type, const int32_t* channels, float* out);
 
 // As PackedLayout for Winograd: every kernel position of H and W is replaced by a component, which varies slowest:

@@ -36,13 +36,13 @@ struct SegmentBuilder {
   Segment run(int64_t kt, int64_t kh, int64_t kw, int64_t length) const {
     const int64_t in = (kt * g.dilations[0] * g.h + kh * g.dilations[1]) * g.w + kw * g.dilations[2];
     const int64_t row = (kt * g.kernel[1] + kh) * g.kernel[2];
-    const int64_t inputs = g.channels_per_group();  // 1 where depthwise: a weight row is a kernel position
+    const int64_t inputs = g.channels_per_group();
     return {in * width, (indexed ? row : row + kw) * inputs, int32_t(length * kept), int32_t(kw * kept)};
   }
 
   // live: bit kw; bits from kW on belong to the next kernel row.
   int runs(uint64_t live, int64_t kt, int64_t kh, Segment* out) const {
-    const bool joined = g.dilations[2] == 1 && !g.depthwise();
+    const bool joined = g.dilations[2] == 1;
     int count = 0;
     for (int64_t kw = 0; kw < g.kernel[2];) {
       if (!(live >> kw & 1)) {

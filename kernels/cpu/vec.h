@@ -19,6 +19,18 @@ typedef float UnalignedVec4 __attribute__((vector_size(16), aligned(4), may_alia
 typedef int32_t Index4 __attribute__((vector_size(16)));
 
 static inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+// Loaded once for all its uses: GCC would rather read memory again in every product, and reading is what bounds some loops.
+static inline Vec load_once(const float* p) {
+  Vec v = load(p);
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+  __asm__("" : "+x"(v));
+#elif defined(__aarch64__) && DANCE_VECTOR == 4
+  __asm__("" : "+w"(v));
+#endif
+  return v;
+}
 static inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 static inline Vec4 load4(const float* p) { return *reinterpret_cast<const UnalignedVec4*>(p); }
 static inline void store4(float* p, Vec4 v) { *reinterpret_cast<UnalignedVec4*>(p) = v; }

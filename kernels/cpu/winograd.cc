@@ -14,6 +14,7 @@ constexpr int64_t kRunTiles = 8;         // neighbours finished together: their 
 constexpr int64_t kAloneBytes = 900 << 10;   // components of a part that one worker does on its own: they stay in its L2
 constexpr int64_t kSharedBytes = 12 << 20;   // components of a part that all workers do together: they stay in the L3
 constexpr int64_t kWeightBytes = 9 << 20;    // weights above this are read once a part, by all workers together
+constexpr int64_t kRowTiles = 6;
 constexpr int64_t kLineFloats = 16;      // between components, or a power of two would map them to one set of the cache
 
 // What is transformed, multiplied and transformed back at a time: some output frames of some live tiles.
@@ -81,6 +82,8 @@ class WinogradClip {
                 const Scratch& scratch) const;
   void finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
               const float* sums) const;
+  void finish_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+                       const float* sums) const;
   void store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const;
 
   const ConvCall& call_;
@@ -127,8 +130,14 @@ void WinogradClip::cut() {
   const int64_t weight_bytes = layout_.floats() * 4, row_bytes = 4 * components_ * isa_.block();
   shared_ = weight_bytes > kWeightBytes;
   const int64_t blocks = shared_ ? layout_.blocks() : 1, limit = shared_ ? kSharedBytes : kAloneBytes;
+  // dropped frames have their place but are not touched: the fewer there are left, the more tiles share the weights
+  int64_t inputs = 0, outputs = 0;
+  for (int64_t t = 0; t < g_.t; ++t) inputs += kept_.masks.frame[t];
+  for (int64_t to = 0; to < g_.out[0]; ++to) outputs += any_live(to);
   const auto bytes = [&](int64_t frames, int64_t tiles) {
-    return tiles * (inputs_of(frames) * x_.stride * 4 * components_ + frames * blocks * row_bytes);
+    const int64_t in = (inputs_of(frames) * inputs + g_.t - 1) / g_.t;
+    const int64_t out = (frames * outputs + g_.out[0] - 1) / g_.out[0];
+    return tiles * (in * x_.stride * 4 * components_ + out * blocks * row_bytes);
   };
   const int64_t live = std::max<int64_t>(1, tiles_.live);
   part_frames_ = std::min<int64_t>(g_.out[0], shared_ ? g_.out[0] : 8);
@@ -141,6 +150,11 @@ void WinogradClip::cut() {
     while (part_tiles_ > least && frame_parts_ * ((live + part_tiles_ - 1) / part_tiles_) < 8) part_tiles_ = (part_tiles_ + 1) / 2;
   tile_parts_ = (tiles_.live + part_tiles_ - 1) / part_tiles_;
   if (tile_parts_ > 0) part_tiles_ = (tiles_.live + tile_parts_ - 1) / tile_parts_;
+  // whole tiles of rows (rows.inc) even where an output frame shares its live kernel frames with no other
+  if (part_tiles_ > kRowTiles && part_tiles_ < live && !shared_) {
+    part_tiles_ = (part_tiles_ + kRowTiles / 2) / kRowTiles * kRowTiles;
+    tile_parts_ = (live + part_tiles_ - 1) / part_tiles_;
+  }
 }
 
 void WinogradClip::reserve() {
@@ -223,6 +237,8 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
 void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                           const float* sums) const {
   const int64_t width = columns(index), to = part.frame + f;
+  if (sums && any_live(to) && g_.channels_last && width == layout_.columns(index))
+    return finish_in_place(part, f, tile_begin, tile_end, index, sums);
   float* pixels = finished_ + worker * size_ * size_ * kRunTiles * isa_.block();
   const bool empty = !sums || !any_live(to);
   for (int64_t tile = tile_begin; tile < tile_end;) {
@@ -231,7 +247,9 @@ void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_
     while (run < kRunTiles && tile + run < tile_end && tiles_.tile[part.tile + tile + run].row == first.row &&
            tiles_.tile[part.tile + tile + run].column == first.column + run)
       ++run;
-    WinogradOutArgs a{nullptr, sums_stride(), width, pixels, run * size_ * width, size_};
+    WinogradOutArgs a{};
+    a.component_stride = sums_stride(), a.columns = a.pixel_stride = width, a.row_stride = run * size_ * width;
+    a.size = a.rows = a.row_pixels = size_;
     for (int64_t i = 0; i < run && !empty; ++i) {
       a.sums = sums + (f * part_tiles_ + tile + i) * width;
       a.out = pixels + i * size_ * width;
@@ -239,6 +257,29 @@ void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_
     }
     store_run(to, first, run, index, empty ? nullptr : pixels);
     tile += run;
+  }
+}
+
+// Straight to Y, where whole vectors of its channels lie side by side.
+void WinogradClip::finish_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+                                   const float* sums) const {
+  const int64_t out_pixels = g_.out[1] * g_.out[2], first = layout_.block_begin(index);
+  WinogradOutArgs a{};
+  a.component_stride = sums_stride(), a.columns = columns(index);
+  a.row_stride = g_.out[2] * g_.m, a.pixel_stride = g_.m;
+  a.size = size_;
+  a.bias = bias_ + first;
+  a.minimum = call_.minimum;
+  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+    const Tile& place = tiles_.tile[part.tile + tile];
+    const int64_t ho = int64_t(place.row) * size_, wo = int64_t(place.column) * size_;
+    const int64_t at = ((n_ * g_.out[0] + part.frame + f) * out_pixels + ho * g_.out[2] + wo) * g_.m + first;
+    a.rows = int(std::min<int64_t>(size_, g_.out[1] - ho));
+    a.row_pixels = int(std::min<int64_t>(size_, g_.out[2] - wo));
+    a.sums = sums + (f * part_tiles_ + tile) * a.columns;
+    a.out = static_cast<float*>(call_.y) + at;
+    a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
+    isa_.winograd_out(a);
   }
 }
 

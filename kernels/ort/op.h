@@ -26,6 +26,8 @@ struct Op : OrtCustomOp {
 void init(Op& op, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel);
 void init_gate(Op& op);
 void init_conv(Op& op);
+void init_to_channels_last(Op& op);
+void init_max_pool(Op& op);
 
 // How errors begin: GatedConv3d 'layer1.0.conv1'
 std::string place(const Op& op, const std::string& node);
@@ -57,6 +59,8 @@ class Borrowed {
   std::unique_ptr<dance::Workspace> workspace_;
 };
 void kernel_created();
+// To be called before the first run of kernels that were created: gives back what loading a session has freed.
+void first_call();
 void kernel_destroyed();
 
 // body() with every exception turned into a status that begins with `where`: none crosses the C border.

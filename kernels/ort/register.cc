@@ -40,6 +40,15 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
     }
 }
 
+// Ops without masks.
+void add_layout(Library& library, const char* name, void (*init_op)(Op&), bool parallel) {
+  for (ONNXTensorElementDataType float_type : {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16}) {
+    library.ops.emplace_back(new Op);
+    init(*library.ops.back(), name, true, float_type, parallel);
+    init_op(*library.ops.back());
+  }
+}
+
 void fill(Library& library, const OrtApi* api, bool parallel) {
   add(library, "ActivationGate", false, false, false, parallel);
   add(library, "ActivationGateCl", true, false, false, parallel);
@@ -47,6 +56,8 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   add(library, "GatedConv3dCl", true, true, false, parallel);
   add(library, "GatedConv3dAdd", false, true, true, parallel);
   add(library, "GatedConv3dAddCl", true, true, true, parallel);
+  add_layout(library, "ToChannelsLast", init_to_channels_last, parallel);
+  add_layout(library, "MaxPool3dCl", init_max_pool, parallel);
   check(api, ort::CreateCustomOpDomain(api)(kDomain, &library.domain));
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }

@@ -46,4 +46,4 @@ def test_c3d_emits_and_its_dense_graph_equals_torch():
     model = gate_model(models.build("c3d", 6, seed=1), spec.shape).eval()
     graphs = graphs_from_model(model, profiles.load("cpu"))
     parity.check_dense(model, graphs, moving_patch(spec.shape, 1))
-    assert sum(n.op_type == "ActivationGate" for n in graphs.body.graph.node) == 7
+    assert sum(n.op_type == "ActivationGateCl" for n in graphs.body.graph.node) == 7

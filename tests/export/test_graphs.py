@@ -13,6 +13,7 @@ from dance_deploy.errors import InputError
 from dance_deploy.export import parity
 from dance_deploy.export.graphs import graphs_from_model
 from dance_deploy.method.surgery import gate_model
+from dance_deploy.runtime.kernels import library_path
 
 SHAPE = (1, 3, 4, 12, 12)
 
@@ -39,19 +40,36 @@ def test_names_shapes_and_types_are_the_bundles(graphs, gated):
     assert io_of(graphs.dense) == ({"clip": ([1, 3, 6, 20, 24], f32)}, {"logits": ([1, 5], f32)})
 
 
-def test_only_the_body_holds_dance_ops_and_each_is_a_function_too(graphs):
-    assert {n.domain for m in (graphs.controller, graphs.dense) for n in m.graph.node} == {""}
-    used = {n.op_type for n in graphs.body.graph.node if n.domain == "dance"}
-    assert used == {"ActivationGate", "GatedConv3d", "GatedConv3dAdd"}
-    assert {f.name for f in graphs.body.functions} == used
+@pytest.mark.parametrize("channels_last, body, controller", [
+    (True, {"ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl", "ToChannelsLast", "MaxPool3dCl"}, {"GatedConv3d"}),
+    (False, {"ActivationGate", "GatedConv3d", "GatedConv3dAdd"}, set())])
+def test_dance_ops_are_where_they_belong_and_each_is_a_function_too(gated, channels_last, body, controller):
+    graphs = graphs_from_model(gated, profiles.load("cpu")._replace(channels_last=channels_last))
+    for model, expected in ((graphs.body, body), (graphs.controller, controller), (graphs.dense, set())):
+        assert {n.op_type for n in model.graph.node if n.domain == "dance"} == expected
+        assert {f.name for f in model.functions} == expected
+
+
+def test_a_channels_last_body_converts_at_its_border_only(graphs):
+    ops = [n.op_type for n in graphs.body.graph.node]
+    assert ops.count("ToChannelsLast") == 1 and "Transpose" not in ops and "Conv" not in ops
+
+
+@pytest.mark.parametrize("mask_dtype", ["bool", "float32"])
+def test_the_layout_of_the_body_changes_nothing(gated, clips, mask_dtype):
+    profile = profiles.load("cpu")._replace(mask_dtype=mask_dtype, channels_last=False)
+    graphs = graphs_from_model(gated, profile)
+    plain = parity.ladder(gated, graphs, clips, 0.5, library_path() if mask_dtype == "bool" else None)
+    last = parity.ladder(gated, graphs_from_model(gated, profile._replace(channels_last=True)), clips, 0.5, None)
+    assert all(a.same_masks(b) for a, b in zip(plain, last))
 
 
 def test_norms_adds_and_relus_are_absorbed(graphs):
     ops = [n.op_type for n in graphs.body.graph.node]
     # one batch norm stands behind a subtraction and cannot be folded; the residual adds and ReLUs all can
-    assert ops.count("BatchNormalization") == 1
-    assert ops.count("Add") == 0 and ops.count("Relu") == 0
-    assert ops.count("GatedConv3dAdd") == 2
+    assert (ops.count("Mul"), ops.count("Add")) == (2 + 1, 1)  # two of them SiLU's and the sigmoid's
+    assert ops.count("BatchNormalization") == 0 and ops.count("Relu") == 0
+    assert ops.count("GatedConv3dAddCl") == 2
 
 
 def test_shortcut_shares_the_gate_of_its_block(graphs, gated):
@@ -111,15 +129,44 @@ def small_net(layer: nn.Module, channels: int = 8) -> nn.Module:
     nn.ReLU6(), nn.LeakyReLU(0.2), nn.GELU(), nn.Tanh(), nn.SiLU(), nn.Dropout3d(), nn.AvgPool3d(2, padding=1),
     nn.AvgPool3d(2, padding=1, count_include_pad=False), nn.MaxPool3d(3, 2, 1, ceil_mode=True),
     nn.AdaptiveAvgPool3d((2, 6, 3)), nn.BatchNorm3d(8), nn.Conv3d(8, 8, 3, padding="valid", dilation=(1, 2, 2)),
-    nn.Conv3d(8, 8, 1, groups=8)], ids=lambda layer: type(layer).__name__)
+    nn.Conv3d(8, 8, 1, groups=8), nn.MaxPool3d((1, 3, 2), 2, (0, 1, 1)), nn.MaxPool3d(2, dilation=(1, 2, 1)),
+    nn.BatchNorm3d(8, affine=False)], ids=lambda layer: type(layer).__name__)
 def test_layers_are_lowered_exactly(layer, clips):
     torch.manual_seed(0)
     model = gate_model(small_net(layer), SHAPE).eval()
     with torch.no_grad():
         model.controller.output.bias.fill_(0.3)
-    graphs = graphs_from_model(model, profiles.load("cpu"))
     cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
-    parity.ladder(model, graphs, cut, 0.5, None)
+    for channels_last in (False, True):
+        graphs = graphs_from_model(model, profiles.load("cpu")._replace(channels_last=channels_last))
+        parity.ladder(model, graphs, cut, 0.5, library_path())
+
+
+class Wired(nn.Module):
+    """A convolution whose output goes through `wire` to a linear layer."""
+
+    def __init__(self, wire):
+        super().__init__()
+        self.wire = wire
+        self.stem, self.a, self.b = (nn.Conv3d(c, 8, 3, padding=1) for c in (3, 8, 8))
+
+    def forward(self, x):
+        return self.wire(self, self.a(torch.relu(self.stem(x))))
+
+
+@pytest.mark.parametrize("wire", [
+    lambda m, y: torch.cat([y, m.b(y)], 1).mean((2, 3, 4)),
+    lambda m, y: torch.cat([m.b(y), y * 2], dim=-2).mean((2, 3, 4)),
+    lambda m, y: m.b(y).mean([-1, -2, -3, 0]).view(1, 8),
+    lambda m, y: m.b(y * y.mean((2, 3, 4), keepdim=True)).flatten(1),
+    lambda m, y: (m.b(y).mean((1, 3)) + 1).view(1, -1), lambda m, y: m.b(y).flatten(1).view(1, -1, 12).mean(1),
+    lambda m, y: torch.softmax(m.b(y), 1).mean((2, 3, 4)), lambda m, y: (m.b(y) * y.mean(2, keepdim=True)).view(1, -1)],
+    ids=["cat channels", "cat H", "mean", "scaled", "mean of two axes", "views", "softmax", "mean over time"])
+def test_functions_on_channels_last_tensors_mean_the_same(wire, clips):
+    torch.manual_seed(0)
+    model = threshold(gate_model(Wired(wire).eval(), SHAPE), 0.3).eval()
+    cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
+    parity.ladder(model, graphs_from_model(model, profiles.load("cpu")), cut, 0.5, library_path())
 
 
 @pytest.mark.parametrize("layer, named", [

@@ -4,21 +4,12 @@ import ctypes
 import numpy as np
 import pytest
 
+from dance_deploy.bench.native import Conv
 from dance_deploy.ops import names
 from dance_deploy.runtime import kernels
 
 GUARD = 64    # elements before and after every buffer that a kernel is given
 POISON = {np.dtype(np.float32): np.float32(np.nan), np.dtype(np.float16): np.float16(np.nan), np.dtype(np.uint8): 7}
-
-
-class Conv(ctypes.Structure):
-    """struct DanceConv of kernels/cpu/c_api.h."""
-
-    _fields_ = [("x_shape", ctypes.c_int64 * 5), ("w_shape", ctypes.c_int64 * 5), ("strides", ctypes.c_int64 * 3),
-                ("pads", ctypes.c_int64 * 6), ("dilations", ctypes.c_int64 * 3), ("group", ctypes.c_int64),
-                ("channels_last", ctypes.c_int32), ("type", ctypes.c_int32), ("mask_type", ctypes.c_int32),
-                ("prepack", ctypes.c_int32), ("threads", ctypes.c_int32), ("repeats", ctypes.c_int32),
-                ("minimum", ctypes.c_float), ("variant", ctypes.c_int32), ("used", ctypes.POINTER(ctypes.c_int32))]
 
 
 def library():

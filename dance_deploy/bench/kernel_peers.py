@@ -1,0 +1,203 @@
+"""Who computes a layer in `dance-bench kernels`: our kernels, and the dense convolutions of other runtimes.
+
+A peer is a class: made for one layer, `ms(what)` runs it once and returns the milliseconds. `what` is the name of a
+way to run it: for ours, a kind and rate of masks by automatic or direct kernels, or the gate; for others only "dense".
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from dance_deploy.bench.conv_graph import dense_conv, gate, gated_conv, input_of, weights_of
+from dance_deploy.bench.keep_cases import DENSE as ALL_KEPT
+from dance_deploy.bench.keep_cases import KeepCase, masks_of
+from dance_deploy.errors import MissingPackageError, OperationError
+from dance_deploy.geometry import Conv3dGeometry
+from dance_deploy.ops import names
+from dance_deploy.runtime.kernels import library_path
+
+OURS = "dance"
+GATE, DENSE = "gate", "dense"
+AUTOMATIC, DIRECT = "automatic", "direct"
+GATE_TAU = 0.5  # every step of the gate has something to decide
+
+
+def way(variant: str, case: KeepCase) -> str:
+    """Name of running our kernels on a case; variant: AUTOMATIC or DIRECT."""
+    return f"{variant} {case.kind} {case.rate}"
+
+
+def dense_way(peer: str) -> str:
+    """Name of running a peer's dense convolution."""
+    return way(AUTOMATIC, ALL_KEPT) if peer == OURS else DENSE
+
+
+class Peer(Protocol):
+    """What computes one layer."""
+
+    def ms(self, what: str) -> float:
+        """Milliseconds of one run."""
+
+    def output(self, what: str) -> np.ndarray:
+        """Y [1, M, T', H', W'] of the last run, float32."""
+
+
+def _session(data: bytes, threads: int, library: str | None = None, strict: bool = False) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if library is not None:
+        if strict:
+            options.add_session_config_entry("dance.winograd", "0")
+        options.register_custom_ops_library(library)
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+class _Bound:
+    """A session with inputs and outputs where they stay: nothing is copied around a run."""
+
+    def __init__(self, session: Any, inputs: dict[str, np.ndarray], y_shape: tuple[int, ...] | None) -> None:
+        import onnxruntime
+
+        self.session, self.binding = session, session.io_binding()
+        self.kept = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
+        for name, value in self.kept.items():
+            self.binding.bind_ortvalue_input(name, value)
+        self.y = None
+        if y_shape is None:
+            for output in session.get_outputs():
+                self.binding.bind_output(output.name)
+        else:
+            self.y = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(y_shape), np.float32)
+            self.binding.bind_ortvalue_output("Y", self.y)
+
+    def ms(self) -> float:
+        start = time.perf_counter()
+        self.session.run_with_iobinding(self.binding)
+        return 1e3 * (time.perf_counter() - start)
+
+
+class Ours:
+    """Our kernels, channels last, as a body runs them: in ONNX Runtime, on its threads."""
+
+    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int) -> None:
+        library = library_path()
+        if library is None:
+            raise OperationError("the op library is not built, so there is nothing to measure; run: make -C kernels")
+        self.geometry, self.seed = geometry, seed
+        data = gated_conv(geometry, seed)
+        self.sessions = {AUTOMATIC: _session(data, threads, library),
+                         DIRECT: _session(data, threads, library, strict=True)}
+        self.x = np.ascontiguousarray(np.moveaxis(input_of(geometry, seed), 1, -1))
+        self.y_shape = (1, *geometry.out_size, geometry.out_channels)
+        tau = np.full((1, 3), GATE_TAU, np.float32)
+        self.bound = {GATE: _Bound(_session(gate(geometry), threads, library), {"X": self.x, "tau": tau}, None)}
+
+    def _way(self, what: str) -> _Bound:
+        if what not in self.bound:
+            variant, kind, rate = what.split()
+            masks = masks_of(KeepCase(kind, float(rate)), self.geometry, self.seed)
+            inputs = {"X": self.x, **{name: mask[None] for name, mask in zip(names.MASK_NAMES, masks)}}
+            self.bound[what] = _Bound(self.sessions[variant], inputs, self.y_shape)
+        return self.bound[what]
+
+    def ms(self, what: str) -> float:
+        """Milliseconds of one run."""
+        return self._way(what).ms()
+
+    def output(self, what: str) -> np.ndarray:
+        """Y in [N, C, T, H, W]."""
+        return np.moveaxis(self._way(what).y.numpy(), -1, 1)  # type: ignore[union-attr]
+
+
+class OnnxRuntime:
+    """ONNX Runtime's own Conv."""
+
+    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int) -> None:
+        self.bound = _Bound(_session(dense_conv(geometry, seed), threads), {"X": input_of(geometry, seed)},
+                            (1, geometry.out_channels, *geometry.out_size))
+
+    def ms(self, what: str) -> float:
+        """Milliseconds of one run."""
+        return self.bound.ms()
+
+    def output(self, what: str) -> np.ndarray:
+        """Y of the last run."""
+        return self.bound.y.numpy()  # type: ignore[union-attr]
+
+
+class Torch:
+    """torch's conv3d, in whichever memory format is faster here."""
+
+    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        x = torch.nn.functional.pad(torch.from_numpy(input_of(geometry, seed)), self._unequal_pads(geometry))
+        w, b = (torch.from_numpy(a) for a in weights_of(geometry, seed))
+        settings = dict(stride=geometry.strides, padding=tuple(map(min, geometry.pads[:3], geometry.pads[3:])),
+                        dilation=geometry.dilations, groups=geometry.group)
+        self.torch, self.y = torch, None
+        self.formats = [(x.contiguous(memory_format=f), w.contiguous(memory_format=f), b, settings)
+                        for f in (torch.contiguous_format, torch.channels_last_3d)]
+        self.chosen = min(self.formats, key=self._best_ms)
+
+    def _best_ms(self, chosen: Any) -> float:
+        self.chosen = chosen
+        return min(self.ms(DENSE) for _ in range(4))
+
+    @staticmethod
+    def _unequal_pads(geometry: Conv3dGeometry) -> list[int]:
+        """What begins and ends do not share, in the order of torch's pad."""
+        extra = []
+        for begin, end in reversed(list(zip(geometry.pads[:3], geometry.pads[3:]))):
+            extra += [begin - min(begin, end), end - min(begin, end)]
+        return extra
+
+    def ms(self, what: str) -> float:
+        """Milliseconds of one run."""
+        x, w, b, settings = self.chosen
+        with self.torch.inference_mode():
+            start = time.perf_counter()
+            self.y = self.torch.nn.functional.conv3d(x, w, b, **settings)
+            return 1e3 * (time.perf_counter() - start)
+
+    def output(self, what: str) -> np.ndarray:
+        """Y of the last run."""
+        return self.y.numpy()  # type: ignore[union-attr]
+
+
+class OpenVino:
+    """OpenVINO's convolution alone, by its own counters: conversions at the graph's ends, which a network shares, are
+    not counted."""
+
+    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingPackageError("openvino", "bench", "the peer openvino") from None
+        core = openvino.Core()
+        settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY",
+                    "PERF_COUNT": True}
+        compiled = core.compile_model(core.read_model(dense_conv(geometry, seed)), "CPU", settings)
+        self.request, self.x = compiled.create_infer_request(), input_of(geometry, seed)
+        self.y: np.ndarray | None = None
+
+    def ms(self, what: str) -> float:
+        """Milliseconds of the convolution's nodes in one run."""
+        self.y = next(iter(self.request.infer({"X": self.x}, share_inputs=True).values()))
+        ends = ("Parameter", "Input", "Constant", "Reorder", "Result", "Output")
+        nodes = [node for node in self.request.profiling_info if node.node_type not in ends]
+        return 1e3 * sum(n.real_time.total_seconds() for n in nodes)
+
+    def output(self, what: str) -> np.ndarray:
+        """Y of the last run."""
+        return self.y.copy()  # type: ignore[union-attr]
+
+
+PEERS: dict[str, type] = {OURS: Ours, "onnxruntime": OnnxRuntime, "torch": Torch, "openvino": OpenVino}

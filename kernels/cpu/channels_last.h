@@ -1,0 +1,30 @@
+// What a body of channels-last ops needs besides gates and convolutions.
+#pragma once
+#include <cstdint>
+
+#include "geometry.h"
+#include "parallel.h"
+#include "workspace.h"
+
+namespace dance {
+
+struct ToChannelsLastCall {
+  const void* x;            // [N,C,T,H,W]
+  void* y;                  // [N,T,H,W,C]
+  Type type;
+  int64_t n, c, t, h, w;    // all at least 1
+};
+
+// Throws std::bad_alloc where the workspace cannot grow.
+void to_channels_last(const ToChannelsLastCall& call, Workspace& workspace, const Parallel& parallel);
+
+struct MaxPoolCall {
+  const void* x;            // [N,T,H,W,C]
+  void* y;                  // [N,T',H',W',C]
+  ConvGeometry geometry;    // checked, with its output size: m = c, dilations 1, and less padding than kernel on each side
+};
+
+// A NaN in a window is its result.
+void max_pool3d(const MaxPoolCall& call, Workspace& workspace, const Parallel& parallel);
+
+}  // namespace dance

@@ -1,0 +1,112 @@
+// dance::ToChannelsLast and MaxPool3dCl for ONNX Runtime: read shapes, call, translate errors.
+#include "../cpu/channels_last.h"
+
+#include "op.h"
+
+namespace dance_ort {
+namespace {
+
+void extents(const std::string& where, const std::vector<int64_t>& shape, const char* order) {
+  bool good = shape.size() == 5;
+  for (int64_t extent : shape) good = good && extent >= 1 && extent <= dance::kLargestExtent;
+  if (!good) refuse(where, "X", text(shape), std::string(order) + " with every extent at least 1");
+}
+
+struct ToChannelsLastKernel {
+  const Op& op;
+  const OrtApi* api;
+  std::string where;
+
+  ToChannelsLastKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place)
+      : op(o), api(a), where(place) {}
+
+  void compute(OrtKernelContext* context) const {
+    const Tensor x = input(api, context, 0);
+    const std::vector<int64_t>& s = x.shape;
+    extents(where, s, "[N,C,T,H,W]");
+    void* y = output(api, context, 0, {s[0], s[2], s[3], s[4], s[1]});
+    Borrowed workspace;
+    PoolCall pool{};
+    dance::to_channels_last({x.data, y, type_of(op), s[0], s[1], s[2], s[3], s[4]}, *workspace,
+                            parallel_of(op, api, context, pool));
+  }
+};
+
+struct MaxPoolKernel {
+  const Op& op;
+  const OrtApi* api;
+  std::string where;
+  dance::ConvGeometry attributes{};
+
+  MaxPoolKernel(const Op& o, const OrtApi* a, const OrtKernelInfo* info, const std::string& place)
+      : op(o), api(a), where(place) {
+    attributes.type = type_of(op);
+    attributes.channels_last = true;
+    attributes.group = 1;
+    for (int64_t& dilation : attributes.dilations) dilation = 1;
+    integers(info, "kernel_shape", 3, 1, attributes.kernel);
+    integers(info, "strides", 3, 1, attributes.strides);
+    integers(info, "pads", 6, 0, attributes.pads);
+    for (int axis = 0; axis < 6; ++axis)  // or a window could hold nothing but padding
+      if (attributes.pads[axis] >= attributes.kernel[axis % 3])
+        refuse(where, "pads", text({attributes.pads, attributes.pads + 6}),
+               "less than kernel_shape " + text({attributes.kernel, attributes.kernel + 3}));
+  }
+
+  void integers(const OrtKernelInfo* info, const char* name, std::size_t count, int64_t least, int64_t* out) const {
+    std::vector<int64_t> values;
+    const bool found = attribute(api, info, name, values);
+    bool good = found && values.size() == count;
+    for (int64_t value : values) good = good && value >= least && value <= dance::kLargestExtent;
+    if (!good)
+      refuse(where, name, found ? text(values) : "missing",
+             std::to_string(count) + " integers, each at least " + std::to_string(least));
+    for (std::size_t i = 0; i < count; ++i) out[i] = values[i];
+  }
+
+  void compute(OrtKernelContext* context) const {
+    const Tensor x = input(api, context, 0);
+    extents(where, x.shape, "[N,T,H,W,C]");
+    dance::MaxPoolCall call{x.data, nullptr, attributes};
+    dance::ConvGeometry& g = call.geometry;
+    g.n = x.shape[0], g.t = x.shape[1], g.h = x.shape[2], g.w = x.shape[3], g.c = g.m = x.shape[4];
+    if (!dance::conv_out_size(g) || !dance::conv_fits(g))
+      refuse(where, "kernel_shape", text({g.kernel, g.kernel + 3}), "a window that fits into X " + text(x.shape));
+    call.y = output(api, context, 0, {g.n, g.out[0], g.out[1], g.out[2], g.c});
+    Borrowed workspace;
+    PoolCall pool{};
+    dance::max_pool3d(call, *workspace, parallel_of(op, api, context, pool));
+  }
+};
+
+template <class Kernel>
+void init(Op& op) {
+  op.GetInputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
+  op.GetInputType = [](const OrtCustomOp* self, std::size_t) { return static_cast<const Op*>(self)->float_type; };
+  op.GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
+  op.GetOutputType = op.GetInputType;
+  op.CreateKernelV2 = [](const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
+    const Op& own = *static_cast<const Op*>(self);
+    std::string where = own.op_name;
+    return guarded(api, where, [&] {
+      where = place(own, node_name(api, info));
+      *kernel = new Kernel(own, api, info, where);
+      kernel_created();
+    });
+  };
+  op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
+    const Kernel& own = *static_cast<Kernel*>(kernel);
+    return guarded(own.api, own.where, [&] { own.compute(context); });
+  };
+  op.KernelDestroy = [](void* kernel) {
+    delete static_cast<Kernel*>(kernel);
+    kernel_destroyed();
+  };
+}
+
+}  // namespace
+
+void init_to_channels_last(Op& op) { init<ToChannelsLastKernel>(op); }
+void init_max_pool(Op& op) { init<MaxPoolKernel>(op); }
+
+}  // namespace dance_ort
