@@ -39,6 +39,15 @@ def nano(tmp_path):
     return "ina3221=" + iio_nano(tmp_path / "nano")
 
 
+def unpaused(call, *arguments, **options):
+    """call(), again where the machine stood still for so long that samples are missing: nothing is told then."""
+    for _ in range(4):
+        found = call(*arguments, **options)
+        if found[0] or " s are not measured" not in found[1]:
+            break
+    return found
+
+
 def test_record_writes_and_shows(call, nano, tmp_path):
     code, out, err = call("record", "--source", nano, "--interval-ms", 20, "--idle", 0.3, "-o", tmp_path / "r.json",
                           "--", *SLEEP)
@@ -57,7 +66,8 @@ def test_compare_tells_what_it_found(call, nano, tmp_path):
     longer = " ".join([sys.executable, "-S", "-c", "'import time; time.sleep(0.25)'"])
     shorter = longer.replace("0.25", "0.1")
     options = ["compare", "--source", nano, "--interval-ms", 10, "--idle", 0, "--settle", 0, "--warmup", 0]
-    code, out, _ = call(*options, "--pairs", 5, "--most", 5, "-o", tmp_path / "c.json", "--a", longer, "--b", shorter)
+    code, out, _ = unpaused(call, *options, "--pairs", 5, "--most", 5, "-o", tmp_path / "c.json", "--a", longer, "--b",
+                            shorter)
     assert code == 0 and "B takes LESS energy than A" in out and "from 5 pairs" in out
     assert "idle     not measured" in out and "above idle unknown" in out
     code, out, _ = call(*options, "--pairs", 3, "--most", 3, "--a", shorter, "--b", shorter)
@@ -151,15 +161,6 @@ LINE = ("RAM 1000/3964MB (lfb 1x1MB) CPU [1%@102,2%@102,0%@102,0%@102] "
 
 def replayed(log):
     return "tegrastats=%s %s --log %s --at-end hold" % (sys.executable, REPLAYER, log)
-
-
-def unpaused(call, *arguments, **options):
-    """call(), again where the machine stood still for so long that samples are missing: nothing is told then."""
-    for _ in range(4):
-        found = call(*arguments, **options)
-        if found[0] or "not measured" not in found[1]:
-            break
-    return found
 
 
 @pytest.mark.parametrize("overhead_ms", [0, 7])
