@@ -4,7 +4,7 @@
     python kernels/cuda/compile_table.py           compile, print the table
     python kernels/cuda/compile_table.py --write   also write docs/benchmarks/cuda-compile.md and .json
 
-No GPU and no nvcc is needed for compute capabilities 5.3 and 7.2: NVRTC and ptxas 12.9 from PyPI,
+No GPU and no nvcc is needed for compute capabilities 5.3 and 7.2: NVIDIA's NVRTC and ptxas 12.9 by pip,
     pip install "nvidia-cuda-nvrtc-cu12==12.9.*" "nvidia-cuda-nvcc-cu12==12.9.*" "nvidia-cuda-runtime-cu12==12.9.*"
 The others are compiled by an nvcc on PATH that knows them, and left out where there is none. All of it is a check: on a
 Jetson Nano the kernels are built by its own nvcc 10.2, whose figures may differ.

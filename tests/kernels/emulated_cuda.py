@@ -66,6 +66,12 @@ def build(target="emulator", **variables):
     for tool in ("make", "g++"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool} to compile the CUDA kernels for the host")
+    with tempfile.TemporaryDirectory() as folder:
+        probe = subprocess.run(["g++", "-std=c++14", "-march=native", "-fsanitize=address,undefined", "-x", "c++", "-",
+                                "-o", os.path.join(folder, "probe")], input=b"_Float16 half; int main() {}",
+                               stderr=subprocess.PIPE)
+    if probe.returncode:
+        pytest.skip("needs a g++ with _Float16 and the sanitizers: " + probe.stderr.decode().strip().splitlines()[0])
     done = subprocess.run(["make", "-C", CUDA, target] + [f"{k}={v}" for k, v in variables.items()],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout.decode()[-4000:]
