@@ -84,6 +84,48 @@ def test_a_process_with_another_tensorrt_gets_a_line(headers, host, pretended):
     assert b"dance plugins: not registered: the TensorRT of this process is not version 8" in done.stderr
 
 
+LOAD = """
+#include <dlfcn.h>
+#include <cstdio>
+int main(int, char** libraries) {  // in the order given, as Python does: with local scope
+  int (*registered)() = nullptr;
+  while (*++libraries) {
+    void* library = dlopen(*libraries, RTLD_NOW | RTLD_LOCAL);
+    if (!library) return std::fprintf(stderr, "%s\\n", dlerror()), 1;
+    if (void* found = dlsym(library, "dance_registered_plugins")) registered = reinterpret_cast<int (*)()>(found);
+  }
+  std::printf("%d\\n", registered ? registered() : -1);
+}
+"""
+
+
+def test_registers_with_a_tensorrt_8_that_python_loaded(headers, host, tmp_path):
+    """The symbols of a library loaded with local scope are found by the library's name only."""
+    if trt_plugins.version(headers)[:1] != (8,):
+        pytest.skip("from TensorRT 10 on it is TensorRT that loads plugins")
+    fake, program, source = tmp_path / "libnvinfer.so.8", str(tmp_path / "load"), tmp_path / "load.cc"
+    source.write_text(LOAD, encoding="ascii")
+    flags = SANITIZE.split()
+    node = os.path.join(os.path.dirname(host.program), "tests", "node_v2.o")
+    subprocess.run(["g++", *flags, "-shared", "-Wl,-soname,libnvinfer.so.8", "-o", str(fake), node], check=True)
+    subprocess.run(["g++", *flags, "-o", program, str(source), "-ldl"], check=True)
+
+    def load(*libraries, folder="/nowhere"):
+        done = subprocess.run([program, *map(str, libraries)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              encoding="utf-8", env=dict(os.environ, LD_LIBRARY_PATH=str(folder),
+                                                         ASAN_OPTIONS="detect_odr_violation=0"))  # the copy below
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout), done.stderr
+
+    assert load(fake, host.library) == (len(names.OP_TYPES), "")
+    assert load(host.library, fake, folder=tmp_path) == (len(names.OP_TYPES), "")
+    count, line = load(host.library)
+    assert count == -1 and line == "dance plugins: not registered: no TensorRT 8 in this process, none to load\n"
+    copy = shutil.copy(host.library, tmp_path / "copy.so")
+    count, line = load(fake, host.library, copy)
+    assert count == len(names.OP_TYPES) and "a plugin of the same name is registered already" in line
+
+
 def random_conv(seed, channels_last, dtype):
     """op, inputs in the op's layout, attributes, and the case as definition.reference takes it."""
     rng = np.random.default_rng(seed)

@@ -175,6 +175,9 @@ extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginRegistry* get
   return &checks::registry();
 }
 extern "C" __attribute__((visibility("default"))) nvinfer1::ILogger* getLogger() noexcept { return &checks::logger(); }
+extern "C" __attribute__((visibility("default"))) int dance_registered_plugins() {
+  return int(checks::registry().list.size());
+}
 extern "C" __attribute__((visibility("default"))) int32_t getInferLibVersion() noexcept {
   const char* other = std::getenv("DANCE_TRT_PRETEND");  // to play another version
   return other ? std::atoi(other) : NV_TENSORRT_MAJOR * 1000 + NV_TENSORRT_MINOR * 100 + NV_TENSORRT_PATCH;
