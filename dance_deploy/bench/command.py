@@ -20,10 +20,13 @@ from dance_deploy.runtime.runner import checked_budget
 
 
 def run_kernel_bench(architectures: str, layers: str, against: str, *, threads: int, rounds: int, runs: int, seed: int,
-                     json_file: Path | None, plot: Path | None) -> None:
+                     cpu_time: bool, json_file: Path | None, plot: Path | None) -> None:
     """See `dance-bench kernels --help`; raises InputError for arguments that make no sense."""
     chosen = chosen_layers(_names(architectures), _names(layers))
-    settings = Settings(threads, rounds, runs, seed)
+    if cpu_time and threads > 1:
+        raise InputError("--cpu-time: the time that several threads took together is not how long a run took; "
+                         "use --threads 1")
+    settings = Settings(threads, rounds, runs, seed, "cpu" if cpu_time else "wall")
     results = bench_kernels(chosen, _known_peers(against), settings, _progress)
     print(text_from_results(results, settings, _machine()))
     if json_file is not None:

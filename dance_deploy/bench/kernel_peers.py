@@ -1,13 +1,14 @@
 """Who computes a layer in `dance-bench kernels`: our kernels, and the dense convolutions of other runtimes.
 
-A peer is a class: made for one layer, `ms(what)` runs it once and returns the milliseconds. `what` is the name of a
-way to run it: for ours, a kind and rate of masks by automatic or direct kernels, or the gate; for others only "dense".
+A peer is a class: made for one layer, `ms(what)` runs it once and returns the milliseconds by a clock in seconds.
+`what` is the name of a way to run it: for ours, a kind and rate of masks by automatic or direct kernels, or the gate;
+for others only "dense".
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from dance_deploy.runtime.kernels import library_path
 OURS = "dance"
 GATE, DENSE = "gate", "dense"
 AUTOMATIC, DIRECT = "automatic", "direct"
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 GATE_TAU = 0.5  # every step of the gate has something to decide
 
 
@@ -58,52 +60,58 @@ def _session(data: bytes, threads: int, library: str | None = None, strict: bool
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
+def _value(array: np.ndarray) -> Any:
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
 class _Bound:
-    """A session with inputs and outputs where they stay: nothing is copied around a run."""
+    """A session with inputs and outputs where they stay: nothing is copied around a run.
 
-    def __init__(self, session: Any, inputs: dict[str, np.ndarray], y_shape: tuple[int, ...] | None) -> None:
-        import onnxruntime
+    inputs: OrtValues; y: one that the output is written to, or None for wherever the session puts its outputs.
+    """
 
+    def __init__(self, session: Any, inputs: dict[str, Any], y: Any, clock: Callable[[], float]) -> None:
+        self.clock, self.y, self.kept = clock, y, inputs
         self.session, self.binding = session, session.io_binding()
-        self.kept = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
-        for name, value in self.kept.items():
+        for name, value in inputs.items():
             self.binding.bind_ortvalue_input(name, value)
-        self.y = None
-        if y_shape is None:
+        if y is not None:
+            self.binding.bind_ortvalue_output("Y", y)
+        else:
             for output in session.get_outputs():
                 self.binding.bind_output(output.name)
-        else:
-            self.y = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(y_shape), np.float32)
-            self.binding.bind_ortvalue_output("Y", self.y)
 
     def ms(self) -> float:
-        start = time.perf_counter()
+        start = self.clock()
         self.session.run_with_iobinding(self.binding)
-        return 1e3 * (time.perf_counter() - start)
+        return 1e3 * (self.clock() - start)
 
 
 class Ours:
     """Our kernels, channels last, as a body runs them: in ONNX Runtime, on its threads."""
 
-    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int) -> None:
+    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int, clock: Callable[[], float]) -> None:
         library = library_path()
         if library is None:
             raise OperationError("the op library is not built, so there is nothing to measure; run: make -C kernels")
-        self.geometry, self.seed = geometry, seed
+        self.geometry, self.seed, self.clock = geometry, seed, clock
         data = gated_conv(geometry, seed)
         self.sessions = {AUTOMATIC: _session(data, threads, library),
                          DIRECT: _session(data, threads, library, strict=True)}
-        self.x = np.ascontiguousarray(np.moveaxis(input_of(geometry, seed), 1, -1))
-        self.y_shape = (1, *geometry.out_size, geometry.out_channels)
-        tau = np.full((1, 3), GATE_TAU, np.float32)
-        self.bound = {GATE: _Bound(_session(gate(geometry), threads, library), {"X": self.x, "tau": tau}, None)}
+        self.x = _value(np.ascontiguousarray(np.moveaxis(input_of(geometry, seed), 1, -1)))
+        # one output for all ways, as warm in the caches as those of peers, which have but one way
+        self.y = _value(np.empty((1, *geometry.out_size, geometry.out_channels), np.float32))
+        tau = _value(np.full((1, 3), GATE_TAU, np.float32))
+        self.bound = {GATE: _Bound(_session(gate(geometry), threads, library), {"X": self.x, "tau": tau}, None, clock)}
 
     def _way(self, what: str) -> _Bound:
         if what not in self.bound:
             variant, kind, rate = what.split()
             masks = masks_of(KeepCase(kind, float(rate)), self.geometry, self.seed)
-            inputs = {"X": self.x, **{name: mask[None] for name, mask in zip(names.MASK_NAMES, masks)}}
-            self.bound[what] = _Bound(self.sessions[variant], inputs, self.y_shape)
+            inputs = {"X": self.x, **{name: _value(mask[None]) for name, mask in zip(names.MASK_NAMES, masks)}}
+            self.bound[what] = _Bound(self.sessions[variant], inputs, self.y, self.clock)
         return self.bound[what]
 
     def ms(self, what: str) -> float:
@@ -112,15 +120,17 @@ class Ours:
 
     def output(self, what: str) -> np.ndarray:
         """Y in [N, C, T, H, W]."""
-        return np.moveaxis(self._way(what).y.numpy(), -1, 1)  # type: ignore[union-attr]
+        self._way(what)
+        return np.moveaxis(self.y.numpy(), -1, 1)
 
 
 class OnnxRuntime:
     """ONNX Runtime's own Conv."""
 
-    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int) -> None:
-        self.bound = _Bound(_session(dense_conv(geometry, seed), threads), {"X": input_of(geometry, seed)},
-                            (1, geometry.out_channels, *geometry.out_size))
+    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int, clock: Callable[[], float]) -> None:
+        y = _value(np.empty((1, geometry.out_channels, *geometry.out_size), np.float32))
+        self.bound = _Bound(_session(dense_conv(geometry, seed), threads), {"X": _value(input_of(geometry, seed))}, y,
+                            clock)
 
     def ms(self, what: str) -> float:
         """Milliseconds of one run."""
@@ -128,13 +138,13 @@ class OnnxRuntime:
 
     def output(self, what: str) -> np.ndarray:
         """Y of the last run."""
-        return self.bound.y.numpy()  # type: ignore[union-attr]
+        return self.bound.y.numpy()
 
 
 class Torch:
     """torch's conv3d, in whichever memory format is faster here."""
 
-    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int) -> None:
+    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int, clock: Callable[[], float]) -> None:
         import torch
 
         torch.set_num_threads(threads)
@@ -142,7 +152,7 @@ class Torch:
         w, b = (torch.from_numpy(a) for a in weights_of(geometry, seed))
         settings = dict(stride=geometry.strides, padding=tuple(map(min, geometry.pads[:3], geometry.pads[3:])),
                         dilation=geometry.dilations, groups=geometry.group)
-        self.torch, self.y = torch, None
+        self.torch, self.y, self.clock = torch, None, clock
         self.formats = [(x.contiguous(memory_format=f), w.contiguous(memory_format=f), b, settings)
                         for f in (torch.contiguous_format, torch.channels_last_3d)]
         self.chosen = min(self.formats, key=self._best_ms)
@@ -163,9 +173,9 @@ class Torch:
         """Milliseconds of one run."""
         x, w, b, settings = self.chosen
         with self.torch.inference_mode():
-            start = time.perf_counter()
+            start = self.clock()
             self.y = self.torch.nn.functional.conv3d(x, w, b, **settings)
-            return 1e3 * (time.perf_counter() - start)
+            return 1e3 * (self.clock() - start)
 
     def output(self, what: str) -> np.ndarray:
         """Y of the last run."""
@@ -176,7 +186,7 @@ class OpenVino:
     """OpenVINO's convolution alone, by its own counters: conversions at the graph's ends, which a network shares, are
     not counted."""
 
-    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int) -> None:
+    def __init__(self, geometry: Conv3dGeometry, threads: int, seed: int, clock: Callable[[], float]) -> None:
         try:
             import openvino
         except ImportError:
@@ -187,13 +197,20 @@ class OpenVino:
         compiled = core.compile_model(core.read_model(dense_conv(geometry, seed)), "CPU", settings)
         self.request, self.x = compiled.create_infer_request(), input_of(geometry, seed)
         self.y: np.ndarray | None = None
+        self.clock = clock
 
     def ms(self, what: str) -> float:
-        """Milliseconds of the convolution's nodes in one run."""
+        """Milliseconds of the convolution's nodes in one run; of processor time, their share of the run's."""
+        start = self.clock()
         self.y = next(iter(self.request.infer({"X": self.x}, share_inputs=True).values()))
+        taken = self.clock() - start
         ends = ("Parameter", "Input", "Constant", "Reorder", "Result", "Output")
-        nodes = [node for node in self.request.profiling_info if node.node_type not in ends]
-        return 1e3 * sum(n.real_time.total_seconds() for n in nodes)
+        seconds = {True: 0.0, False: 0.0}
+        for node in self.request.profiling_info:
+            seconds[node.node_type in ends] += node.real_time.total_seconds()
+        if self.clock is CLOCKS["wall"]:
+            return 1e3 * seconds[False]
+        return 1e3 * taken * seconds[False] / sum(seconds.values())
 
     def output(self, what: str) -> np.ndarray:
         """Y of the last run."""

@@ -1,6 +1,6 @@
 """One peer of `dance-bench kernels` in a process of its own.
 
-    python -m dance_deploy.bench.kernel_worker PEER THREADS SEED
+    python -m dance_deploy.bench.kernel_worker PEER THREADS SEED CLOCK
 
 Answers each JSON line of stdin by one: {"layer": geometry} -> {"check": some values of the output}, then
 {"ways": [[names]], "runs": n} -> {"ms": {name: median}}, and, ours only, {"variant": case} -> {"variant": name}.
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dance_deploy.bench.keep_cases import KeepCase, masks_of
-from dance_deploy.bench.kernel_peers import PEERS, dense_way
+from dance_deploy.bench.kernel_peers import CLOCKS, PEERS, dense_way
 from dance_deploy.bench.native import library, variant_used
 from dance_deploy.errors import DanceError
 from dance_deploy.geometry import Conv3dGeometry
@@ -30,8 +30,8 @@ SAMPLES = 64  # values of the output that are compared among peers
 class Server:
     """Holds the layer that is being measured."""
 
-    def __init__(self, peer: str, threads: int, seed: int) -> None:
-        self.peer, self.threads, self.seed = peer, threads, seed
+    def __init__(self, peer: str, threads: int, seed: int, clock: str) -> None:
+        self.peer, self.threads, self.seed, self.clock = peer, threads, seed, CLOCKS[clock]
         self.geometry: Conv3dGeometry | None = None
         self.loaded: Any = None
 
@@ -59,16 +59,16 @@ class Server:
 
     def _load(self, geometry: Conv3dGeometry) -> list[float]:
         self.loaded = None  # its memory goes before the next one comes
-        self.geometry, self.loaded = geometry, PEERS[self.peer](geometry, self.threads, self.seed)
+        self.geometry, self.loaded = geometry, PEERS[self.peer](geometry, self.threads, self.seed, self.clock)
         way = dense_way(self.peer)
         self.loaded.ms(way)
         y = self.loaded.output(way).ravel()
         return y[np.linspace(0, y.size - 1, SAMPLES).astype(int)].tolist()
 
 
-def main(peer: str, threads: str, seed: str) -> int:
+def main(peer: str, threads: str, seed: str, clock: str) -> int:
     """Serve until stdin ends; an error is one JSON line too."""
-    server = Server(peer, int(threads), int(seed))
+    server = Server(peer, int(threads), int(seed), clock)
     for line in sys.stdin:
         try:
             answer = server.answer(json.loads(line))

@@ -94,12 +94,14 @@ class LayerResult:
 
 
 class Settings(NamedTuple):
-    """rounds: how often peers take turns; runs: of each in its turn, their median is the round's figure."""
+    """rounds: how often peers take turns; runs: of each in its turn, their median is the round's figure;
+    clock: a name of CLOCKS."""
 
     threads: int
     rounds: int
     runs: int
     seed: int
+    clock: str = "wall"
 
 
 def bench_kernels(layers: Sequence[Layer], against: Sequence[str], settings: Settings,
@@ -109,7 +111,7 @@ def bench_kernels(layers: Sequence[Layer], against: Sequence[str], settings: Set
     try:
         for peer in dict.fromkeys((OURS, *against)):
             workers.append(PeerProcess("dance_deploy.bench.kernel_worker", peer, peer, str(settings.threads),
-                                       str(settings.seed)))
+                                       str(settings.seed), settings.clock))
         results = []
         for i, layer in enumerate(layers):
             progress(f"layer {i + 1} of {len(layers)}: {layer.label}")

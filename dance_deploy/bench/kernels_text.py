@@ -19,7 +19,8 @@ def text_from_results(results: Sequence[LayerResult], settings: Settings, machin
     """Two tables: dense against peers, and pruned against our own dense time."""
     threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
     measured = f"medians of {settings.rounds} rounds of {settings.runs} runs"
-    lines = [f"{threads}, float32, one clip; {measured}; {machine}", ""]
+    clock = "" if settings.clock == "wall" else "; times are the processor's"
+    lines = [f"{threads}, float32, one clip; {measured}{clock}; {machine}", ""]
     return "\n".join(lines + _dense_lines(results) + [""] + _pruned_lines(results))
 
 

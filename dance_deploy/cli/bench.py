@@ -53,6 +53,8 @@ def kernels(
     rounds: int = typer.Option(5, min=3, help="How often the peers take turns."),
     runs: int = typer.Option(5, min=1, help="Runs of a peer in its turn."),
     seed: int = typer.Option(0, min=0, help="Seed of weights, inputs and masks."),
+    cpu_time: bool = typer.Option(False, "--cpu-time", help="Count the processor's time instead of the clock's: "
+                                  "steadier where other work runs. One thread only."),
     json_file: Optional[Path] = typer.Option(None, "--json", metavar="FILE", help="Write the figures as JSON."),
     plot: Optional[Path] = typer.Option(None, metavar="FILE", help="Draw time against kept MACs, as PNG."),
 ) -> None:
@@ -63,8 +65,8 @@ def kernels(
     """
     from dance_deploy.bench.command import run_kernel_bench
 
-    run_kernel_bench(arch, layers, against, threads=threads, rounds=rounds, runs=runs, seed=seed, json_file=json_file,
-                     plot=plot)
+    run_kernel_bench(arch, layers, against, threads=threads, rounds=rounds, runs=runs, seed=seed, cpu_time=cpu_time,
+                     json_file=json_file, plot=plot)
 
 
 @app.command()

@@ -172,7 +172,8 @@ const char* register_creators() {
   const Registry get = reinterpret_cast<Registry>(runtime_symbol("getPluginRegistry"));
   const Version version = reinterpret_cast<Version>(runtime_symbol("getInferLibVersion"));
   if (!get || !version) return "no TensorRT 8 in this process, none to load";
-  if (version() / 1000 != NV_TENSORRT_MAJOR) return "the TensorRT of this process is not version 8, for which this was built";
+  if (version() / 1000 != NV_TENSORRT_MAJOR)
+    return "the TensorRT of this process is not version 8, for which this was built";
   IPluginRegistry* registry = get();
   if (!registry) return "TensorRT gives no plugin registry";
   // never destroyed: TensorRT keeps pointers to them until the process ends

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -91,11 +92,11 @@ def test_peers_compute_the_same(geometry):
 
     threads = torch.get_num_threads()
     try:
-        ours = kernel_peers.Ours(geometry, 1, 0)
+        ours = kernel_peers.Ours(geometry, 1, 0, time.perf_counter)
         assert ours.ms(kernel_peers.dense_way("dance")) > 0 and ours.ms(GATE) > 0
         expected = ours.output(kernel_peers.dense_way("dance"))
         for peer in (kernel_peers.OnnxRuntime, kernel_peers.Torch):
-            other = peer(geometry, 1, 0)
+            other = peer(geometry, 1, 0, time.perf_counter)
             assert other.ms("dense") > 0
             error = np.linalg.norm(other.output("dense") - expected)
             assert error <= 1e-5 * np.linalg.norm(expected)
@@ -125,7 +126,8 @@ def test_command_measures_writes_json_and_draws(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    (["--against", "tflite"], "tflite"), (["--arch", "vgg"], "vgg"), (["--layers", "L9"], "L9")])
+    (["--against", "tflite"], "tflite"), (["--arch", "vgg"], "vgg"), (["--layers", "L9"], "L9"),
+    (["--cpu-time", "--threads", "2"], "--cpu-time")])
 def test_bad_arguments_are_one_line(arguments, said):
     done = bench(*arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
