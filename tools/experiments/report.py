@@ -30,11 +30,12 @@ def write_report(table: Table, name: str, measured: Sequence[Figures], folder: P
 
 def _how(table: Table, name: str) -> str:
     data = "" if table.data else " --data DIR"
-    return (f"Written by `python -m tools.experiments {name}{data} --runs FOLDER`, which repeats every figure; raw "
-            f"figures with all settings, per clip where they were measured: [{name}.jsonl]({name}.jsonl). Network `{table.arch}`. MACs are "
-            "counted from the masks, controller included, as a share of the original dense network's; they are not "
-            "times. A clip is right by the mean over its windows; a window, on its own. Means over the runs (seeds and "
-            "folds) of each row; in brackets the lowest and highest.")
+    return (f"Written by `python -m tools.experiments {name}{data} --runs FOLDER`, which trains and measures it all "
+            "again (the same machine and number of threads give the same figures, others give them within noise). "
+            f"Raw figures with all settings, per clip where that was measured: [{name}.jsonl]({name}.jsonl). Network "
+            f"`{table.arch}`. MACs are counted from the masks, controller included, as a share of the original dense "
+            "network's; they are not times. A clip is right by the mean over its windows; a window, on its own. Means "
+            "over the runs (seeds and folds) of each row; in brackets the lowest and highest.")
 
 
 def by_setting(measured: Sequence[Figures]) -> dict[str, list[Figures]]:
