@@ -65,7 +65,7 @@ def test_names_are_those_of_the_ops(host):
     version = names.PLUGIN_ATTRIBUTES["plugin_version"]
     attributes = [names.STRIDES, names.PADS, names.DILATIONS, names.GROUP, names.MIN]
     assert sorted(lines) == sorted(
-        " ".join([op, version, *(attributes if op in names.CONVS else [])]) for op in names.OP_TYPES)
+        " ".join([op, version, *(attributes if op in names.CONVS else [])]) for op in names.GATES + names.CONVS)
 
 
 def test_no_tensorrt_library_is_named(host):
@@ -117,13 +117,13 @@ def test_registers_with_a_tensorrt_8_that_python_loaded(headers, host, tmp_path)
         assert done.returncode == 0, done.stderr
         return int(done.stdout), done.stderr
 
-    assert load(fake, host.library) == (len(names.OP_TYPES), "")
-    assert load(host.library, fake, folder=tmp_path) == (len(names.OP_TYPES), "")
+    assert load(fake, host.library) == (len(names.GATES + names.CONVS), "")
+    assert load(host.library, fake, folder=tmp_path) == (len(names.GATES + names.CONVS), "")
     count, line = load(host.library)
     assert count == -1 and line == "dance plugins: not registered: no TensorRT 8 in this process, none to load\n"
     copy = shutil.copy(host.library, tmp_path / "copy.so")
     count, line = load(fake, host.library, copy)
-    assert count == len(names.OP_TYPES) and "a plugin of the same name is registered already" in line
+    assert count == len(names.GATES + names.CONVS) and "a plugin of the same name is registered already" in line
 
 
 def random_conv(seed, channels_last, dtype):

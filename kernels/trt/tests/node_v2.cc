@@ -44,8 +44,8 @@ class Registry final : public IPluginRegistry {
 };
 
 Registry& registry() {
-  static Registry instance;
-  return instance;
+  static Registry* const instance = new Registry;  // as TensorRT's: it outlives whatever ends with the process
+  return *instance;
 }
 void* library_handle = nullptr;
 
