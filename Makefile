@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test lint kernels setup clean
+.PHONY: demo test lint kernels plugin setup clean
 
 setup: $(VENV)/.installed kernels
 
@@ -18,6 +18,10 @@ $(VENV)/.installed: setup.cfg setup.py constraints.txt
 
 kernels:
 	@$(MAKE) --no-print-directory -C kernels
+
+# The TensorRT plugins, on a machine with TensorRT's headers and nvcc: make plugin [TENSORRT_ROOT=...] [CUDA_ROOT=...]
+plugin:
+	@$(MAKE) --no-print-directory -C kernels/trt plugin
 
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(DEMO)

@@ -1,5 +1,8 @@
-"""Lines in the layout of each board and release, made up by us, and mutations of them. Used by tests/power; run with a
-count it checks that many mutated lines and prints the figure: python tests/tegrastats_lines.py 1000000 [LOG...]
+"""Lines in the layout of each board and release, made up by us, and mutations of them. Used by tests/power; run as
+a program it repeats the figures of docs/tegrastats.md:
+
+    python tests/tegrastats_lines.py 1000000 [LOG...]      checks so many mutated lines
+    python tests/tegrastats_lines.py speed [LOG...]        lines read in a second of CPU time
 """
 import json
 import random
@@ -159,8 +162,26 @@ def has_ended(pid: int, patience_s: float = 5.0) -> bool:
     return False
 
 
+def speed(logs: list[str]) -> None:
+    """Print lines a second of CPU time: the best of five passes over 20,000 lines, for the samples and for the JSON."""
+    from dance_deploy.power.boards import Boards
+    from dance_deploy.power.parse_log import json_from_line
+    from dance_deploy.power.tegrastats import sample_from_line
+    lines = [line for log in logs for line in Path(log).read_text(errors="replace").splitlines()]
+    lines = (lines or [each[0] for each in LINES.values()])[:20000]
+    lines = (lines * (20000 // len(lines) + 1))[:20000]
+    boards = Boards()
+    for name, work in (("samples", sample_from_line), ("JSON", lambda line: json.dumps(json_from_line(line, boards)))):
+        passes_s = []
+        for _ in range(5):
+            began_s = time.process_time()
+            for line in lines:
+                work(line)
+            passes_s.append(time.process_time() - began_s)
+        print("%s: %.0f lines a second" % (name, len(lines) / min(passes_s)))
+
+
 def main(count: int, logs: list[str]) -> None:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from dance_deploy.power.boards import Boards
     lines = [each[0] for each in LINES.values()]
     for log in logs:
@@ -180,4 +201,8 @@ def main(count: int, logs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    if sys.argv[1] == "speed":
+        speed(sys.argv[2:])
+    else:
+        main(int(sys.argv[1]), sys.argv[2:])

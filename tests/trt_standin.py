@@ -10,15 +10,18 @@ import json
 import sys
 import types
 import weakref
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from pycuda_standin import Driver, Misuse, pycuda_module
 
 from dance_deploy.ops import names as op_names
 from dance_deploy.runtime.reference_backend import evaluator_from_bytes
 from dance_deploy.runtime.trt import api as trt_api
+from dance_deploy.runtime.trt import cuda_graph
 
 API = json.loads(Path(__file__).with_name("trt_api.json").read_text())
 VERSIONS = {"8.2": "8.2.1.8", "8.4": "8.4.1.5", "8.6": "8.6.1", "10": "10.3.0", "11": "11.1.0.106", "rtx": "1.7.1.116"}
@@ -26,10 +29,6 @@ LEVELS = {"8.2": (8, 2), "8.4": (8, 4), "8.6": (8, 6), "10": (10, 3), "11": (11,
 OLDEST_OPSET_REFUSED = {"8.2": 14, "8.4": 18, "8.6": 18, "10": 23, "11": 26, "rtx": 26}
 HALF_MAX = float(np.finfo(np.float16).max)
 _MARK = b"STANDIN-PLAN"
-
-
-class Misuse(AssertionError):
-    """A call that the real modules do not allow, or allow and then compute nonsense."""
 
 
 class World:
@@ -51,6 +50,9 @@ class World:
         self.builds = []            # (what was parsed, config) of every engine built
         self.violations = []        # found where an exception would be swallowed, such as in __del__
         self.copied_to_host = []
+        self.graphs = {}            # handle -> recorded work of CUDA graphs
+        self.launches, self.no_graphs = 0, False
+        self.pinned = []            # weak references to page-locked memory
         self.gpus = 1
         self.fail_build = None
 
@@ -68,7 +70,7 @@ class World:
     def settled(self):
         """To be asked at the end of a test: nothing was misused, nothing is left behind."""
         assert self.violations == []
-        assert self.regions == {} and self.contexts == []
+        assert self.regions == {} and self.contexts == [] and self.graphs == {}
 
 
 def guarded(world, name):
@@ -147,15 +149,17 @@ def install(monkeypatch, world):
     package = types.ModuleType("pycuda")
     package.driver = cuda
     name = "tensorrt_rtx" if world.generation == "rtx" else "tensorrt"
-    for other in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+    for other in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "tensorrt_rtx_libs"):
         monkeypatch.setitem(sys.modules, other, None)  # an import of it fails
     for key, module in ((name, trt), ("pycuda", package), ("pycuda.driver", cuda)):
+        module.__spec__ = ModuleSpec(key, None)
         monkeypatch.setitem(sys.modules, key, module)
 
     def load(path, mode=0):
         _register(world, path, "8")
         return object()
 
+    monkeypatch.setattr(cuda_graph, "_driver", lambda: Driver(world))
     monkeypatch.setattr(trt_api, "ctypes", types.SimpleNamespace(CDLL=load, RTLD_GLOBAL=256))
     return trt, cuda
 
@@ -166,140 +170,6 @@ def _register(world, path, kind):
         raise OSError(f"{path}: invalid ELF header")
     world.plugins |= set(op_names.OP_TYPES)
 
-
-# ---- pycuda ---------------------------------------------------------------------------------------------------------
-
-def pycuda_module(world):
-    cuda = types.ModuleType("pycuda.driver")
-    cuda.Error = type("Error", (Exception,), {})
-    cuda.MemoryError = type("MemoryError", (cuda.Error,), {})
-
-    def init():
-        if world.gpus == 0:
-            raise cuda.Error("cuInit failed: no CUDA-capable device is detected")
-
-    class Device:
-        def __init__(self, index):
-            if index >= world.gpus:
-                raise cuda.Error("invalid device ordinal")
-
-        @staticmethod
-        def count():
-            return world.gpus
-
-        def name(self):
-            return world.device
-
-        def compute_capability(self):
-            return world.capability
-
-        def retain_primary_context(self):
-            return Context()
-
-    class Context:
-        def push(self):
-            world.contexts.append(self)
-
-        def pop(self):
-            if not world.contexts or world.contexts[-1] is not self:
-                raise Misuse("a context is popped that is not the current one")
-            if world.regions:
-                world.violations.append("the context went with device memory still allocated")
-            world.contexts.pop()
-
-        def detach(self):
-            pass
-
-    class Stream:
-        def __init__(self):
-            world.need_context()
-            self.handle = 0x51000 + len(world.streams)
-            self._queue = []
-            world.streams[self.handle] = weakref.ref(self)
-
-        def synchronize(self):
-            world.need_context()
-            queue, self._queue[:] = list(self._queue), []
-            for work in queue:
-                work()
-
-    class Event:
-        def __init__(self):
-            self._time = None
-
-        def record(self, stream=None):
-            self._time = None
-
-            def done():
-                self._time = world.clock_ms
-            stream._queue.append(done)
-
-        def time_since(self, earlier):
-            if self._time is None or earlier._time is None:
-                raise cuda.Error("cuEventElapsedTime failed: not ready")
-            return self._time - earlier._time
-
-    class Allocation:
-        def __init__(self, address):
-            self._address = address
-
-        def __int__(self):
-            return self._address
-
-        def free(self):
-            if self._address not in world.regions:
-                raise Misuse("memory is freed twice")
-            del world.regions[self._address]
-
-    class PagelockedArray(np.ndarray):
-        pass
-
-    def mem_alloc(nbytes):
-        world.need_context()
-        if sum(len(r) for r in world.regions.values()) + nbytes > world.memory_bytes:
-            raise cuda.MemoryError("cuMemAlloc failed: out of memory")
-        address, world.next_address = world.next_address, world.next_address + nbytes + 512
-        world.regions[address] = bytearray(b"\xff" * nbytes)  # NaN in every float
-        return Allocation(address)
-
-    def pagelocked_empty(shape, dtype):
-        world.need_context()
-        array = np.empty(shape, dtype).view(PagelockedArray)
-        array.view(np.uint8).reshape(-1)[...] = 0xff if array.dtype != np.bool_ else 1
-        return array
-
-    def copy(stream, array, work, what):
-        if not isinstance(array, PagelockedArray):
-            raise Misuse(f"{what}: an asynchronous copy needs page-locked memory")
-        stream._queue.append(work)
-
-    def memcpy_htod_async(dest, src, stream=None):
-        address = int(dest)
-
-        def work():
-            world.region(address, src.nbytes, "copy to the device")[:src.nbytes] = src.tobytes()
-        copy(stream, src, work, "memcpy_htod_async")
-
-    def memcpy_dtoh_async(dest, src, stream=None):
-        address = int(src)
-
-        def work():
-            data = world.region(address, dest.nbytes, "copy to the host")[:dest.nbytes]
-            world.copied_to_host.append(dest.shape)
-            dest[...] = np.frombuffer(bytes(data), dest.dtype).reshape(dest.shape)
-        copy(stream, dest, work, "memcpy_dtoh_async")
-
-    def mem_get_info():
-        world.need_context()
-        return world.memory_bytes - sum(len(r) for r in world.regions.values()), world.memory_bytes
-
-    for thing in (init, Device, Context, Stream, Event, mem_alloc, pagelocked_empty, memcpy_htod_async,
-                  memcpy_dtoh_async, mem_get_info):
-        setattr(cuda, thing.__name__, thing)
-    return cuda
-
-
-# ---- tensorrt -------------------------------------------------------------------------------------------------------
 
 _LAYER = {"Conv": "CONVOLUTION", "Relu": "ACTIVATION", "Clip": "ACTIVATION", "Sigmoid": "ACTIVATION",
           "ReduceMean": "REDUCE", "ReduceSum": "REDUCE", "ReduceMax": "REDUCE", "GlobalAveragePool": "REDUCE",
@@ -438,23 +308,18 @@ def tensorrt_module(world):
     def fill(network, model):
         """Layers and tensors of a parsed model; types and shapes by computing it once."""
         network._model = model
-        values = computed(world, model, {i.name: np.ones([d.dim_value or -1 for d in i.type.tensor_type.shape.dim],
-                                                         np_type(i)) for i in model.graph.input
-                                         if all(d.dim_value for d in i.type.tensor_type.shape.dim)})
-        network._inputs = [Tensor(i.name, values.get(i.name, np.zeros(0, np.float32))) for i in model.graph.input]
+        values = computed(world, model, {i.name: np.ones([d.dim_value or 1 for d in i.type.tensor_type.shape.dim],
+                                                         np_type(i)) for i in model.graph.input})
+        for node in model.graph.node:
+            if old and node.op_type.startswith("Reduce") and values[node.input[0]].dtype.kind != "f":
+                raise Misuse(f"{node.name}: TensorRT 8 reduces floats only")
+        network._inputs = [Tensor(i.name, values[i.name]) for i in model.graph.input]
         for tensor, info in zip(network._inputs, model.graph.input):
             object.__setattr__(tensor, "shape", tuple(d.dim_value or -1 for d in info.type.tensor_type.shape.dim))
         network._outputs = [Tensor(o.name, values[o.name]) for o in model.graph.output]
         network._layers = [Layer(node, values) for node in model.graph.node]
         network.num_inputs, network.num_outputs = len(network._inputs), len(network._outputs)
         network.num_layers = len(network._layers)
-
-    class Profile(guarded(world, "IOptimizationProfile")):
-        def __init__(self):
-            self._shapes = {}
-
-        def set_shape(self, name, low, best, high):
-            self._shapes[name] = low, best, high
 
     class TimingCache(guarded(world, "ITimingCache")):
         def __init__(self, data, device):
@@ -468,7 +333,7 @@ def tensorrt_module(world):
         num_compute_capabilities = 0
 
         def __init__(self):
-            self._flags, self._limits, self._profiles, self._cache = {"TF32"}, {}, [], None
+            self._flags, self._limits, self._cache = {"TF32"}, {}, None
             self._capability = None
 
         def set_flag(self, flag):
@@ -484,10 +349,6 @@ def tensorrt_module(world):
             if not isinstance(size, int) or size <= 0:
                 raise TypeError("set_memory_pool_limit")
             self._limits[pool.name] = size
-
-        def add_optimization_profile(self, profile):
-            self._profiles.append(profile)
-            return len(self._profiles) - 1
 
         def create_timing_cache(self, data):
             return TimingCache(bytes(data), None)
@@ -532,9 +393,6 @@ def tensorrt_module(world):
             self._configs.add(config)
             return config
 
-        def create_optimization_profile(self):
-            return Profile()
-
         def build_serialized_network(self, network, config):
             if network._builder() is not self or config not in self._configs:
                 raise Misuse("network or config of another builder")
@@ -549,7 +407,7 @@ def tensorrt_module(world):
                 raise Misuse("no limit for the workspace")
             if world.generation == "rtx" and config._capability is None:
                 raise Misuse("RTX builds for the GPU that is there unless a compute capability is named")
-            if any(-1 in tensor.shape for tensor in network._inputs) and not config._profiles:
+            if any(-1 in tensor.shape for tensor in network._inputs):
                 self._logger().log(ILogger.ERROR, "Network has dynamic or shape inputs, but no optimization profile")
                 return None
             monitor = getattr(config, "progress_monitor", None) if "progress_monitor" in world.names[
@@ -567,9 +425,7 @@ def tensorrt_module(world):
             world.builds.append((network._model, config, {layer.name: layer for layer in network._layers}))
             if config._cache is not None:
                 config._cache._data = _cache_head(world) + b"%d" % len(world.builds)
-            profile = config._profiles[0]._shapes if config._profiles else {}
-            head = {"version": trt.__version__, "capability": list(world.capability),
-                    "profile": {name: list(shapes[1]) for name, shapes in profile.items()}}
+            head = {"version": trt.__version__, "capability": list(world.capability)}
             model = rounded(network, config) if old and "FP16" in config._flags else network._model
             return HostMemory(_MARK + json.dumps(head).encode() + b"\n" + model.SerializeToString())
 
@@ -622,7 +478,7 @@ def tensorrt_module(world):
             if not needed <= world.plugins:
                 self._logger().log(ILogger.ERROR, f"getPluginCreator could not find plugin {sorted(needed)[0]}")
                 return None
-            engine = Engine(self, model, head["profile"])
+            engine = Engine(self, model)
             self._engines.add(engine)
             return engine
 
@@ -633,12 +489,11 @@ def tensorrt_module(world):
     class Engine(guarded(world, "ICudaEngine")):
         num_bindings = num_io_tensors = num_layers = num_optimization_profiles = None
 
-        def __init__(self, runtime, model, profile):
+        def __init__(self, runtime, model):
             self._model = model
             self._runtime = weakref.ref(runtime)
-            inputs = {i.name: [profile.get(i.name, [d.dim_value for d in i.type.tensor_type.shape.dim])[a]
-                               for a in range(len(i.type.tensor_type.shape.dim))] for i in model.graph.input}
-            ones = {i.name: np.ones(inputs[i.name], np_type(i)) for i in model.graph.input}
+            ones = {i.name: np.ones([d.dim_value for d in i.type.tensor_type.shape.dim], np_type(i))
+                    for i in model.graph.input}
             values = computed(world, model, ones)
             self._types = {i.name: (True, dtype(ones[i.name]), tuple(ones[i.name].shape)) for i in model.graph.input}
             self._types.update((o.name, (False, dtype(values[o.name]), tuple(values[o.name].shape)))

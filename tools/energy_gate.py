@@ -20,7 +20,7 @@ import threading
 
 try:
     from dance_deploy.errors import DanceError, InputError, OperationError
-    from dance_deploy.files import whole_file
+    from dance_deploy.files import is_special, whole_file
     from dance_deploy.power import catalog, gate, gate_report, recording, recording_file, summary
 except ImportError as missing:
     sys.stderr.write("error: {}; energy_gate.py needs dance_deploy: pip install dance-deploy\n".format(missing))
@@ -49,7 +49,8 @@ def main(arguments=None):
         for path in (options.json, options.junit, options.markdown, options.keep):
             if path is not None:
                 recording.check_output(path)
-        named = _recordings(options, limits)
+        with recording.ended_by_signals():
+            named = _recordings(options, limits)
         checks = gate.judge(named, limits)
         verdict = gate.overall(checks)
         code = EXIT_CODES[verdict]
@@ -64,6 +65,9 @@ def main(arguments=None):
                     stream.write(content)
         for check in checks:
             print(_ascii("{}: {}: {}".format(check.verdict.upper(), check.recording, gate_report.sentence(check))))
+        for name, found in named:
+            for line in summary.summarize(found)["warnings"]:
+                print(_ascii("warning: {}: {}".format(name, line)))
         print("energy gate: {} (exit code {})".format(verdict.upper(), code))
         return code
     except DanceError as error:
@@ -110,8 +114,11 @@ def _options(arguments):
         parser.error("--compare, --a CMD and --b CMD come together")
     if options.recording and (options.ssh is not None or options.keep is not None):
         parser.error("--ssh and --keep go with --record or --compare, not with --recording")
-    if options.recording and len(set(options.recording)) < len(options.recording):
-        parser.error("--recording names a file twice")
+    named = [os.path.realpath(path) for path in [options.limits] + (options.recording or []) + [
+        options.keep, options.json, options.junit, options.markdown] if path is not None and not is_special(path)]
+    twice = [path for path in named if named.count(path) > 1]
+    if twice:
+        parser.error("'{}' is named twice; limits, recordings and reports are files of their own".format(twice[0]))
     if options.ssh is not None and not re.match(r"[A-Za-z0-9_.\[][A-Za-z0-9_.@:%\[\]-]*\Z", options.ssh):
         parser.error("--ssh is {!r}, expected USER@HOST".format(options.ssh))
     if not 0.0 < options.timeout <= 1e6 or options.warmup < 0:
@@ -161,8 +168,15 @@ def _measured_by_ssh(options, commands):
         raise OperationError("{}: no temporary folder could be made: {}".format(options.ssh, folder or _SILENT))
     try:
         there, shown = folder + "/recording.json", _Lines(sys.stderr)
-        code = _ssh(options, _words("--board-command", options.board_command) + _power_words(
-            options, commands, there), shown)
+        # the shell's number is dance-power's after exec
+        start = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', folder + "/pid"]
+        try:
+            code = _ssh(options, start + _words("--board-command", options.board_command) + _power_words(
+                options, commands, there), shown)
+        except BaseException:  # given up or interrupted here: there it must not run on
+            with contextlib.suppress(OperationError):
+                _ssh(options, ["sh", "-c", 'kill "$(cat "$0")"', folder + "/pid"], _Lines())
+            raise
         with tempfile.TemporaryDirectory() as here:
             path = os.path.join(here, "recording.json")
             with open(path, "wb") as stream:

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Build engines of named architectures with TensorRT, without running them, and compare shapes with the graphs'.
 
-    python tools/tensorrt_build_check.py [ARCH ...] [--sm 8.0] [--precision fp32|fp16]
+    python tools/tensorrt_build_check.py [ARCH ...] [--sm 8.0] [--precision fp32|fp16] [--plugin LIBRARY]
 
-The route without our plugin: the dance ops are inlined, as `dance-export BUNDLE --engine --no-plugin` does.
-TensorRT-RTX (pip install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings) needs no GPU for it.
+Without --plugin the dance ops are inlined, as `dance-export BUNDLE --engine --no-plugin` does. TensorRT-RTX (pip
+install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings) needs no GPU for it; the plugin built for the host (make -C
+kernels/trt host) serves as well as the real one, because nothing is run.
 """
 import argparse
 import time
@@ -27,10 +28,11 @@ def graphs_of(arch):
             "dense": graphs.dense.SerializeToString()}
 
 
-def built(api, data, what, capability, precision):
+def built(api, data, what, capability, precision, plugin):
     """(Built, seconds); raises OperationError where TensorRT refuses or makes other shapes."""
     model = Model(data)
-    graph_edit.inline_functions(model)
+    if plugin is None:
+        graph_edit.inline_functions(model)
     if precision == "fp16":
         graph_edit.to_half(model)
     graph_edit.drop_unused_weights(model)
@@ -45,14 +47,18 @@ def main():
     parser.add_argument("archs", nargs="*", metavar="ARCH", default=sorted(models.ARCHITECTURES))
     parser.add_argument("--sm", default="8.0")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16"))
+    parser.add_argument("--plugin", metavar="LIBRARY")
     args = parser.parse_args()
     api = trt_api.find(trt_api.RTX)
+    if args.plugin is not None:
+        api.load_plugin(args.plugin)
     capability = tuple(int(part) for part in args.sm.split("."))
-    print("TensorRT-RTX {}, compute capability {}, {}".format(api.version_text, args.sm, args.precision))
+    print("TensorRT-RTX {}, compute capability {}, {}, {}".format(
+        api.version_text, args.sm, args.precision, "no plugin" if args.plugin is None else "plugin " + args.plugin))
     print("| network | graph | outputs compared | layers | engine | seconds |\n| --- | --- | --- | --- | --- | --- |")
     for arch in args.archs:
         for graph, data in graphs_of(arch).items():
-            made, seconds = built(api, data, graph, capability, args.precision)
+            made, seconds = built(api, data, graph, capability, args.precision, args.plugin)
             outputs = sum(not tensor.is_input for tensor in made.tensors)
             print("| {} | {} | {} | {} | {:.1f} MB | {:.1f} |".format(
                 arch, graph, outputs, made.layers, len(made.plan) / 1e6, seconds), flush=True)

@@ -72,11 +72,12 @@ def text_from_outcome(outcome: Outcome) -> str:
         f"{rate:.0%} of {kind}" for kind, rate in case.rates.items()) + f" ({case.pattern})"
     lines = [f"{outcome.model} ({outcome.bundle}), {how}: {outcome.macs_share:.0%} of the dense MACs (counted)",
              f"{case.threads} thread{'s' if case.threads > 1 else ''}, float32, one clip at a time; {_machine()}", "",
-             f"{'':24}{'median':>10}   {'time over gated':>16}   {'quartiles':>13}"]
+             f"{'':24}{'median':>10}   {'peak memory':>11}   {'time over gated':>15}   {'quartiles':>13}"]
     for figures in outcome.figures:
         middle, low, high = figures.ratio()
-        ratio = "" if figures.peer == BASE else f"{middle:>15.2f}x   {low:>5.2f} - {high:.2f}"
-        lines.append(f"{DESCRIPTIONS[figures.peer]:24}{figures.median_ms:>7.1f} ms   {ratio}".rstrip())
+        ratio = "" if figures.peer == BASE else f"{middle:>14.2f}x   {low:>5.2f} - {high:.2f}"
+        lines.append(f"{DESCRIPTIONS[figures.peer]:24}{figures.median_ms:>7.1f} ms   {figures.peak_mb:>8.0f} MB   "
+                     f"{ratio}".rstrip())
     return "\n".join(lines)
 
 

@@ -22,11 +22,17 @@ BASE = "gated"
 
 @dataclass
 class Figures:
-    """One peer's times: median of each round in ms; ratio of each round to our gated time."""
+    """One peer's times: median of each round in ms; ratio of each round to our gated time.
+
+    memory_mb, peak_mb: resident memory of the peer's process after the last round (None where the system does not say)
+    and at its peak, loading included; the interpreter and the runtime's own libraries are part of both.
+    """
 
     peer: str
     round_ms: list[float]
     ratios: list[float]
+    memory_mb: float | None
+    peak_mb: float
 
     @property
     def median_ms(self) -> float:
@@ -53,7 +59,8 @@ class Outcome:
         """Plain values for --json."""
         return {"bundle": self.bundle, "model": self.model, **self.case._asdict(), "macs_share": self.macs_share,
                 "peers": [{"peer": f.peer, "median_ms": f.median_ms, "round_ms": f.round_ms,
-                           "time_over_gated": dict(zip(("median", "q1", "q3"), f.ratio()))} for f in self.figures]}
+                           "time_over_gated": dict(zip(("median", "q1", "q3"), f.ratio())),
+                           "memory_mb": f.memory_mb, "peak_mb": f.peak_mb} for f in self.figures]}
 
 
 class Worker:
@@ -63,10 +70,14 @@ class Worker:
         self.peer = peer
         self._process = PeerProcess("dance_deploy.bench.worker", peer, str(bundle), peer, json.dumps(case._asdict()))
         self.logits = np.array(self._process.answer()["ready"])
+        self.memory_mb: float | None = None
+        self.peak_mb = 0.0
 
     def times_ms(self, runs: int) -> list[float]:
         """Run the golden clip `runs` times; milliseconds of each."""
-        return self._process.ask(str(runs))["ms"]
+        answer = self._process.ask(str(runs))
+        self.memory_mb, self.peak_mb = answer["memory_mb"], answer["peak_mb"]
+        return answer["ms"]
 
     def close(self) -> None:
         """End the process."""
@@ -97,8 +108,8 @@ def bench_model(path: Path, against: Sequence[str], case: Case, *, rounds: int, 
     finally:
         for worker in workers:
             worker.close()
-    figures = [Figures(peer, times, [t / base for t, base in zip(times, medians[BASE])])
-               for peer, times in medians.items()]
+    figures = [Figures(worker.peer, times, [t / base for t, base in zip(times, medians[BASE])], worker.memory_mb,
+                       worker.peak_mb) for worker in workers for times in [medians[worker.peer]]]
     return Outcome(str(path), bundle.manifest.model.name, case, share, figures)
 
 

@@ -13,6 +13,7 @@ from dance_deploy.bench.forced import force_masks, forced_masks
 from dance_deploy.bundle import Bundle
 from dance_deploy.errors import MissingPackageError, OperationError
 from dance_deploy.runtime.kernels import library_path
+from dance_deploy.runtime.onnxruntime_backend import release_file
 
 Run = Callable[[], np.ndarray]
 
@@ -42,7 +43,9 @@ def _session(data: bytes, threads: int, library: str | None = None) -> Any:
     options.log_severity_level = 3
     if library is not None:
         options.register_custom_ops_library(library)
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    release_file(session)
+    return session
 
 
 def _ours(bundle: Bundle, case: Case) -> Run:

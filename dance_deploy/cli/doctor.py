@@ -2,7 +2,6 @@
 import importlib
 import importlib.util
 import json
-import os
 import shutil
 import sys
 from typing import Optional
@@ -10,10 +9,12 @@ from typing import Optional
 import typer
 
 from dance_deploy import sources
+from dance_deploy.bundle import open_bundle
 from dance_deploy.cli import entry
 from dance_deploy.errors import InputError
 from dance_deploy.jetson import board_findings
 from dance_deploy.machine import INFO, MISSING, OK, OPTIONAL, Finding, power_findings, system_findings
+from dance_deploy.manifest import ENGINES_FOLDER
 from dance_deploy.quantities import count_text
 
 app = typer.Typer(add_completion=False)
@@ -28,11 +29,14 @@ def doctor(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of lines."),
 ):
     """Say what this machine has and lacks, each lack with the command that mends it."""
-    findings = system_findings() + board_findings() + package_findings() + kernel_findings() + power_findings()
+    from dance_deploy.runtime.trt.findings import engine_findings, tensorrt_findings
+    findings = system_findings() + board_findings() + package_findings() + kernel_findings() + tensorrt_findings()
+    findings += power_findings()
     description, damage = None, None
     if bundle is not None:
         try:
             description = describe(bundle)
+            findings += engine_findings(open_bundle(bundle, verify=False))
         except InputError as error:
             damage = error
     works = not any(finding.state == MISSING for finding in findings)
@@ -54,8 +58,7 @@ def main():
 
 def package_findings():
     """The packages of both halves, with their versions."""
-    found = [_imported("numpy", "packages", MISSING, "pip install numpy"),
-             _imported("onnxruntime", "packages", MISSING, "pip install onnxruntime")]
+    found = [_imported("numpy", "packages", MISSING, "pip install numpy"), _onnxruntime()]
     decoders = [_imported("av", "packages", OPTIONAL, "pip install av"),
                 _imported("cv2", "packages", OPTIONAL, "pip install opencv-python-headless")]
     if any(decoder.state == OK for decoder in decoders):  # one is enough
@@ -69,10 +72,16 @@ def package_findings():
     else:
         found.append(Finding("workshop", "train, export", INFO, "not installed; running bundles does not need them",
                              "pip install 'dance-deploy[train,export]'" if sys.version_info >= (3, 10) else None))
-    for name in ("tensorrt", "pycuda"):
-        if _spec(name) or os.path.exists("/etc/nv_tegra_release"):
-            found.append(_present(name, "packages", "see docs/dance-doctor.md"))
     return found
+
+
+def _onnxruntime():
+    """What runs bundles by default; where TensorRT can instead (no wheel fits a Nano's Python) it may lack."""
+    if _spec("tensorrt") and _spec("pycuda"):
+        found = _imported("onnxruntime", "packages", OPTIONAL, None)
+        return found if found.state == OK else found._replace(
+            detail=found.detail + "; engines run without it: dance-run --backend tensorrt")
+    return _imported("onnxruntime", "packages", MISSING, "pip install onnxruntime")
 
 
 def kernel_findings():
@@ -101,7 +110,6 @@ def kernel_findings():
 
 def describe(path):
     """What a verified bundle says of itself: a dict of plain values. Raises InputError where anything is wrong."""
-    from dance_deploy.bundle import open_bundle
     from dance_deploy.runtime.costs import CostCounter
     opened = open_bundle(path)
     manifest = opened.manifest
@@ -112,7 +120,8 @@ def describe(path):
         "controller_macs": manifest.controller.macs, "budget_default": manifest.budget.default,
         "budget_reached": [list(pair) for pair in manifest.budget.reached], "profile": manifest.profile,
         "tools": manifest.tools, "files": {name: entry.size for name, entry in manifest.files.items()},
-        "unlisted": opened.unlisted(),
+        # files in engines/ have records of their own: engine_findings
+        "unlisted": [name for name in opened.unlisted() if not name.startswith(ENGINES_FOLDER + "/")],
     }
 
 

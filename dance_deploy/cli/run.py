@@ -30,6 +30,7 @@ class Options(NamedTuple):
     power_total: Optional[str]
     power_idle: Optional[float]
     report: Optional[str]
+    cuda_graph: bool
 
 
 @app.command()
@@ -38,7 +39,7 @@ def run(
     inputs: Optional[List[str]] = typer.Argument(
         None, metavar="INPUT...", help="Video files, folders of videos, a camera index, or an address (rtsp://...)."),
     backend: Optional[str] = typer.Option(
-        None, "--backend", metavar="NAME", help="What computes: onnxruntime (default) or reference."),
+        None, "--backend", metavar="NAME", help="What computes: onnxruntime (default), tensorrt or reference."),
     dense: bool = typer.Option(False, "--dense", help="Run the network without gates, for comparison."),
     budget: Optional[float] = typer.Option(
         None, "--budget", metavar="SHARE", help="Share of the dense MACs to aim at, 0 to 1 (default: the bundle's)."),
@@ -63,10 +64,11 @@ def run(
         None, "--power-idle", metavar="SECONDS", help="Idle measured before the first video (default: 5; 0: none)."),
     report: Optional[str] = typer.Option(
         None, "--report", metavar="FILE.html", help="Draw the run as one HTML page, complete in itself."),
+    cuda_graph: bool = typer.Option(False, "--cuda-graph", help="Launch each engine as a CUDA graph (tensorrt only)."),
 ):
     """Run a bundle on videos: predictions, what each gate kept, MACs against dense, and latency."""
     options = Options(backend, dense, budget, json_path, top, hop, pad, limit, threads, quiet, power, power_interval_ms,
-                      power_total, power_idle, report)
+                      power_total, power_idle, report, cuda_graph)
     if self_test:
         if inputs:
             raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
@@ -142,7 +144,14 @@ def _open_runner(path, options, **graphs):
     from dance_deploy.runtime import backends
     from dance_deploy.runtime.runner import open_runner
     graphs = graphs or {"gated": not options.dense, "dense": options.dense}
-    return open_runner(path, options.backend or backends.DEFAULT, threads=options.threads, **graphs)
+    runner = open_runner(path, options.backend or backends.DEFAULT, threads=options.threads, **graphs)
+    if options.cuda_graph:
+        try:
+            runner.backend.use_cuda_graphs()
+        except DanceError:
+            runner.close()
+            raise
+    return runner
 
 
 class _Show(object):

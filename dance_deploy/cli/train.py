@@ -25,6 +25,16 @@ def train(
     init: Optional[Path] = typer.Option(None, metavar="WEIGHTS", help="Start from these weights of a plain model."),
     epochs_dense: Optional[int] = typer.Option(None, metavar="N", help="Epochs without gates.  [default: by the "
                                                "number of clips, 30 to 100; 0 with --init skips them]"),
+    static_share: Optional[float] = typer.Option(None, metavar="SHARE", help="First prune channels for good, until "
+                                                 "this share of the MACs is left; the gates save on what remains."),
+    static_by: Optional[str] = typer.Option(None, metavar="SCORE", help="Prune the channels of the smallest batch-"
+                                            "norm scale (bn) or filter (magnitude).  [default: bn]"),
+    static_allocation: Optional[str] = typer.Option(None, metavar="HOW", help="One threshold for all layers (global), "
+                                                    "or the same share of each (uniform).  [default: global]"),
+    static_scope: Optional[str] = typer.Option(None, metavar="SCOPE", help="Channels inside of blocks (inner), or "
+                                               "those that additions join as well (all).  [default: inner]"),
+    epochs_static: Optional[int] = typer.Option(None, metavar="N", help="Epochs of fine-tuning after static "
+                                                "pruning.  [default: by the number of clips, 12 to 40]"),
     epochs_ava: Optional[int] = typer.Option(None, metavar="N", help="Epochs that spread the magnitudes.  [default: "
                                              "by the number of clips, 4 to 10]"),
     epochs_aap: Optional[int] = typer.Option(None, metavar="N", help="Epochs with gates.  [default: by the number of "
@@ -44,13 +54,18 @@ def train(
                                        "the architecture's]"),
     clip_stride: Optional[int] = typer.Option(None, metavar="N", help="Take every Nth frame of a video.  [default: the "
                                               "architecture's]"),
-    fold: Optional[str] = typer.Option(None, metavar="NAME", help="Prefix of the split files to use: NAME_train.txt."),
+    split_dir: Optional[Path] = typer.Option(None, metavar="DIR", help="Where the split files are, those of UCF101 and "
+                                             "HMDB51 included.  [default: splits, in the folder of --data]"),
+    fold: Optional[str] = typer.Option(None, metavar="NAME", help="Prefix of the split files to use, NAME_train.txt; "
+                                       "of UCF101 and HMDB51, the number of the split."),
     render_dir: Optional[Path] = typer.Option(None, metavar="DIR", help="Where --data rendered puts its videos.  "
                                               "[default: rendered, beside the checkpoint]"),
     render_clips: Optional[int] = typer.Option(None, metavar="N", help="Videos per class of --data rendered.  "
                                                "[default: 20]"),
     skip_unreadable: bool = typer.Option(False, "--skip-unreadable", help="Leave out videos that cannot be decoded."),
     device: Optional[str] = typer.Option(None, metavar="NAME", help="cpu or cuda.  [default: cuda where there is one]"),
+    precision: Optional[str] = typer.Option(None, metavar="NAME", help="float32 or bfloat16, of training steps on a "
+                                            "GPU.  [default: bfloat16 where the GPU multiplies in it]"),
     threads: Optional[int] = typer.Option(None, min=1, max=MAX_THREADS, metavar="N",
                                           help="CPU threads.  [default: all cores]"),
     resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted run; start where there is none."),
@@ -71,10 +86,13 @@ def train(
 
     options = Options(
         data=data, out=out, arch=arch, init=init, resume=resume, restart=restart, clip=clip, clip_stride=clip_stride,
-        fold=fold, render_dir=render_dir, render_clips=render_clips, skip_unreadable=skip_unreadable, device=device,
-        threads=threads, flip=flip, kinds=kinds,
-        settings={"target_macs": target_macs, "epochs_dense": epochs_dense, "epochs_ava": epochs_ava,
-                  "epochs_aap": epochs_aap, "seed": seed, "batch": batch, "windows": windows, "lr_dense": lr,
+        split_dir=split_dir, fold=fold, render_dir=render_dir, render_clips=render_clips,
+        skip_unreadable=skip_unreadable, device=device, threads=threads, flip=flip, kinds=kinds,
+        settings={"target_macs": target_macs, "epochs_dense": epochs_dense, "epochs_static": epochs_static,
+                  "static_share": static_share, "static_by": static_by, "static_allocation": static_allocation,
+                  "static_scope": static_scope, "epochs_ava": epochs_ava,
+                  "epochs_aap": epochs_aap, "seed": seed, "batch": batch, "precision": precision, "windows": windows,
+                  "lr_dense": lr,
                   "lr_aap": None if lr is None else lr / 2, "lr_controller": lr_controller})
     train_text.check_json(json_path)
     reporter = train_text.reporter()

@@ -13,11 +13,13 @@ from dance_deploy.method.training.outcome import Outcome, write_json
 from dance_deploy.method.training.state import work_folder
 
 LINES_PER_PHASE = 8
-PHASE_NAMES = {"dense": "dense", "ava": "AVA", "aap": "AAP"}
+PHASE_NAMES = {"dense": "dense", "static": "static pruning", "ava": "AVA", "aap": "AAP"}
 
 
 def reporter() -> LogReporter:
-    """Bars where stderr is a terminal, else lines."""
+    """Bars where stderr is a terminal, else lines; of several processes, the first one speaks."""
+    if os.environ.get("RANK", "0") != "0":
+        return SilentReporter()
     return BarReporter() if sys.stderr.isatty() else LogReporter()
 
 
@@ -53,6 +55,13 @@ class LogReporter:
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+
+
+class SilentReporter(LogReporter):
+    """Says nothing."""
+
+    def say(self, line: str) -> None:
+        """Do nothing."""
 
 
 class BarReporter(LogReporter):
@@ -124,8 +133,13 @@ def check_json(json_path: str | None) -> None:
         raise InputError(f"--json {json_path}: cannot be written, expected a file name in a folder that exists")
 
 
-def show(outcome: Outcome, json_path: str | None) -> None:
-    """Print the scores as a table, or as JSON where '-' is asked for; OperationError where it cannot be written."""
+def show(outcome: Outcome | None, json_path: str | None) -> None:
+    """Print the scores as a table, or as JSON where '-' is asked for; nothing where another process does it.
+
+    Raises OperationError where it cannot be written.
+    """
+    if outcome is None:
+        return
     if json_path == "-":
         print(json.dumps(outcome.as_dict()))
         return
@@ -138,14 +152,21 @@ def show(outcome: Outcome, json_path: str | None) -> None:
 def table(outcome: Outcome) -> list[str]:
     """The summary, as lines."""
     lines = []
+    left = outcome.static_share
     for scores in outcome.scores:
         lines.append(f"{scores.split}: {scores.dense.clips} clips, {scores.dense.windows} windows")
         lines.append("  budget   MACs   clips right      windows right")
-        for score in (scores.dense, *scores.gated):
-            budget = "dense" if score.budget is None else f"{score.budget:g}"
+        rows = [("dense", 1.0, scores.dense), *((f"{g.budget:g}", left, g) for g in scores.gated)]
+        if scores.static is not None:
+            rows.insert(1, ("static", left, scores.static))
+        for budget, of, score in rows:
             mark = "  <- default" if score.budget == outcome.target_macs else ""
             clips = f"{score.right_clips} ({score.clip_top1:.1%})"
-            lines.append(f"  {budget:>6} {score.share:6.1%}   {clips:<16} {score.window_top1:.1%}{mark}")
+            lines.append(f"  {budget:>6} {of * score.share:6.1%}   {clips:<16} {score.window_top1:.1%}{mark}")
+    if left < 1.0:
+        dense, pruned = (f"{macs / 1e6:.1f} M" for macs in (outcome.original_macs, outcome.pruned_macs))
+        lines.append(f"MACs are shares of the dense network's {dense}; budgets, of the pruned network's {pruned} "
+                     f"({left:.1%})")
     minutes, seconds = divmod(round(outcome.seconds), 60)
     lines.append(f"{outcome.checkpoint} is complete after {minutes} min {seconds} s; metrics and pictures are in "
                  f"{outcome.folder}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dance_deploy import video
-from dance_deploy.data import rendered
+from dance_deploy.data import published, rendered
 from dance_deploy.data.labelled import (
     SPLIT_ALIASES,
     SPLITS,
@@ -38,6 +38,7 @@ def open_dataset(source: str | Path, *, split_dir: str | Path | None = None, fol
                 taken from there if they are there already (`render`: arguments of rendered.render_dataset)
     split_dir:  folder of the split files, default '<source>/splits'; fold: prefix of their names, as in
                 '<fold>_train.txt'
+                of UCF101 and HMDB51, the number of the split
     skip_unreadable: decode every video and leave out, with a warning, those that fail; else the first frame of each
                 is decoded and a failure is an error
     progress:   called with (done, total) while rendering and checking
@@ -50,17 +51,20 @@ def open_dataset(source: str | Path, *, split_dir: str | Path | None = None, fol
         return read_csv(folder / "manifest.csv")
     path = Path(source)
     if path.is_dir():
-        splits = read_folder(path, split_dir=split_dir, fold=fold)
+        splits = read_folder(path, split_dir=split_dir, fold=fold, skip_missing=skip_unreadable)
     elif path.is_file():
-        splits = read_csv(path)
+        splits = read_csv(path, skip_missing=skip_unreadable)
     else:
         raise InputError(f"{source}: no such file or folder; expected a folder of class folders, a CSV file with the "
                          "columns path,label[,split], or the word 'rendered'")
     return select_readable(splits, skip=skip_unreadable, progress=progress)
 
 
-def read_folder(folder: str | Path, *, split_dir: str | Path | None = None, fold: str | None = None) -> DataSplits:
+def read_folder(folder: str | Path, *, split_dir: str | Path | None = None, fold: str | None = None,
+                skip_missing: bool = False) -> DataSplits:
     """Read class folders. With split files, only what they list is used; without, the clips are split by name.
+
+    Split files of UCF101 and HMDB51 are understood, and a folder with Kinetics lists (skip_missing: see published.py).
 
     A split file has a line `<class>/<clip> <label>` for each clip (the label may be left out); `classes.txt` beside
     it, or in '<folder>/splits', has a line `<label> <class>` for each class. Folders train, val and test that hold
@@ -68,6 +72,13 @@ def read_folder(folder: str | Path, *, split_dir: str | Path | None = None, fold
     """
     folder = Path(folder)
     lists = folder / "splits" if split_dir is None else Path(split_dir)
+    if published.is_ucf101(lists):
+        return splits_from_entries(*published.read_ucf101(folder, lists, fold), str(lists))
+    if published.is_hmdb51(lists):
+        return splits_from_entries(*published.read_hmdb51(folder, lists, fold), str(lists))
+    kinetics = published.kinetics_lists(folder) if split_dir is None and not lists.is_dir() else []
+    if kinetics:
+        return _from_kinetics(kinetics, skip_missing)
     if lists.is_dir():
         return _read_split_files(folder, lists, f"{fold}_" if fold else "")
     if split_dir is not None:
@@ -78,6 +89,13 @@ def read_folder(folder: str | Path, *, split_dir: str | Path | None = None, fold
     if names and all(name.lower() in SPLIT_ALIASES for name in names):
         return _read_split_folders(folder, names)
     return splits_from_entries(_entries_of_classes(folder, names, None), names, str(folder))
+
+
+def _from_kinetics(lists: Sequence[Path], skip_missing: bool) -> DataSplits:
+    entries, labels, missing = published.read_kinetics(lists, skip_missing=skip_missing)
+    if missing:
+        log.warning("%s: left out %d clips that are not there", lists[0].parent, missing)
+    return splits_from_entries(entries, labels, str(lists[0]))
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -184,8 +202,10 @@ def _lines(path: Path) -> list[str]:
         raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
-def read_csv(path: str | Path) -> DataSplits:
+def read_csv(path: str | Path, *, skip_missing: bool = False) -> DataSplits:
     """Read a CSV file with the columns path, label and, if wanted, split (train, val, test); others are ignored.
+
+    A list of Kinetics is understood, too (skip_missing: see published.py); it must have training clips.
 
     Paths are relative to the CSV file. Labels are class names; numbers are taken as names and sorted as numbers.
     """
@@ -195,6 +215,8 @@ def read_csv(path: str | Path) -> DataSplits:
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
+            if published.is_kinetics(reader.fieldnames):
+                return _from_kinetics([path], skip_missing)
             if not {"path", "label"} <= set(reader.fieldnames or ()):
                 raise InputError(f"{path}: its first line is {reader.fieldnames or 'missing'}, expected column names "
                                  "with path and label (and split, if wanted)")

@@ -29,7 +29,7 @@ def emit_controller(builder: OnnxBuilder, controller: Controller, stem: str, ste
     rows = builder.node("Reshape", [share, builder.ints(controller.gates, 3)], "controller.rows")
     scale = builder.constant("controller.tau_scale", controller.tau_scale.detach().cpu().numpy())
     scaled = builder.node("Mul", [rows, scale], "controller.scaled")
-    return builder.node("Mul", [scaled, _opening(builder, budget)], "tau")
+    return builder.node("Mul", [scaled, _opening(builder, fed)], "tau")
 
 
 def _fed_budget(builder: OnnxBuilder, controller: Controller, budget: str) -> str:
@@ -45,10 +45,10 @@ def _fed_budget(builder: OnnxBuilder, controller: Controller, budget: str) -> st
                         "controller.fed")
 
 
-def _opening(builder: OnnxBuilder, budget: str) -> str:
+def _opening(builder: OnnxBuilder, fed: str) -> str:
     one, zero, ramp = (builder.constant(f"controller.{k}", np.array(v, np.float32))
                        for k, v in (("one", 1.0), ("zero", 0.0), ("ramp", OPEN_RAMP)))
-    left = builder.node("Div", [builder.node("Sub", [one, budget], "controller.left"), ramp], "controller.ramped")
+    left = builder.node("Div", [builder.node("Sub", [one, fed], "controller.left"), ramp], "controller.ramped")
     return builder.node("Clip", [left, zero, one], "controller.opening")
 
 

@@ -164,18 +164,18 @@ class _Cutter:
 def _emit_kept(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]], mask_dtype: str) -> str:
     """kept [L, 3] int64: how many frames, channels and features each gate keeps.
 
-    Float masks are summed before the cast: TensorRT 8 sums floats only. That is exact up to 2^24 entries.
+    Where masks are floats, sums are too, because TensorRT 8 sums nothing else: exact up to 2^24 entries.
     """
+    summed = onnx.TensorProto.FLOAT if mask_dtype == "float32" else onnx.TensorProto.INT64
     rows = []
     for i in sorted(masks):
         counts = []
         for name, axes in zip(masks[i], ([1], [1], [1, 2])):
-            if mask_dtype == "float32":
-                total = builder.reduce("ReduceSum", name, axes, name + ".sum")
-                counts.append(builder.node("Cast", [total], name + ".count", to=int(onnx.TensorProto.INT64)))
-            else:
-                numbers = builder.node("Cast", [name], name + ".int", to=int(onnx.TensorProto.INT64))
-                counts.append(builder.reduce("ReduceSum", numbers, axes, name + ".count"))
+            numbers = builder.node("Cast", [name], name + ".number", to=int(summed))
+            count = builder.reduce("ReduceSum", numbers, axes, name + ".count")
+            if summed != onnx.TensorProto.INT64:
+                count = builder.node("Cast", [count], name + ".int", to=int(onnx.TensorProto.INT64))
+            counts.append(count)
         rows.append(builder.node("Concat", counts, f"gate{i}.kept", axis=0))
     flat = builder.node("Concat", rows, "kept.flat", axis=0)
     return builder.node("Reshape", [flat, builder.ints(len(rows), 3)], "kept")

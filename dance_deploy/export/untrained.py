@@ -11,7 +11,7 @@ from dance_deploy.data.rendered import CLASSES as MOTIONS
 from dance_deploy.data.rendered import render_clip
 from dance_deploy.errors import InputError
 from dance_deploy.method.checkpoint import Checkpoint
-from dance_deploy.method.controller import TAU_MAX
+from dance_deploy.method.controller import SLOPE_START, TAU_MAX
 from dance_deploy.method.surgery import GatedModel, gate_model
 
 SAMPLES = 2
@@ -39,4 +39,5 @@ def untrained_checkpoint(arch: str, *, classes: int = CLASSES, seed: int = 0) ->
 
 def _set_thresholds(model: GatedModel, tau: float) -> None:
     with torch.no_grad():
-        model.controller.output.bias.fill_(math.log(tau / (TAU_MAX - tau)))
+        # at a budget of 0.5; the controller starts with thresholds that fall with the budget's logarithm
+        model.controller.output.bias.fill_(math.log(tau / (TAU_MAX - tau)) - SLOPE_START * math.log(2.0))

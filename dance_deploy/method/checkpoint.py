@@ -15,6 +15,7 @@ import torch
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.files import whole_file
 from dance_deploy.geometry import ClipSpec
+from dance_deploy.method.prune import shrink
 from dance_deploy.method.saliency import KINDS
 from dance_deploy.method.surgery import GatedModel, gate_model
 from dance_deploy.models import build, is_own
@@ -32,7 +33,8 @@ class Checkpoint:
     samples: uint8 [S, T, H, W, 3], clips for parity checks and the golden file, at least 2;
     default_budget: the budget that dance-run takes when none is given;
     reached: [budget asked, mean share of MACs measured] per measured budget; may be empty;
-    results: what training measured, e.g. {"dense_top1": 0.95}, for people.
+    results: what training measured, e.g. {"dense_top1": 0.95}, for people;
+    channels: widths in which a pruned backbone is narrower than its architecture, by group name (prune.py).
     """
 
     arch: str
@@ -45,6 +47,7 @@ class Checkpoint:
     reached: list[list[float]] = field(default_factory=list)
     trained: bool = True
     results: dict[str, float] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
 
 
 def save_atomically(path: Path, value: Any) -> None:
@@ -117,7 +120,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         clip = ClipSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in value["clip"].items()}).check()
         fields = {k: value[k] for k in ("arch", "labels", "graph", "samples", "default_budget", "reached", "trained",
                                         "results")}
-        return _checked(Checkpoint(clip=clip, kinds=tuple(value["kinds"]), **fields), path)
+        channels = dict(value.get("channels", {}))  # absent in the first checkpoints
+        return _checked(Checkpoint(clip=clip, kinds=tuple(value["kinds"]), channels=channels, **fields), path)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: checkpoint is incomplete or damaged ({type(error).__name__}: {error})") from error
 
@@ -166,6 +170,7 @@ def model_from_checkpoint(checkpoint: Checkpoint, own: str | None = None) -> Gat
         raise InputError(f"--arch is '{own}', but the checkpoint is of '{checkpoint.arch}'; --arch FILE.py:FUNCTION is "
                          "for checkpoints of a network of your own")
     backbone = build(own or checkpoint.arch, len(checkpoint.labels))
+    shrink(backbone, checkpoint.clip.shape, checkpoint.channels)
     model = gate_model(backbone, checkpoint.clip.shape, checkpoint.kinds)
     for name, own in model.graph.state_dict().items():
         given = checkpoint.graph.get(name, own)

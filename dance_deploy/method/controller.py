@@ -20,7 +20,7 @@ HIDDEN = 32
 TAU_MAX = 1.5
 TAU_START = 0.3  # of every threshold at budget 0.5, before training
 SLOPE_START = 1.0  # of the logit of every threshold over -log(budget), before training
-OPEN_RAMP = 0.1  # thresholds fade to 0 over the last tenth below budget 1, so that budget 1 is the dense network
+OPEN_RAMP = 0.1  # thresholds fade to 0 over the last tenth below a fed budget of 1, which is the network without gates
 
 
 def resampling_matrix(length: int, bins: int) -> np.ndarray:
@@ -67,6 +67,14 @@ class Controller(nn.Module):
         start = math.log(TAU_START / (TAU_MAX - TAU_START))
         nn.init.constant_(self.output.bias, start - SLOPE_START * math.log(2.0))
 
+    def see_budget_only(self) -> None:
+        """Make the thresholds depend on the budget alone, now and in training: for comparison with a full one."""
+        seen = torch.zeros_like(self.hidden.weight)
+        seen[:, -2:] = 1.0
+        with torch.no_grad():
+            self.hidden.weight.mul_(seen)
+        self.hidden.weight.register_hook(lambda gradient: gradient * seen.to(gradient.device))
+
     def features(self, stem: torch.Tensor) -> torch.Tensor:
         """Statistics of stem [N, C, T, H, W]: [N, FRAME_BINS + C + grid cells], each about 1 on average."""
         m = magnitudes(stem.float())
@@ -85,12 +93,15 @@ class Controller(nn.Module):
         return self.fed[0] + (part * slope).sum(1)
 
     def forward(self, stem: torch.Tensor, budget: torch.Tensor) -> torch.Tensor:
-        """stem [N, C, T, H, W], budget [N] in (0, 1] -> tau [N, L, 3]."""
-        budget = budget.float()
+        """stem [N, C, T, H, W], budget [N] in (0, 1] -> tau [N, L, 3], float32 under autocast, too."""
+        with torch.autocast(stem.device.type, enabled=False):
+            return self._thresholds(stem, budget.float())
+
+    def _thresholds(self, stem: torch.Tensor, budget: torch.Tensor) -> torch.Tensor:
         fed = self.fed_budget(budget)
         x = torch.cat([self.features(stem), fed[:, None], fed.clamp_min(0.01).log()[:, None]], 1)
         raw = self.output(torch.relu(self.hidden(x))).view(-1, self.gates, 3)
-        opening = ((1.0 - budget) / OPEN_RAMP).clamp(0.0, 1.0)
+        opening = ((1.0 - fed) / OPEN_RAMP).clamp(0.0, 1.0)
         return torch.sigmoid(raw) * self.tau_scale * opening[:, None, None]
 
     def calibrate(self, asked: list[float], fed: list[float]) -> None:

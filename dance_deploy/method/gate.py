@@ -42,36 +42,50 @@ def keep(m: torch.Tensor, tau: torch.Tensor, temperature: float = TEMPERATURE) -
     return hard.view_as(m)
 
 
-def gate_masks(x: torch.Tensor, tau: torch.Tensor, temperature: float = TEMPERATURE) -> Masks:
+def gate_masks(x: torch.Tensor, tau: torch.Tensor, temperature: float = TEMPERATURE, positive: bool = False,
+               random: bool = False) -> Masks:
     """Masks for x [N, C, T, H, W] at tau [N, 3] (frames, channels, features).
+
+    positive: x has no negative values; random: each clip's magnitudes of a kind are dealt out anew among its slices.
 
     The magnitudes of a later step are means over what the earlier steps kept. Sums and counts are taken instead of
     means over a selection, because each clip of the batch keeps a different number; a common factor cancels.
     """
     # float32 whatever the autocast type: thresholds lie close to the mean and half precision flips them
-    a = x.float().abs()
+    a = x.float() if positive else x.float().abs()
     n, c, t, h, w = a.shape
     # one pass over the tensor serves frames and channels, one matrix product the features: 3.5 times as fast as
     # three means, and training spends as long in the gates as in the convolutions
     per_frame = a.sum((3, 4))
-    frames = keep(per_frame.sum(1), tau[:, 0], temperature)
-    channels = keep((per_frame * frames[:, None]).sum(2), tau[:, 1], temperature)
+    deal = _dealt_out if random else lambda m: m
+    frames = keep(deal(per_frame.sum(1)), tau[:, 0], temperature)
+    channels = keep(deal((per_frame * frames[:, None]).sum(2)), tau[:, 1], temperature)
     kept = channels[:, :, None] * frames[:, None]
     per_pixel = torch.bmm(kept.view(n, 1, c * t), a.reshape(n, c * t, h * w)).view(n, h, w)
-    features = keep(per_pixel, tau[:, 2], temperature)
+    features = keep(deal(per_pixel), tau[:, 2], temperature)
     return Masks(frames, channels, features)
+
+
+def _dealt_out(m: torch.Tensor) -> torch.Tensor:
+    """m [N, ...] with each clip's values in random order."""
+    flat = m.flatten(1)
+    return flat.gather(1, torch.rand(flat.shape, device=m.device).argsort(1)).view_as(m)
 
 
 class Gate(nn.Module):
     """Gate number `index`: masks its input by row `index` of tau.
 
+    random: keep as many slices as it would, but random ones (for comparisons; not what is exported).
+    positive: the input has no negative values (it comes from a ReLU), so that |A| need not be computed.
     open: let everything through (the dense network). measure: keep the input's Magnitudes of the last forward in
     `measured` (for AVA and for plots). `masks` holds the masks of the last forward, None while open.
     """
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, positive: bool = False) -> None:
         super().__init__()
         self.index = index
+        self.positive = positive
+        self.random = False
         self.open = False
         self.measure = False
         self.masks: Masks | None = None
@@ -83,7 +97,9 @@ class Gate(nn.Module):
         if self.open:
             self.masks = None
             return x
-        masks = gate_masks(x, tau[:, self.index].float())
+        with torch.autocast(x.device.type, enabled=False):  # decisions are made in float32
+            masks = gate_masks(x, tau[:, self.index].float(), positive=self.positive,
+                               random=self.random)
         self.masks = masks
         # two products of the full tensor instead of three; the small one is [N, C, T]
         ct = masks.channels[:, :, None] * masks.frames[:, None, :]

@@ -25,7 +25,7 @@ class Magnitudes(NamedTuple):
 
 def magnitudes(x: torch.Tensor) -> Magnitudes:
     """Magnitudes of all three kinds of x [N, C, T, H, W], each over the whole tensor."""
-    a = x.abs()
+    a = (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).abs()
     return Magnitudes(a.mean((1, 3, 4)), a.mean((2, 3, 4)), a.mean((1, 2)))
 
 

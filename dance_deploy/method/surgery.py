@@ -345,6 +345,11 @@ class _ShareCounter(nn.Module):
         return total
 
 
+def _is_positive(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a ReLU's output; more exist that are never negative, but they need not be known."""
+    return node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), nn.ReLU)
+
+
 def _gate_name(index: int) -> str:
     return f"{PREFIX}.gates.{index}"
 
@@ -375,7 +380,7 @@ def gate_model(model: nn.Module, clip_shape: tuple[int, ...], kinds: tuple[str, 
     with graph.inserting_after(stem):
         tau = graph.call_module(CONTROLLER, (stem, budget))
     for index, (source, convs) in enumerate(groups.items()):
-        traced.add_submodule(_gate_name(index), Gate(index))
+        traced.add_submodule(_gate_name(index), Gate(index, _is_positive(traced, source)))
         with graph.inserting_before(convs[0]):
             gated = graph.call_module(_gate_name(index), (source, tau))
         gated.meta["tensor_meta"] = source.meta["tensor_meta"]

@@ -11,9 +11,10 @@ from dance_deploy.errors import InputError
 from dance_deploy.models import c3d, small, video_resnet, x3d
 from dance_deploy.models.architecture import Architecture
 from dance_deploy.models.own import is_own, own_architecture
-from dance_deploy.models.weights import LoadReport, load_weights
+from dance_deploy.models.weights import LoadReport, load_weights, read_tensors
 
-__all__ = ["ARCHITECTURES", "Architecture", "LoadReport", "build", "get", "is_own", "load_weights"]
+__all__ = ["ARCHITECTURES", "Architecture", "LoadReport", "build", "get", "is_own", "load_weights",
+           "read_tensors"]
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture

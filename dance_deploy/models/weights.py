@@ -38,27 +38,34 @@ class LoadReport(NamedTuple):
         return f"{line}; {', '.join(self.skipped)} not loaded ({self.reason})" if self.skipped else line
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> LoadReport:
+def load_weights(model: nn.Module, path: str | os.PathLike[str], *, leave_classifier: str = "") -> LoadReport:
     """Copy the weights of a file into `model`, by name; the model stays as it was where anything does not fit.
 
     path: .safetensors, or what torch.save wrote: a dict of tensors, bare or under one of WRAPPERS, with or without
           PREFIXES. Floating-point tensors of another precision are converted. From a checkpoint of ours, the backbone.
     The classifier, the model's last nn.Linear, is left alone where the file has another class count or has none.
+    leave_classifier: a reason to leave it alone in any case, for the report.
     A batch norm's num_batches_tracked may be missing. All else must match in name and shape.
     Raises InputError with one line that names the file; MissingPackageError for safetensors.
     """
     path = os.fspath(path)
-    tensors = _without_prefixes(_tensors_in(_read(path), path))
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(GATE_PREFIX)}
+    tensors = read_tensors(path)
     own = model.state_dict()
     classifier = classifier_names(model)
-    reason = _classifier_mismatch(own, tensors, classifier)
+    reason = leave_classifier or _classifier_mismatch(own, tensors, classifier)
     skipped = classifier if reason else ()
     wanted = {name: tensor for name, tensor in own.items() if name not in skipped}
     offered = {name: tensor for name, tensor in tensors.items() if name not in skipped}
     _check(path, wanted, offered)
     model.load_state_dict(offered, strict=False)
     return LoadReport(path, tuple(offered), skipped, reason)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict in a weight file, as `load_weights` reads it: unwrapped, prefixes and gates left out."""
+    path = os.fspath(path)
+    tensors = _without_prefixes(_tensors_in(_read(path), path))
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(GATE_PREFIX)}
 
 
 def classifier_names(model: nn.Module) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 import functools
 import io
 import json
+import os
 import sys
 
 from dance_deploy.errors import InputError
@@ -67,6 +68,8 @@ def parse_log(path, json_path="-", boards=None, stdin=None, stdout=None, stderr=
     """
     found = ParsedLog()
     stderr = stderr or sys.stderr
+    if "-" not in (path, json_path) and os.path.realpath(path) == os.path.realpath(json_path):
+        raise InputError("log '{}' would be replaced by its JSON; give the JSON a name of its own".format(path))
     with _opened(path, stdin) as stream:
         objects = _objects(stream, boards or _shipped_boards(), found)
         first = next(objects, None)
@@ -84,11 +87,13 @@ def parse_log(path, json_path="-", boards=None, stdin=None, stdout=None, stderr=
 
 
 def lines_of(stream):
-    """Decoded lines of a binary stream; a line longer than a sample can be comes in pieces that are none."""
+    """Decoded lines of a binary stream. Of a line longer than a sample can be only so much comes that it is none."""
     while True:
-        line = stream.readline(LONGEST_LINE + 1)
+        line = rest = stream.readline(LONGEST_LINE + 1)
         if not line:
             return
+        while len(rest) > LONGEST_LINE and not rest.endswith(b"\n"):
+            rest = stream.readline(LONGEST_LINE + 1)
         yield line.decode("utf-8", "replace")
 
 

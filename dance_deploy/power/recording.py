@@ -1,11 +1,16 @@
 """Measuring commands: idle first, then runs, repeated until the interval is tight enough. The result is a Recording."""
+import contextlib
 import datetime
+import errno
 import os
+import signal
 import subprocess
+import tempfile
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from dance_deploy.errors import InputError
+from dance_deploy.files import is_special
 from dance_deploy.power import environment
 from dance_deploy.power.sampling import Sampler
 from dance_deploy.power.trace import Trace, period_of, trace_from_readings
@@ -90,6 +95,11 @@ class Recorder(object):
     def __exit__(self, *_):
         self._sampler.stop()
 
+    @property
+    def over(self):
+        """Whether the source died."""
+        return self._sampler.over
+
     def idle(self, seconds):
         """Measure the machine doing nothing of ours."""
         self._say("idle for {:g} s".format(seconds))
@@ -171,9 +181,29 @@ def _repeat(recorder, commands, plan, half_width):
             code = recorder.run(label, argv)
             if code:
                 return code
+        if recorder.over:
+            break  # more runs would not be measured
         if count >= plan.least and (plan.precision is None or half_width(recorder.recording()) <= plan.precision):
             break
     return 0
+
+
+@contextlib.contextmanager
+def ended_by_signals():
+    """Inside, SIGTERM and SIGHUP (a CI job cancelled, a connection lost) end a measurement as Ctrl-C does: the command
+    that is measured must not run on. For the main thread."""
+    def leave(*_):
+        raise KeyboardInterrupt
+
+    # one that is ignored stays so: nohup means it
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def run_command(argv):
@@ -211,7 +241,14 @@ def checked_plan(plan):
 
 def check_output(path):
     """Raise InputError where a file at `path` cannot be written: before the measurement, not after it."""
+    if is_special(path):
+        return
     folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise InputError("'{}' cannot be written; expected a file name in a folder that exists and is writable".format(
-            path))
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".dance-"):
+            pass  # permissions alone do not tell: a read-only disk, /proc, a full quota
+    except OSError as error:
+        raise InputError("'{}' cannot be written ({}); expected a file name in a folder that exists and is writable"
+                         .format(path, error.strerror)) from error

@@ -197,8 +197,11 @@ def _fault(window, energy):
     if window.exit_code:
         return "the command ended with exit code {}".format(window.exit_code)
     if missing:
-        return "{:.2f} of {:.2f} s are not measured (rail {}); its energy is unknown".format(
-            max(missing)[0], window.end_s - window.start_s, max(missing)[1])
+        # a rail that is no part of the total may vanish without harm to it
+        harmless = energy.total is not None and not energy.total.missing_s
+        return "{:.3g} of {:.3g} s are not measured (rail {}); {} is unknown".format(
+            max(missing)[0], window.end_s - window.start_s, max(missing)[1],
+            "that rail's energy" if harmless else "its energy")
     if energy.samples < LEAST_SAMPLES:
         return "{} samples in {:.3f} s are too few to tell its energy; sample faster or run longer".format(
             energy.samples, window.end_s - window.start_s)

@@ -5,8 +5,9 @@ from datetime import datetime
 
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.power import boards
+from dance_deploy.power.parse_log import lines_of
 from dance_deploy.power.source import Reading, Source, checked_interval
-from dance_deploy.power.tegrastats import LONGEST_LINE, sample_from_line
+from dance_deploy.power.tegrastats import sample_from_line
 from dance_deploy.power.tegrastats_source import extra, learn, rails_mw
 
 # printed times are whole seconds: over this span the period is right to 5 % at worst
@@ -93,11 +94,8 @@ class TegrastatsLogSource(Source):
     def _read_samples(self):
         try:
             with open(self._path, "rb") as stream:
-                while True:
-                    line = stream.readline(LONGEST_LINE + 1)
-                    if not line:
-                        return
-                    sample = sample_from_line(line.decode("utf-8", "replace"))
+                for line in lines_of(stream):
+                    sample = sample_from_line(line)
                     if sample is not None:
                         yield sample
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dance_deploy.report.figure import new_figure, save_figure
 
-PHASES = {"dense": "dense", "ava": "AVA", "aap": "AAP"}
+PHASES = {"dense": "dense", "static": "static", "ava": "AVA", "aap": "AAP"}
 TRAINING = "#b0b0b0"
 
 

@@ -106,7 +106,7 @@ details { margin: .7rem 0 } summary { cursor: pointer; color: var(--faint) }
   .plot { grid-template-columns: 2.7rem minmax(0, 1fr) }
   .cards, .cards.four { grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .5rem }
   .card .figure { font-size: 1.25rem } }
-@media print { details { display: block } .card, .verdict, .warnings { break-inside: avoid } }
+@media print { .card, .verdict, .warnings { break-inside: avoid } }
 """
 
 

@@ -81,7 +81,8 @@ def _columns(time_s, power_w, first):
     mean = np.add.reduceat(power_w, starts) / counts
     at_s = np.add.reduceat(time_s, starts) / counts
     # a gap narrower than a column cannot be seen; it is in the list of gaps all the same
-    breaks = np.flatnonzero((np.diff(column[starts], prepend=column[0]) > 1) & np.logical_or.reduceat(first, starts))
+    skips = np.concatenate([[False], np.diff(column[starts]) > 1])
+    breaks = np.flatnonzero(skips & np.logical_or.reduceat(first, starts))
     parts = [np.split(part, breaks) for part in (at_s, low, mean, high)]
     return [Piece(*each) for each in zip(*parts) if len(each[0])]
 

@@ -69,7 +69,7 @@ def _verdict(summary):
             tag("p", "B / A = {} from {} pairs of runs".format(interval_text(ratio, "{:.3f}".format),
                                                                comparison["pairs"])),
             tag("p", _in_words(ratio), class_="faint") if ratio["low"] is not None and ratio["high"] is not None
-            else None, class_="verdict " + _TONES.get(comparison["verdict"], "good"), role="status"),
+            else None, class_="verdict " + _TONES.get(comparison["verdict"], "good")),
         power_plots.ratio(comparison)]
 
 

@@ -8,6 +8,8 @@ from dance_deploy.report.plot import Plot, scale
 from dance_deploy.report.power_curve import highest_w, lowest_w, power_curve
 
 _MOST_GAPS = 200
+# more windows than that are narrower than a pixel, and runs more than a page should hold
+_MOST_WINDOWS = 1000
 # of the time axis: a window narrower than that has no room for its letter
 _LABEL_SHARE = 0.015
 
@@ -20,9 +22,10 @@ def over_time(recording, windows):
     curve = power_curve(recording.trace, values)
     figure = _power_plot(recording, windows, curve, 240, lambda window: window["total"])
     drawn = "" if curve.whole else "; the line is the mean of each column, the shade its least and highest sample"
+    marked = "Thick lines: mean of each window" if len(windows) <= _MOST_WINDOWS else "Too many windows to mark them"
     return tag("figure", legend([("gap", "not measured")]) if curve.gaps else None, figure, tag(
-        "figcaption", "Total: {}. Thick lines: mean of each window{}{}".format(
-            sources.printable(" + ".join(recording.source.total_rails)), drawn, _gap_text(curve.gaps))))
+        "figcaption", "Total: {}. {}{}{}".format(sources.printable(" + ".join(recording.source.total_rails)), marked,
+                                                 drawn, _gap_text(curve.gaps))))
 
 
 def rails_over_time(recording, windows):
@@ -44,7 +47,8 @@ def _power_plot(recording, windows, curve, height, energy_of, all_curves=None):
     x, x_name, x_texts = _time_scale(recording, windows)
     y = scale(lowest_w(curves), max(highest_w(curves), 1e-3), 4)
     plot = Plot(x, y, height)
-    for window in windows:
+    marked = windows if len(windows) <= _MOST_WINDOWS else []
+    for window in marked:
         start_s, end_s = window["start_s"], window["end_s"]
         plot.strip(start_s, end_s, "window " + window["label"], _window_title(window, energy_of(window)))
         if (end_s - start_s) / (x.high - x.low) >= _LABEL_SHARE and all_curves is None:
@@ -56,7 +60,7 @@ def _power_plot(recording, windows, curve, height, energy_of, all_curves=None):
         if not curve.whole:
             plot.area(times, piece.low_w.tolist(), piece.high_w.tolist())
         plot.curve(list(zip(times, piece.mean_w.tolist())))
-    for window in windows:
+    for window in marked:
         energy = energy_of(window)
         if energy is not None and energy["energy_j"] is not None:
             mean_w = 1e-3 * energy["average_mw"]
@@ -119,7 +123,7 @@ def runs(windows, summary):
             plot.strip(0.0, most + 1.0, "band " + label, None, span["high"], span["low"])
         plot.curve([(0.0, span["estimate"]), (most + 1.0, span["estimate"])], "dashed " + label)
     for label in labels:
-        for number, value in found[label]:
+        for number, value in found[label][::len(found[label]) // _MOST_WINDOWS + 1]:
             plot.dot(number, value, "dot " + label, "{} {}: {}".format(COMMAND_NAMES[label], number, joules(value)))
     says = "Joules of each run: " + "; ".join("{} from {} to {}".format(
         COMMAND_NAMES[label], joules(min(v for _, v in found[label])), joules(max(v for _, v in found[label])))

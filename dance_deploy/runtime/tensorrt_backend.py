@@ -3,7 +3,7 @@
 import numpy as np
 
 from dance_deploy.errors import InputError, OperationError
-from dance_deploy.runtime import backends, selftest
+from dance_deploy.runtime import backends, kernels, selftest
 from dance_deploy.runtime.trt import api as trt_api
 from dance_deploy.runtime.trt import cuda, records, target
 from dance_deploy.runtime.trt.session import Session
@@ -36,12 +36,12 @@ class Backend(backends.BackendBase):
         super(Backend, self).__init__()
         self._device = self._controller = self._body = self._dense = None
         self._owns_device = False
-        self._expected = None
+        self._bundle = self._expected = None
         self._mask_names = []
 
     def load_impl(self, bundle, gated, dense, threads):
         api = trt_api.find()
-        plugin = target.plugin_path()
+        plugin = kernels.plugin_path()
         self._device, self._owns_device = cuda.Device(), True
         try:
             record = matching_record(bundle, target.target_of(api, self._device, plugin))
@@ -54,6 +54,7 @@ class Backend(backends.BackendBase):
                 self._expected = selftest.golden_from_bytes(
                     records.read_file(bundle.path, record, records.GOLDEN), bundle.manifest,
                     "bundle '{}': the golden file of the engines".format(bundle.path))
+            self._bundle = bundle
             if gated:
                 self._check_golden(bundle)
         except BaseException:
@@ -99,6 +100,13 @@ class Backend(backends.BackendBase):
 
     def run_dense_impl(self, clip):
         return self._dense.run({"clip": clip}, ["logits"])["logits"].astype(np.float32)
+
+    def use_cuda_graphs(self):
+        for session in (self._controller, self._body, self._dense):
+            if session is not None:
+                session.capture()
+        if self._body is not None:
+            self._check_golden(self._bundle)
 
     def expected(self, golden):
         return golden if self._expected is None else self._expected
@@ -149,5 +157,5 @@ def matching_record(bundle, here):
 
 def _mended(here, nearest, build):
     if here.plugin is None and nearest.plugin is not None:
-        return "make -C kernels plugin, then if it is another one than before {}".format(build)
+        return "{}, then if it is another one than before {}".format(kernels.BUILD_PLUGIN, build)
     return build

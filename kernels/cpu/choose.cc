@@ -2,6 +2,7 @@
 // input channel of one row with one block of output channels: the innermost line of rows.inc.
 #include <algorithm>
 
+#include "pack.h"
 #include "winograd.h"
 
 namespace dance {
@@ -14,7 +15,9 @@ constexpr double kRunSteps = 2;        // beginning and ending a run of the redu
 constexpr double kWeightSteps = 0.2;  // reading a row of weights from outside the L2 cache: this times its columns ...
 constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
 constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wait for once more
-constexpr double kGain = 0.85;        // Winograd's estimate must be below this share of the direct one
+constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
+constexpr double kLargeGain = 0.7;    // ... and below this where its weights take more than kLargeBytes:
+constexpr int64_t kLargeBytes = 16 << 20;  // 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
 constexpr double kScattered = 1.12;   // what pixels are dropped costs the direct kernel in full tiles
 constexpr double kMemoryGain = 0.9;   // size 4's must be below this share of size 2's, as it takes 2.25 times the memory
 constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
@@ -123,7 +126,8 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
   const double scattered = kept.all_pixels ? 1.0 : kScattered;
   const double direct = scattered * work.channels * block_count(g, isa) *
                         (direct_pixels(g, kept) * work.pairs + 9.0 * double(g.kernel[0]) * weight_steps(work, isa));
-  if (winograd_steps(g, work, isa, size) >= kGain * direct) return Variant::direct;
+  const double gain = WinogradLayout(g, isa, size).floats() * 4 > kLargeBytes ? kLargeGain : kGain;
+  if (winograd_steps(g, work, isa, size) >= gain * direct) return Variant::direct;
   return size == 4 ? Variant::winograd4 : Variant::winograd2;
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compile every CUDA kernel and say what it takes: registers, shared memory, spills, resident blocks, and its inner loop.
+"""Compile every CUDA kernel and say what it takes: registers, shared memory, spills, resident blocks, inner loop.
 
     python kernels/cuda/compile_table.py           compile, print the table
     python kernels/cuda/compile_table.py --write   also write docs/benchmarks/cuda-compile.md and .json
 
-No GPU and no nvcc is needed for compute capabilities 5.3 and 7.2: NVRTC and ptxas 12.9 from PyPI,
+No GPU and no nvcc is needed for compute capabilities 5.3 and 7.2: NVIDIA's NVRTC and ptxas 12.9 by pip,
     pip install "nvidia-cuda-nvrtc-cu12==12.9.*" "nvidia-cuda-nvcc-cu12==12.9.*" "nvidia-cuda-runtime-cu12==12.9.*"
 The others are compiled by an nvcc on PATH that knows them, and left out where there is none. All of it is a check: on a
 Jetson Nano the kernels are built by its own nvcc 10.2, whose figures may differ.
@@ -103,11 +103,11 @@ def nvcc_knows():
     """Architectures among NVCC_ARCHITECTURES that the nvcc on PATH compiles for."""
     if shutil.which("nvcc") is None:
         return []
-    listed = subprocess.run(["nvcc", "--list-gpu-code"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout.decode()
+    listed = run(["nvcc", "--list-gpu-code"])
     return [a for a in NVCC_ARCHITECTURES if re.search(rf"sm_{a}\b", listed)]
 
 
-# ---- Maxwell machine code: 64-bit instructions in threes, each three after a word of control codes of 21 bits each ----
+# ---- Maxwell machine code: 64-bit instructions in threes, after a word with 21 bits of control codes for each ----
 # (encoding: the notes of the maxas assembler, github.com/NervanaSystems/maxas/wiki/Control-Codes)
 
 FMA = {0x598: "FFMA", 0x498: "FFMA", 0x5d0: "HFMA2", 0x5d1: "HFMA2"}
@@ -160,7 +160,7 @@ def instructions(code):
 
 
 def inner_loop(code):
-    """The smallest loop that holds most FMAs: its length, FMAs, share of issue slots, bank delays; None without FMAs."""
+    """Figures of the smallest loop that holds most FMAs, for the table; None where there are hardly any."""
     decoded = instructions(code)
     loops = [(at + 8 + one.branch, at) for at, one in decoded if one.branch is not None and one.branch < 0]
     best = None
@@ -190,7 +190,8 @@ def threads_of():
     """{kernel: threads of a block} from variants.inc, the list that declares the kernels."""
     source = (HERE / "variants.inc").read_text()
     listed = source[source.index("\nDANCE_CONV_TILE"):]
-    threads = {name: 32 * int(warps) for name, warps in re.findall(r"^DANCE_CONV_TILE\((\w+), \w+, (\d)\)", listed, re.M)}
+    tiles = re.findall(r"^DANCE_CONV_TILE\((\w+), \w+, (\d), \d\)", listed, re.M)
+    threads = {name: 32 * int(warps) for name, warps in tiles}
     names = re.findall(r"^DANCE_(?:PACK_)?KERNEL\((\w+),", listed, re.M)
     return dict(threads, **{name: 128 for name in names})
 
@@ -237,18 +238,25 @@ def broken_limits(figures):
     return broken
 
 
+HEAD = """# CUDA kernels as compiled
+
+Made by `python kernels/cuda/compile_table.py --write`; `tests/kernels/test_cuda_compile.py` compiles again and holds
+the figures. **Compiled, not run**: this is what ptxas says, not what a device did. sm_53 and sm_72: NVRTC and ptxas
+12.9; the others: nvcc. A Jetson Nano builds with its own nvcc 10.2, whose figures may differ.
+
+Blocks: that one multiprocessor of the Nano holds by registers and static shared memory (64 Ki registers, 64 KiB).
+Loop: instructions (of them issued together with their neighbour), share of FMAs (FFMA or HFMA2) in the issue
+slots, FMAs that wait for register banks, and FMAs over slots and waits: a ceiling for the share of peak.
+
+## sm_53 (Jetson Nano)
+
+| kernel | threads | registers | shared bytes | spills | blocks | loop | FMA share | FMAs delayed | ceiling |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
 def markdown(table):
     """The committed page."""
-    lines = ["# CUDA kernels as compiled", "",
-             "Made by `python kernels/cuda/compile_table.py --write`; `tests/kernels/test_cuda_compile.py` compiles again and holds",
-             "the figures. **Compiled, not run**: this is what ptxas says, not what a device did. sm_53 and sm_72: NVRTC and ptxas",
-             "12.9; the others: nvcc. A Jetson Nano builds with its own nvcc 10.2, whose figures may differ.", "",
-             "Blocks: that one multiprocessor of the Nano holds by registers and static shared memory (64 Ki registers, 64 KiB).",
-             "Loop: instructions (of them issued together with their neighbour), share of FMAs (FFMA or HFMA2) in the issue",
-             "slots, FMAs that wait for register banks, and FMAs over slots and waits: a ceiling for the share of peak.", "",
-             "## sm_53 (Jetson Nano)", "",
-             "| kernel | threads | registers | shared bytes | spills | blocks | loop | FMA share | FMAs delayed | ceiling |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [HEAD]
     for name, f in table["53"].items():
         loop = f["loop"]
         tail = ("{instructions} ({dual_issued}) | {:.0%} | {:.0%} | {:.0%}".format(
@@ -270,8 +278,8 @@ def main():
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks/cuda-compile.md and .json")
     write = parser.parse_args().write
     if pip_toolkit() is None:
-        sys.exit('needs NVRTC and ptxas 12.9: pip install "nvidia-cuda-nvrtc-cu12==12.9.*" "nvidia-cuda-nvcc-cu12==12.9.*" '
-                 '"nvidia-cuda-runtime-cu12==12.9.*"')
+        sys.exit('needs NVRTC and ptxas 12.9: pip install "nvidia-cuda-nvrtc-cu12==12.9.*" '
+                 '"nvidia-cuda-nvcc-cu12==12.9.*" "nvidia-cuda-runtime-cu12==12.9.*"')
     table = collect()
     print(markdown(table))
     if write:

@@ -221,7 +221,10 @@ DANCE_DEVICE void conv_tile(const ConvParams& p) {
       const bool needed = next_needed;
       __syncthreads();
       if (slab + 1 < end_slab) load_slab();
-      if (needed) sums.template add<M::kPitch>(a_slab[buffer], b_slab[buffer], row4, lane8);
+      if (needed) {
+        sums.template add<M::kPitch>(a_slab[buffer], b_slab[buffer], row4, lane8);
+        DANCE_COUNT_FMAS(kSlabGroups * E::kGroupChannels * 8 * 8);
+      }
       buffer ^= 1;
       if (slab + 1 < end_slab) store_slab(buffer);
     }

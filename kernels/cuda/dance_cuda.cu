@@ -47,7 +47,7 @@ template <> struct TypeOf<float> { static constexpr Type value = Type::f32; };
 template <> struct TypeOf<__half> { static constexpr Type value = Type::f16; };
 
 const ConvTile kTiles[] = {
-#define DANCE_CONV_TILE(name, element, warps) {#name, TypeOf<element>::value, warps, name},
+#define DANCE_CONV_TILE(name, element, warps, blocks) {#name, TypeOf<element>::value, warps, name},
 #include "variants.inc"
 };
 

@@ -125,18 +125,18 @@ struct Element<__half> {
         words_of(*reinterpret_cast<const uint4*>(a + k * kPitch + row4 + 16), rows + 4);
         words_of(*reinterpret_cast<const uint4*>(b + (2 * k) * 32 + lane8 * 4), columns);
         words_of(*reinterpret_cast<const uint4*>(b + (2 * k + 1) * 32 + lane8 * 4), columns + 4);
+        // the order as in float32; columns 0 to 3 belong to a word's lower channel, 4 to 7 to its upper one
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const __half2 low = __low2half2(as_half2(rows[i]));
+        for (int i = 0; i < 8; i += 4)
 #pragma unroll
-          for (int j = 0; j < 4; ++j) part[i][j] = __hfma2(low, as_half2(columns[j]), part[i][j]);
-        }
+          for (int j = 0; j < 8; ++j)
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const __half2 high = __high2half2(as_half2(rows[i]));
-#pragma unroll
-          for (int j = 0; j < 4; ++j) part[i][j] = __hfma2(high, as_half2(columns[4 + j]), part[i][j]);
-        }
+            for (int down = 0; down < 4; ++down) {
+              const int row = i + (j % 2 ? 3 - down : down);
+              const __half2 words = as_half2(rows[row]);
+              const __half2 channel = j < 4 ? __low2half2(words) : __high2half2(words);
+              part[row][j % 4] = __hfma2(channel, as_half2(columns[j]), part[row][j % 4]);
+            }
       }
     }
     DANCE_DEVICE_MEMBER float at(int i, int j) const { return v[i][j]; }

@@ -10,9 +10,8 @@
 namespace dance {
 namespace cuda {
 
-// 12 resident warps leave a thread 168 registers: on Maxwell fewer registers and more warps make the inner loop slower
-#define DANCE_CONV_TILE(name, element, warps) \
-  extern "C" __global__ void __launch_bounds__(32 * warps, 12 / warps) name(ConvParams p) { conv_tile<element, warps>(p); }
+#define DANCE_CONV_TILE(name, element, warps, blocks) \
+  extern "C" __global__ void __launch_bounds__(32 * warps, blocks) name(ConvParams p) { conv_tile<element, warps>(p); }
 #define DANCE_KERNEL(name, blocks, params, body) \
   extern "C" __global__ void __launch_bounds__(kThreads, blocks) name(params p) { body(p); }
 #define DANCE_PACK_KERNEL(name, parameters, arguments, body) \

@@ -2,6 +2,8 @@
 // calls the kernel, translates errors.
 #include "../cpu/gated_conv3d.h"
 
+#include <mutex>
+
 #include "op.h"
 
 namespace dance_ort {
@@ -16,8 +18,10 @@ struct ConvKernel {
   std::string where;
   dance::ConvGeometry attributes{};  // strides, pads, dilations, group, type, layout
   float minimum = kMinimumDefault;
-  bool has_packed = false;           // W is a constant of the graph
-  dance::PackedWeights packed;
+  bool constant = false;             // W is a constant of the graph
+  // By the first call and not at load: then the file that was loaded is still in memory, once or twice.
+  mutable std::once_flag once;
+  mutable dance::PackedWeights packed;
 
   ConvKernel(const Op& o, const OrtApi* a, const OrtKernelInfo* info, const std::string& place)
       : op(o), api(a), where(place) {
@@ -30,7 +34,10 @@ struct ConvKernel {
     attribute(api, info, "group", attributes.group);
     in_range("group", {attributes.group}, 1, 1);
     attribute(api, info, "min", minimum);
-    pack_constant(info);
+    int is_constant = 0;
+    const OrtValue* value = nullptr;
+    check(api, ort::KernelInfoGetConstantInput_tensor(api)(info, W, &is_constant, &value));
+    constant = is_constant && value;
   }
 
   void in_range(const char* name, const std::vector<int64_t>& values, std::size_t count, int64_t least) const {
@@ -47,24 +54,6 @@ struct ConvKernel {
     attribute(api, info, name, values);
     in_range(name, values, count, least);
     for (std::size_t i = 0; i < count; ++i) out[i] = values[i];
-  }
-
-  // W of a wrong shape is left for compute to refuse, which knows X.
-  void pack_constant(const OrtKernelInfo* info) {
-    int constant = 0;
-    const OrtValue* value = nullptr;
-    check(api, ort::KernelInfoGetConstantInput_tensor(api)(info, W, &constant, &value));
-    if (!constant || !value) return;
-    const Tensor w = tensor_of(api, value);
-    dance::ConvGeometry g = attributes;
-    if (w.shape.size() != 5) return;
-    for (int64_t extent : w.shape)
-      if (extent < 1) return;
-    if (w.shape[0] % g.group != 0) return;
-    g.m = w.shape[0], g.c = w.shape[1] * g.group;
-    for (int axis = 0; axis < 3; ++axis) g.kernel[axis] = w.shape[2 + axis];
-    packed.pack(g, dance::isa_current(), w.data);
-    has_packed = true;
   }
 
   dance::ConvGeometry geometry(const Tensor& x, const Tensor& w, const Tensor& b) const {
@@ -117,7 +106,8 @@ struct ConvKernel {
       call.z = z.data;
     }
     call.x = x.data, call.w = w.data, call.b = b.data;
-    call.packed = has_packed ? &packed : nullptr;
+    if (constant) std::call_once(once, [&] { packed.pack(g, dance::isa_current(), w.data); });
+    call.packed = constant ? &packed : nullptr;
     call.frame_keep = frame.data, call.channel_keep = channel.data, call.feature_keep = feature.data;
     call.mask_type = op.mask_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL ? dance::MaskType::byte : dance::MaskType::f32;
     call.minimum = minimum;
@@ -141,7 +131,10 @@ OrtStatus* create(const OrtCustomOp* self, const OrtApi* api, const OrtKernelInf
 
 OrtStatus* compute(void* kernel, OrtKernelContext* context) {
   const ConvKernel& conv = *static_cast<ConvKernel*>(kernel);
-  return guarded(conv.api, conv.where, [&] { conv.compute(context); });
+  return guarded(conv.api, conv.where, [&] {
+    first_call();
+    conv.compute(context);
+  });
 }
 
 }  // namespace

@@ -59,6 +59,8 @@ class Borrowed {
   std::unique_ptr<dance::Workspace> workspace_;
 };
 void kernel_created();
+// To be called before the first run of kernels that were created: gives back what loading a session has freed.
+void first_call();
 void kernel_destroyed();
 
 // body() with every exception turned into a status that begins with `where`: none crosses the C border.

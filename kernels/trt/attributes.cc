@@ -40,7 +40,8 @@ void check_field(const std::string& where, const FieldSpec& spec, const Field& f
   const bool integers = spec.type == FieldType::i32;
   const bool type = field.type == spec.type || (integers && field.type == FieldType::i64);
   if (!type || field.length != spec.length || !field.data)
-    refuse(where, spec.name, std::to_string(field.length) + " x " + type_name(field.type) + (field.data ? "" : " (no data)"),
+    refuse(where, spec.name,
+           std::to_string(field.length) + " x " + type_name(field.type) + (field.data ? "" : " (no data)"),
            std::to_string(spec.length) + " x " + (integers ? "integers" : "float32"));
 }
 

@@ -28,9 +28,10 @@ std::string megabytes(uint64_t bytes) { return std::to_string((bytes + (1 << 20)
 }  // namespace
 
 Layer::Layer(const State& state)
-    : state_(state), where_(place(*state.kind, state.node)), pool_(std::make_shared<Pool>()) {}
+    : state_(state), built_(state.configured), where_(place(*state.kind, state.node)), pool_(std::make_shared<Pool>()) {}
 
-Layer::Layer(const Layer& other) : state_(other.state_), where_(other.where_), pool_(other.pool_) {}
+Layer::Layer(const Layer& other)
+    : state_(other.state_), built_(other.built_), where_(other.where_), pool_(other.pool_) {}
 
 Layer::~Layer() { detach(); }
 
@@ -121,6 +122,7 @@ void Layer::configure(const Desc* least, const Desc* most, int count) {
   check(most, count);
   if (!known(least, count) || !known(most, count))
     throw Refusal{where_ + ": configured for shapes that are not known: X is " + text(most[X])};
+  if (built_) return;
   if (state_.multiprocessors < 1) state_.multiprocessors = cuda::multiprocessor_count();
   state_.type = most[X].type;
   note(least);
@@ -205,10 +207,11 @@ void Layer::pack(const void* weights, cuda::Stream stream) {
     packed_ = pool_->take_spare(packed_bytes_);
     if (!packed_.memory) throw Refusal{where_ + ": called before it was initialized or attached to a context"};
   }
-  if (packed_from_ == weights && packed_for_ == conv_.algorithm) return;
+  const Type type = conv_.geometry.type;
+  if (packed_from_ == weights && packed_for_ == conv_.algorithm && packed_type_ == type) return;
   packed_from_ = nullptr;
   must(cuda::pack_weights(conv_, weights, packed_.memory, stream));
-  packed_for_ = conv_.algorithm;
+  packed_for_ = conv_.algorithm, packed_type_ = type;
   // While a graph is captured nothing runs: its replays pack for themselves, and a call outside of it packs again.
   if (!is_capturing(stream)) packed_from_ = weights;
 }
@@ -217,8 +220,8 @@ void Layer::enqueue(const Desc* inputs, const Desc* outputs, const void* const* 
                     cuda::Stream stream) {
   renew(inputs, outputs);
   if (kind().gate) {
-    must(cuda::gate(gate_, {in[X], static_cast<const float*>(in[Tau]), out[0], out[1], out[2], workspace, workspace_bytes_},
-                    stream));
+    const float* tau = static_cast<const float*>(in[Tau]);
+    must(cuda::gate(gate_, {in[X], tau, out[0], out[1], out[2], workspace, workspace_bytes_}, stream));
     return;
   }
   pack(in[W], stream);

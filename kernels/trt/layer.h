@@ -1,5 +1,5 @@
-// One layer of a network: checks a call, knows the memory it takes, and runs it. All that a plugin does besides speaking
-// one of TensorRT's APIs.
+// One layer of a network: checks a call, knows the memory it takes, and runs it. All that a plugin does besides
+// speaking one of TensorRT's APIs.
 #pragma once
 #include <memory>
 
@@ -28,14 +28,15 @@ class Layer {
   // Whether tensor `position` (inputs, then outputs) may be of that type, after those before it.
   bool supports(int position, const Desc* tensors, bool linear, Element mask) const;
 
-  // Build: remembers what the engine will need at run time, for shapes from `least` to `most`.
+  // Build: remembers what the engine will need at run time, for shapes from `least` to `most`. Does nothing for a layer
+  // of an engine: that memory is given out.
   void configure(const Desc* least, const Desc* most, int count);
   // Bytes for a call with inputs up to these, at least what `configure` found.
   std::size_t workspace(const Desc* inputs, int count) const;
 
-  // See to it that packed weights have a place before `enqueue`, which allocates nothing. `reserve`: for whichever clone is
-  // attached or runs first; `attach`: for this one, which then packs anew. Throw Refusal where memory is short; do nothing
-  // for gates and before `configure`.
+  // See to it that packed weights have a place before `enqueue`, which allocates nothing. `reserve`: for whichever
+  // clone is attached or runs first; `attach`: for this one, which then packs anew. Throw Refusal where memory is
+  // short; do nothing for gates and before `configure`.
   void reserve();
   void release_reserve();
   void attach();
@@ -58,6 +59,7 @@ class Layer {
   void must(cuda::Status status) const;
 
   State state_;
+  const bool built_;  // restored from an engine
   std::string where_;
   std::shared_ptr<Pool> pool_;
 
@@ -72,6 +74,7 @@ class Layer {
   Buffer packed_;
   const void* packed_from_ = nullptr;  // the W that packed_ holds
   cuda::Algorithm packed_for_ = cuda::Algorithm::automatic;
+  Type packed_type_ = Type::f32;
 };
 
 }  // namespace trt

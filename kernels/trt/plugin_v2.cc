@@ -172,12 +172,15 @@ const char* register_creators() {
   const Registry get = reinterpret_cast<Registry>(runtime_symbol("getPluginRegistry"));
   const Version version = reinterpret_cast<Version>(runtime_symbol("getInferLibVersion"));
   if (!get || !version) return "no TensorRT 8 in this process, none to load";
-  if (version() / 1000 != NV_TENSORRT_MAJOR) return "the TensorRT of this process is not version 8, for which this was built";
+  if (version() / 1000 != NV_TENSORRT_MAJOR)
+    return "the TensorRT of this process is not version 8, for which this was built";
   IPluginRegistry* registry = get();
   if (!registry) return "TensorRT gives no plugin registry";
-  // never destroyed: TensorRT keeps pointers to them until the process ends
-  for (const OpKind& kind : kOps)
-    if (!registry->registerCreator(*new Creator(kind), "")) return "a plugin of the same name is registered already";
+  for (const OpKind& kind : kOps) {
+    std::unique_ptr<Creator> creator(new Creator(kind));
+    if (!registry->registerCreator(*creator, "")) return "a plugin of the same name is registered already";
+    creator.release();  // never destroyed: TensorRT keeps a pointer to it until the process ends
+  }
   return nullptr;
 }
 

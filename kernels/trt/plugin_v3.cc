@@ -1,5 +1,5 @@
-// TensorRT 10, 11 and TensorRT-RTX: IPluginV3. To be loaded by IPluginRegistry::loadLibrary, which calls the two exported
-// functions at the end; no TensorRT library is linked.
+// TensorRT 10, 11 and TensorRT-RTX: IPluginV3. To be loaded by IPluginRegistry::loadLibrary, which calls the two
+// exported functions at the end; no TensorRT library is linked.
 #include "tensorrt.h"
 #ifdef DANCE_TRT_V3
 #include <atomic>
@@ -12,7 +12,7 @@ namespace {
 using namespace nvinfer1;
 
 // Type of the masks that a gate writes. A convolution takes bool and float32 masks either way.
-#ifdef DANCE_TRT_FLOAT_MASKS
+#ifdef DANCE_TRT_MASK_float
 constexpr Element kMask = Element::f32;
 constexpr DataType kMaskType = DataType::kFLOAT;
 #else
@@ -47,7 +47,8 @@ class Plugin final : public IPluginV3, public IPluginV3OneCore, public IPluginV3
   const char* getPluginNamespace() const noexcept override { return ""; }
   int32_t getNbOutputs() const noexcept override { return layer_.kind().outputs(); }
 
-  int32_t getOutputDataTypes(DataType* out, int32_t outputs, const DataType* in, int32_t inputs) const noexcept override {
+  int32_t getOutputDataTypes(DataType* out, int32_t outputs, const DataType* in,
+                             int32_t inputs) const noexcept override {
     if (outputs != layer_.kind().outputs() || inputs != layer_.kind().inputs()) return 1;
     for (int i = 0; i < outputs; ++i) out[i] = layer_.kind().gate ? kMaskType : in[0];
     return 0;
@@ -154,7 +155,8 @@ class Creator final : public IPluginCreatorV3One {
   const char* getPluginNamespace() const noexcept override { return ""; }
   const PluginFieldCollection* getFieldNames() noexcept override { return names_.get(); }
 
-  IPluginV3* createPlugin(const char* name, const PluginFieldCollection* fields, TensorRTPhase phase) noexcept override {
+  IPluginV3* createPlugin(const char* name, const PluginFieldCollection* fields,
+                          TensorRTPhase phase) noexcept override {
     return guarded(kind_.name, static_cast<Plugin*>(nullptr), [&] {
       const bool building = phase == TensorRTPhase::kBUILD;
       return new Plugin(building ? state_of(kind_, name, fields) : saved_state(kind_, fields));

@@ -34,7 +34,8 @@ void check_weights(const std::string& where, const Attributes& attributes, int64
   const int64_t group = attributes.group;
   const std::string because = "C=" + text({c}) + " of X " + text(x) + ", group=" + std::to_string(group);
   if (c != -1 && c % group != 0) refuse(where, "X", text(x), "C divisible by group=" + std::to_string(group));
-  check_extents(where, "W", w, "[M," + (c == -1 ? "C/group" : std::to_string(c / group)) + ",kT,kH,kW] (" + because + ")");
+  const std::string inputs = c == -1 ? "C/group" : std::to_string(c / group);
+  check_extents(where, "W", w, "[M," + inputs + ",kT,kH,kW] (" + because + ")");
   for (int i = 0; i < w.rank; ++i)
     if (w.dims[i] == -1) refuse(where, "W", text(w), "an initializer, whose shape is known");
   check_shape(where, "W", w, {w.dims[0], c == -1 ? -1 : c / group, w.dims[2], w.dims[3], w.dims[4]}, because);

@@ -17,17 +17,18 @@ struct OutputShape {
   Extent extents[5];
 };
 
-// Throws Refusal naming op, tensor and both shapes where `inputs` (kind.inputs() of them) do not fit together, and where
-// the extents of W are not known: W has to be an initializer.
+// Throws Refusal naming op, tensor and both shapes where `inputs` (kind.inputs() of them) do not fit together, and
+// where the extents of W are not known: W has to be an initializer.
 void check_inputs(const OpKind& kind, const std::string& where, const Attributes& attributes, const Desc* inputs);
 // For inputs that were checked.
 OutputShape output_shape(const OpKind& kind, const Attributes& attributes, const Desc* inputs, int output);
 // What `shape` comes to; -1 where the input's extent is not known.
 Desc output_desc(const OutputShape& shape, Element type, const Desc* inputs);
 
-// For checked inputs of which every extent is known. `out` is filled in too; throws Refusal where the kernel does not fit
-// into X or sizes are too large.
-ConvGeometry conv_geometry(const OpKind& kind, const std::string& where, const Attributes& attributes, const Desc* inputs);
+// For checked inputs of which every extent is known. `out` is filled in too; throws Refusal where the kernel does not
+// fit into X or sizes are too large.
+ConvGeometry conv_geometry(const OpKind& kind, const std::string& where, const Attributes& attributes,
+                           const Desc* inputs);
 
 struct Layout {
   int c, t;  // axes of X; H and W follow T

@@ -75,7 +75,8 @@ void read_configured(Reader& in, State& state) {
   for (uint64_t& bytes : state.packed) bytes = in.number();
   state.configured = configured != 0;
   state.type = half ? Element::f16 : Element::f32;
-  bool good = configured <= 1 && half <= 1 && state.multiprocessors >= 0 && state.multiprocessors <= kMostMultiprocessors;
+  bool good = configured <= 1 && half <= 1;
+  good = good && state.multiprocessors >= 0 && state.multiprocessors <= kMostMultiprocessors;
   for (uint64_t bytes : state.workspace) good = good && bytes <= kMostBytes;
   for (uint64_t bytes : state.packed) good = good && bytes <= kMostBytes;
   if (!good) throw Refusal{place(*state.kind, state.node) + ": the engine's data are out of range; rebuild the engine"};

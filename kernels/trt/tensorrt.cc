@@ -4,6 +4,7 @@
 
 #define DANCE_TEXT_OF(x) #x
 #define DANCE_TEXT(x) DANCE_TEXT_OF(x)
+#define DANCE_HEADERS DANCE_TEXT(NV_TENSORRT_MAJOR) "." DANCE_TEXT(NV_TENSORRT_MINOR) "." DANCE_TEXT(NV_TENSORRT_PATCH)
 
 // For whoever loads the library: the API that it was built for, "2" (TensorRT 8) or "3" (10, 11, RTX), and the headers.
 #ifdef DANCE_TRT_V3
@@ -11,10 +12,7 @@
 #else
 #define DANCE_TRT_API "2"
 #endif
-DANCE_TRT_EXPORT const char* dance_trt_built_for() {
-  return "IPluginV" DANCE_TRT_API ", TensorRT " DANCE_TEXT(NV_TENSORRT_MAJOR) "." DANCE_TEXT(NV_TENSORRT_MINOR) "." DANCE_TEXT(
-      NV_TENSORRT_PATCH);
-}
+DANCE_TRT_EXPORT const char* dance_trt_built_for() { return "IPluginV" DANCE_TRT_API ", TensorRT " DANCE_HEADERS; }
 
 namespace dance {
 namespace trt {

@@ -76,11 +76,28 @@ def test_what_is_needed_and_lacking_is_exit_code_1(run, monkeypatch):
         return really(name)
 
     monkeypatch.setattr(doctor.importlib, "import_module", import_module)
-    monkeypatch.setattr(doctor, "_spec", lambda name: name not in absent)
+    monkeypatch.setattr(doctor, "_spec", lambda name: name not in absent + ("tensorrt", "pycuda"))
     code, out, _ = run()
     assert code == 1
     assert "dance-run does not work here yet: onnxruntime, video decoder missing" in out
     assert "-> pip install onnxruntime" in out and "-> pip install av" in out
+
+
+@pytest.mark.parametrize("present, state", [
+    (("tensorrt", "pycuda"), OPTIONAL), (("tensorrt",), MISSING), ((), MISSING)])
+def test_where_engines_run_onnxruntime_may_lack(monkeypatch, present, state):
+    """A Jetson Nano: there is no ONNX Runtime for its Python."""
+    really = doctor.importlib.import_module
+
+    def import_module(name):
+        if name == "onnxruntime":
+            raise ImportError("No module named onnxruntime")
+        return really(name)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", import_module)
+    monkeypatch.setattr(doctor, "_spec", lambda name: name in present)
+    found = by_name(doctor.package_findings())["onnxruntime"]
+    assert found.state == state and ("--backend tensorrt" in found.detail) == (state == OPTIONAL)
 
 
 def test_a_package_for_another_machine_is_told_apart(monkeypatch):

@@ -16,7 +16,7 @@ from dance_deploy.bundle import open_bundle
 from dance_deploy.cost import ConvCost
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.export import bundle_from_checkpoint as exporter
-from dance_deploy.export.untrained import untrained_checkpoint
+from dance_deploy.export.untrained import TAU, untrained_checkpoint
 from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
 from dance_deploy.runtime import kernels
 from dance_deploy.runtime.runner import Runner
@@ -151,3 +151,11 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, said):
                           cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
     assert not (tmp_path / "b").exists() and (tmp_path / "taken" / "thesis.txt").read_text() == "mine"
+
+
+def test_random_weights_have_the_threshold_that_they_say_at_half_the_budget():
+    model = model_from_checkpoint(untrained_checkpoint("small", classes=3))
+    stem = torch.rand(model.plan.stem_shape)
+    at = {budget: model.controller(stem, torch.tensor([budget])).detach() for budget in (0.3, 0.5, 0.8)}
+    assert torch.allclose(at[0.5], torch.tensor(TAU), atol=0.02)
+    assert at[0.3].min() > at[0.5].max() > at[0.8].max()

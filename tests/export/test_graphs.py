@@ -155,8 +155,10 @@ class Wired(nn.Module):
 
 
 @pytest.mark.parametrize("wire", [
-    lambda m, y: torch.cat([y, m.b(y)], 1).mean((2, 3, 4)), lambda m, y: torch.cat([m.b(y), y * 2], dim=-2).mean((2, 3, 4)),
-    lambda m, y: m.b(y).mean([-1, -2, -3, 0]).view(1, 8), lambda m, y: m.b(y * y.mean((2, 3, 4), keepdim=True)).flatten(1),
+    lambda m, y: torch.cat([y, m.b(y)], 1).mean((2, 3, 4)),
+    lambda m, y: torch.cat([m.b(y), y * 2], dim=-2).mean((2, 3, 4)),
+    lambda m, y: m.b(y).mean([-1, -2, -3, 0]).view(1, 8),
+    lambda m, y: m.b(y * y.mean((2, 3, 4), keepdim=True)).flatten(1),
     lambda m, y: (m.b(y).mean((1, 3)) + 1).view(1, -1), lambda m, y: m.b(y).flatten(1).view(1, -1, 12).mean(1),
     lambda m, y: torch.softmax(m.b(y), 1).mean((2, 3, 4)), lambda m, y: (m.b(y) * y.mean(2, keepdim=True)).view(1, -1)],
     ids=["cat channels", "cat H", "mean", "scaled", "mean of two axes", "views", "softmax", "mean over time"])

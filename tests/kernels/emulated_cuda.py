@@ -17,10 +17,11 @@ OK, BAD_SHAPE, TOO_LARGE, UNSUPPORTED = range(4)
 
 
 class Emulator:
-    """One running emulator. A crash, a sanitizer's finding or a missed barrier ends it: `ask` then fails with its words."""
+    """One running emulator. A crash, a sanitizer's finding or a missed barrier ends it; `ask` fails with its words."""
 
     def __init__(self, path):
         self.path, self.seed, self.errors, self.process = path, 0, None, None
+        self.fmas = 0    # multiply-adds of the last request, those of the tiles only
 
     def _start(self):
         self.errors = tempfile.TemporaryFile()
@@ -46,16 +47,16 @@ class Emulator:
         try:
             self.process.stdin.write(head + tail + b"".join(np.ascontiguousarray(a).tobytes() for a in arrays))
             self.process.stdin.flush()
-            answer = self.process.stdout.read(40)
+            answer = self.process.stdout.read(48)
         except BrokenPipeError:
             answer = b""
-        if len(answer) < 40:
+        if len(answer) < 48:
             self.process.wait()
             self.errors.seek(0)
             words = self.errors.read().decode(errors="replace")
             self.process = None
             raise AssertionError("the emulator ended:\n" + words[:4000])
-        status, launches, algorithm, name_bytes, result_bytes = struct.unpack("<5q", answer)
+        status, launches, self.fmas, algorithm, name_bytes, result_bytes = struct.unpack("<6q", answer)
         variant = self.process.stdout.read(name_bytes).decode()
         return status, launches, algorithm, variant, self.process.stdout.read(result_bytes)
 
@@ -65,6 +66,12 @@ def build(target="emulator", **variables):
     for tool in ("make", "g++"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool} to compile the CUDA kernels for the host")
+    with tempfile.TemporaryDirectory() as folder:
+        probe = subprocess.run(["g++", "-std=c++14", "-march=native", "-fsanitize=address,undefined", "-x", "c++", "-",
+                                "-o", os.path.join(folder, "probe")], input=b"_Float16 half; int main() {}",
+                               stderr=subprocess.PIPE)
+    if probe.returncode:
+        pytest.skip("needs a g++ with _Float16 and the sanitizers: " + probe.stderr.decode().strip().splitlines()[0])
     done = subprocess.run(["make", "-C", CUDA, target] + [f"{k}={v}" for k, v in variables.items()],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout.decode()[-4000:]

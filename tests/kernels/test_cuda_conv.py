@@ -74,7 +74,8 @@ def geometries(draw):
     size = [max(draw(st.integers(1, most)), d * (k - 1) + 1 - p - q)
             for most, k, d, p, q in zip((4, 11, 11), kernel, dilations, pads[:3], pads[3:])]
     x_shape = (draw(st.integers(1, 2)), group * inputs, *size)
-    return x_shape, (group * outputs, inputs, *kernel), dict(strides=strides, pads=pads, dilations=dilations, group=group)
+    attributes = dict(strides=strides, pads=pads, dilations=dilations, group=group)
+    return x_shape, (group * outputs, inputs, *kernel), attributes
 
 
 RATES = st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0])
@@ -143,7 +144,8 @@ def test_nothing_kept_gives_exactly_the_clamped_bias_and_sum(emulator, channels_
         masks = full_masks(x_shape)
         masks[none][...] = False
         result = emulated_cuda.gated_conv3d(emulator, np.full_like(x, np.nan), w, b, masks, z=z, minimum=0.0,
-                                            channels_last=channels_last, algorithm=algorithm, group=group, pads=(1,) * 6)
+                                            channels_last=channels_last, algorithm=algorithm, group=group,
+                                            pads=(1,) * 6)
         np.testing.assert_array_equal(result.y, np.maximum(b[:, None, None, None] + z, np.float32(0)))
 
 
@@ -181,6 +183,51 @@ def test_the_masks_do_not_change_what_is_launched(emulator, algorithm):
     launches = {emulated_cuda.gated_conv3d(emulator, x, w, b, draw_masks(rng, x.shape, (rate,) * 3), pads=(1,) * 6,
                                            group=group, algorithm=algorithm).launches for rate in (0, 0.5, 1)}
     assert len(launches) == 1
+
+
+def needed_multiplications(x_shape, w_shape, masks, **attributes):
+    """Multiplications by what is kept and in range: the sum of a convolution of ones."""
+    ones, bias = (np.ones(shape, np.float32) for shape in (x_shape, w_shape)), np.zeros(w_shape[0], np.float32)
+    return float(definition.gated_conv3d(*ones, bias, *masks, **attributes).sum(dtype=np.float64))
+
+
+# executed over needed multiplications at most: what rows of a tile, warps and slabs may leave
+EXECUTED = {"all": 1.05, "frames": 1.06, "channels": 1.05, "blob": 1.26, "random": 1.58, "none": 0}
+
+
+@pytest.mark.parametrize("kind", EXECUTED)
+def test_what_is_dropped_is_not_computed(emulator, kind):
+    rng = np.random.default_rng(11)
+    x_shape, w_shape = (1, 32, 6, 16, 16), (64, 32, 3, 3, 3)
+    masks = full_masks(x_shape)
+    if kind == "frames":
+        masks[0][0, ::2] = False
+    elif kind == "channels":
+        masks[1][0, 1::2] = False
+    elif kind == "blob":
+        height, width = np.mgrid[:16, :16]
+        masks[2][0] = np.hypot(height - 6, width - 9) < 6
+    elif kind == "random":
+        masks[2][0] = rng.random((16, 16)) < 0.5
+    elif kind == "none":
+        masks[0][...] = False
+    x, w, b = values(rng, x_shape), values(rng, w_shape), values(rng, w_shape[:1])
+    check(emulator, x, w, b, masks, pads=(1,) * 6, how=dict(algorithm=emulated_cuda.DIRECT, channels_last=True))
+    needed = needed_multiplications(x_shape, w_shape, masks, pads=(1,) * 6)
+    assert needed <= emulator.fmas <= EXECUTED[kind] * needed
+
+
+@pytest.mark.parametrize("index", (0, 1))
+def test_winograd_does_half_the_products_for_half_the_frames_or_channels(emulator, index):
+    rng = np.random.default_rng(12)
+    x, w, b = (values(rng, shape) for shape in ((1, 32, 8, 16, 16), (64, 32, 1, 3, 3), (64,)))
+    how = dict(algorithm=emulated_cuda.WINOGRAD, channels_last=True)
+    masks = full_masks(x.shape)
+    check(emulator, x, w, b, masks, how=how, pads=(0, 1, 1) * 2)
+    dense = emulator.fmas
+    masks[index][0, ::2] = False
+    check(emulator, x, w, b, masks, how=how, pads=(0, 1, 1) * 2)
+    assert emulator.fmas == dense / 2 and dense == 36 * 8 * 16 * 32 * 64
 
 
 def test_an_infinity_or_nan_that_is_kept_shows(emulator):

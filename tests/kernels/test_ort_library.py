@@ -296,3 +296,56 @@ def test_memory_of_a_session_stays_flat(path):
     run(100)
     activation_bytes = 32 * 4 * 28 * 28 * 4
     assert resident_bytes() - before < 10 * activation_bytes    # one leaked buffer a run would be 100
+
+
+def layout_model(node):
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None] * 5)],
+                              [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None] * 5)])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(names.DOMAIN, names.DOMAIN_VERSION)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8, functions=functions.dance_functions(17))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 3, 4, 5, 7), (1, 17, 3, 33, 34), (1, 64, 2, 20, 30)])
+def test_to_channels_last_moves_and_changes_nothing(path, shape):
+    model = layout_model(functions.to_channels_last_node("X", "Y", "to_last"))
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x.flat[0] = np.nan
+    for library in (path, None):
+        np.testing.assert_array_equal(open_session(library, model).run(None, {"X": x})[0], to_layout(x, True))
+
+
+POOLS = [((1, 2, 2), (1, 2, 2), (0,) * 6), ((2, 2, 2), (2, 2, 2), (0, 1, 1, 0, 1, 1)),
+         ((3, 1, 2), (1, 3, 2), (2, 0, 0, 1, 0, 1)), ((1, 1, 1), (2, 1, 3), (0,) * 6)]
+
+
+@pytest.mark.parametrize("channels", [1, 15, 16, 70])
+@pytest.mark.parametrize("kernel, strides, pads", POOLS)
+def test_max_pool_equals_its_function(path, kernel, strides, pads, channels):
+    model = layout_model(functions.max_pool_node("X", "Y", "pool", kernel, strides, pads))
+    x = np.random.default_rng(1).standard_normal((2, 5, 7, 8, channels)).astype(np.float32) - 9    # padding is not 0
+    x[0, 1, 2] = -np.inf
+    ours, theirs = (open_session(one, model).run(None, {"X": x})[0] for one in (path, None))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_max_pool_passes_a_fault_on(path):
+    model = layout_model(functions.max_pool_node("X", "Y", "pool", (1, 2, 2), (1, 2, 2), (0,) * 6))
+    x = np.ones((1, 1, 4, 4, 20), np.float32)
+    x[0, 0, 1, 2, 3], x[0, 0, 2, 1, 18] = np.nan, np.nan
+    (y,) = open_session(path, model).run(None, {"X": x})
+    assert np.isnan(y[0, 0, 0, 1, 3]) and np.isnan(y[0, 0, 1, 0, 18]) and np.isnan(y).sum() == 2
+
+
+@pytest.mark.parametrize("node, x, said", [
+    (functions.to_channels_last_node("X", "Y", "a"), (2, 3, 0, 1, 1), "ToChannelsLast 'a': X is [2,3,0,1,1]"),
+    (functions.max_pool_node("X", "Y", "p", (1, 2, 2), (1, 1, 1), (0,) * 6), (1, 1, 1, 4, 3),
+     "MaxPool3dCl 'p': kernel_shape is [1,2,2], expected a window that fits into X [1,1,1,4,3]"),
+    (functions.max_pool_node("X", "Y", "p", (1, 2, 2), (1, 1, 1), (0, 2, 0, 0, 0, 0)), (1, 1, 4, 4, 3),
+     "MaxPool3dCl 'p': pads is [0,2,0,0,0,0], expected less than kernel_shape [1,2,2]"),
+    (functions.max_pool_node("X", "Y", "p", (1, 2), (1, 1, 1), (0,) * 6), (1, 1, 4, 4, 3), "kernel_shape is [1,2]")])
+def test_layout_ops_refuse_by_name(path, node, x, said):
+    model = layout_model(node)
+    del model.functions[:]    # ONNX Runtime would refuse some of them earlier, in words of its own
+    with pytest.raises(Exception) as refused:
+        open_session(path, model).run(None, {"X": np.zeros(x, np.float32)})
+    assert said in str(refused.value)

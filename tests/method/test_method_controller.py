@@ -8,7 +8,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from dance_deploy.method.controller import TAU_MAX, TAU_START, Controller, resampling_matrix  # noqa: E402
-from dance_deploy.method.training.calibration import fed_for  # noqa: E402
+from dance_deploy.method.training.calibration import ALL_OPEN, ASKED, fed_for  # noqa: E402
 
 
 def controller(**options):
@@ -86,3 +86,10 @@ def test_fed_budgets_rise_with_the_asked_ones_and_meet_them(shares):
     for budget, share in zip(asked, reached, strict=True):
         # never above what was asked, unless the cheapest that was measured is
         assert share <= max(budget, rising[0]) + 1e-6
+
+
+def test_the_end_of_a_calibrated_map_opens_every_gate_whatever_the_rounding():
+    c = controller()
+    c.calibrate([0.0, *ASKED, 1.0], [0.1, *torch.linspace(0.13, 0.97, len(ASKED)).tolist(), ALL_OPEN])
+    tau = c(torch.rand(1, 4, 5, 6, 7).expand(3, -1, -1, -1, -1), torch.tensor([1.0, 0.95, 0.9]))
+    assert tau[0].max() == 0.0 and 0.0 < tau[1].max() < tau[2].max()

@@ -12,10 +12,13 @@ from hypothesis import strategies as st  # noqa: E402
 from dance_deploy.errors import InputError, OperationError  # noqa: E402
 from dance_deploy.method.ava import AvaWeights, ava_spread  # noqa: E402
 from dance_deploy.method.saliency import magnitudes  # noqa: E402
+from dance_deploy.method.surgery import gate_model  # noqa: E402
 from dance_deploy.method.training.losses import distillation, mac_penalty  # noqa: E402
 from dance_deploy.method.training.metrics import MetricsFile, read_metrics  # noqa: E402
+from dance_deploy.method.training.precision import choose  # noqa: E402
 from dance_deploy.method.training.schedule import learning_rate_factor, ramp_factor  # noqa: E402
 from dance_deploy.method.training.settings import TrainSettings, differences  # noqa: E402
+from dance_deploy.models import build  # noqa: E402
 
 
 def test_distillation_is_nothing_between_equals_and_teaches_the_student_only():
@@ -54,8 +57,11 @@ def test_ava_rises_with_the_spread_and_stays_below_its_weights(form):
 @pytest.mark.parametrize("option,change", [
     ("--target-macs", {"target_macs": 1.0}), ("--target-macs", {"target_macs": 0.0}), ("--kinds", {"kinds": ()}),
     ("--kinds", {"kinds": ("sound",)}), ("--epochs-aap", {"epochs_aap": -1}), ("--batch", {"batch": 0}),
-    ("--seed", {"seed": -1}), ("--lr-dense", {"lr_dense": 0.0}), ("--lr-aap", {"lr_aap": float("nan")}),
-    ("--ava-form", {"ava_form": "x"})])
+    ("--seed", {"seed": -1}), ("--lr", {"lr_dense": 0.0}), ("--lr", {"lr_aap": float("nan")}),
+    ("--ava-form", {"ava_form": "x"}), ("--static-share", {"static_share": 1.0}),
+    ("--static-share", {"static_share": float("nan")}), ("--static-by", {"static_by": "luck"}),
+    ("--static-allocation", {"static_allocation": "x"}), ("--static-scope", {"static_scope": "x"}),
+    ("--thresholds-from", {"thresholds_from": "x"}), ("--precision", {"precision": "int4"})])
 def test_senseless_settings_name_their_option(option, change):
     with pytest.raises(InputError, match=option):
         TrainSettings(**change).check()
@@ -65,7 +71,24 @@ def test_senseless_settings_name_their_option(option, change):
 def test_epochs_follow_from_the_size_of_the_data(clips):
     found = TrainSettings(epochs_ava=3).resolved(clips)
     assert 30 <= found.epochs_dense <= 100 and found.epochs_ava == 3 and 20 <= found.epochs_aap <= 50
-    assert 1 <= found.windows <= 4 and (found.windows == 1 or found.windows * clips <= 150)
+    assert 1 <= found.windows <= 4 and (found.windows == 1 or found.windows * clips < 200)
+
+
+def test_a_cpu_trains_in_float32_and_says_why_not_in_less():
+    cpu = torch.device("cpu")
+    assert choose(cpu) == choose(cpu, "float32") == "float32"
+    with pytest.raises(InputError, match="--precision bfloat16 needs a GPU"):
+        choose(cpu, "bfloat16")
+
+
+def test_half_precision_activations_are_gated_in_float32():
+    """What a GPU does in bfloat16: thresholds, masks and shares as exact as ever."""
+    network = gate_model(build("small", 4, seed=0), (1, 3, 6, 20, 24))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        network(torch.randn(2, 3, 6, 20, 24), torch.tensor([0.3, 0.6]))
+    assert all(mask.dtype == torch.float32 for gate in network.gates for mask in gate.masks)
+    share = network.macs_share()
+    assert share.dtype == torch.float32 and (share > 0).all() and (share < 1.1).all()
 
 
 def test_a_low_target_is_inside_of_what_is_trained():

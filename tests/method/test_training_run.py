@@ -64,8 +64,8 @@ def same_checkpoint(one, other):
 
 def test_a_run_leaves_checkpoint_metrics_and_pictures(whole):
     folder = work_folder(whole.checkpoint)
-    assert sorted(p.name for p in folder.iterdir()) == ["history.png", "lock", "magnitudes.png", "metrics.jsonl",
-                                                        "results.json", "state.pt"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "dense.pt", "history.png", "lock", "magnitudes.png", "metrics.jsonl", "results.json", "state.pt"]
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in ("history.png", "magnitudes.png"))
     events = read_metrics(folder / "metrics.jsonl")
     assert [(e["phase"], e["epoch"]) for e in events if e["event"] == "epoch"] == [

@@ -73,6 +73,25 @@ def test_three_percent_at_two_percent_noise_needs_enough_windows():
     assert verdicts(0.97, 5)[INCONCLUSIVE] >= 50
 
 
+@pytest.mark.parametrize("noise", [0.005, 0.01])
+def test_stopping_when_the_interval_is_tight_does_not_spoil_it(noise):
+    """As record --precision 1 and compare do: another run until half the interval is below 1 %."""
+    hits_mean = hits_ratio = 0
+    for seed in range(RUNS):
+        a, b = windows(seed, 12.0, 20, noise), windows(7000 + seed, 12.0, 20, noise)
+        for count in range(4, 21):
+            mean = intervals.mean_interval(a[:count])
+            if mean.half_width <= 0.01:
+                break
+        for count in range(8, 21):
+            ratio = intervals.ratio_interval(a[:count], b[:count])
+            if ratio.half_width <= 0.01:
+                break
+        hits_mean += mean.low <= 12.0 <= mean.high
+        hits_ratio += ratio.low <= 1.0 <= ratio.high
+    assert hits_mean >= 90 and hits_ratio >= 90
+
+
 def test_too_few_or_useless_values_are_unknown_not_narrow():
     for values in ([], [5.0], [5.0, 5.0], [5.0, 5.1, 5.2]):
         assert not intervals.mean_interval(values).finite

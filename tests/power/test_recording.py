@@ -1,4 +1,5 @@
 """Recording real commands on captured trees: windows, idle, sources that die, environments that move, files."""
+import datetime
 import json
 import os
 import sys
@@ -121,6 +122,31 @@ def test_a_source_that_dies_mid_run_does_not_end_the_run(tmp_path):
     assert any("died after" in line and "it is gone" in line for line in summary["warnings"])
     assert any("are not measured" in line for line in summary["warnings"])
     assert summary["commands"]["run"]["runs_measured"] == 1
+
+
+def test_no_run_is_begun_after_the_source_died(tmp_path):
+    folder = tmp_path / "tree/sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0"
+    script = "import glob, os, time; [os.unlink(p) for p in glob.glob({!r})]; time.sleep(0.3)"
+    kill = [sys.executable, "-S", "-c", script.format(str(folder / "in_power*"))]
+    with Recorder(nano(tmp_path)) as recorder:
+        assert recording.compare(recorder, kill, SLEEP, Plan(0.0, 0, 5, 9, None, 0.0), ratio_half_width) == 0
+        found = recorder.recording()
+    assert [window.label for window in found.windows] == ["a", "b"]     # the pair is finished, no other begins
+    assert summarize(found)["comparison"]["verdict"] == "INCONCLUSIVE"
+
+
+def test_a_system_clock_that_is_set_meanwhile_is_said_and_changes_nothing(tmp_path, monkeypatch):
+    offset_s = [0.0]
+    real = recording._utc_now
+    monkeypatch.setattr(recording, "_utc_now", lambda: real() + datetime.timedelta(seconds=offset_s[0]))
+    with Recorder(nano(tmp_path)) as recorder:
+        recorder.run(RUN, SLEEP)
+        offset_s[0] = -7200.0
+        recorder.run(RUN, SLEEP)
+        found = recorder.recording()
+    assert [line for line in found.warnings if "the system clock was set by -7200." in line]
+    for window in recording_file.window_records(found):
+        assert window["total"]["energy_j"] == pytest.approx(3.0 * (window["end_s"] - window["start_s"]), rel=1e-9)
 
 
 def test_a_rail_that_vanishes_is_unknown_from_then_on(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 from tegrastats_lines import LINES
 
 from dance_deploy.errors import InputError, OperationError
-from dance_deploy.power.parse_log import json_from_line, parse_log
+from dance_deploy.power.parse_log import json_from_line, lines_of, parse_log
+from dance_deploy.power.tegrastats import LONGEST_LINE
 
 
 def written(tmp_path, text):
@@ -63,3 +64,19 @@ def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tmp_path):
     with pytest.raises(InputError):
         parse_log(written(tmp_path, "nothing\n"), str(tmp_path / "out.json"))
     assert (tmp_path / "out.json").read_text() == "old"
+
+
+def test_a_line_without_end_is_one_line_and_takes_no_memory(tmp_path):
+    line = LINES["nano r32"][0].encode()
+    (tmp_path / "a.log").write_bytes(line + b"\n" + b"x" * 3000000 + b"\n" + line + b"\n")
+    found = parse_log(str(tmp_path / "a.log"), str(tmp_path / "out"), stderr=io.StringIO())
+    assert (found.samples, found.skipped, found.first_skipped) == (2, 1, 2)
+    with open(str(tmp_path / "a.log"), "rb") as stream:
+        assert max(map(len, lines_of(stream))) <= LONGEST_LINE + 1
+
+
+def test_a_log_is_not_replaced_by_its_json(tmp_path):
+    log = written(tmp_path, LINES["nano r32"][0])
+    with pytest.raises(InputError, match="would be replaced"):
+        parse_log(log, str(tmp_path) + "/./a.log")
+    assert (tmp_path / "a.log").read_text() == LINES["nano r32"][0]

@@ -110,6 +110,14 @@ def test_long_recordings_have_a_short_page_with_the_extremes_in_it():
     assert len(power_page([("a", recording)])) < 1 << 20
 
 
+def test_many_runs_have_a_short_page():
+    state = recordings.environment()
+    windows = tuple(Window("run", 0.01 * i, 0.01 * i + 0.009, 0, state, state) for i in range(20000))
+    text = power_page([("a", nothing(np.full(200000, 3000.0), 0.001 * np.arange(200000), windows=windows))])
+    assert "Too many windows to mark them" in text and "400 of 20000 windows" in text
+    assert text.count("<path") < 2500 and len(text) < 1 << 20
+
+
 def test_the_curve_breaks_where_nothing_was_measured():
     recording = recordings.comparison(pairs=2, gap_s=(9.0, 10.5))
     curve = power_curve(recording.trace, recording.trace.values[:, 0])

@@ -1,16 +1,21 @@
 """Engines built, kept and run, on the strict stand-in of each TensorRT generation."""
+import json
 import os
+import sys
+import types
 
 import numpy as np
 import onnx
 import pytest
-from trt_standin import Misuse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycuda_standin import Driver, Misuse
 
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.runtime.runner import open_runner
 from dance_deploy.runtime.selftest import golden_from_bundle, run_checks
-from dance_deploy.runtime.trt import records
+from dance_deploy.runtime.trt import cuda_graph, records
 from dance_deploy.runtime.trt.command import build_bundle_engines
 
 CLIP = np.random.default_rng(5).standard_normal((1, 3, 4, 16, 16)).astype(np.float32)
@@ -62,6 +67,36 @@ def test_results_stay_what_they_were_when_the_next_clip_runs(machine):
         runner.infer(3 * CLIP[:, :, ::-1], 1.0)
         assert np.array_equal(first.logits, before[0])
         assert all(np.array_equal(a, b) for a, b in zip((m for layer in first.masks for m in layer), before[1]))
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["CUDA 10.2", "CUDA 12"])
+def test_a_cuda_graph_computes_the_same(machine, new, monkeypatch):
+    monkeypatch.setattr(cuda_graph, "_driver", lambda: Driver(machine.world, new))
+    built(machine)
+    with open_runner(machine.bundle, "tensorrt", dense=True) as runner:
+        expected, dense = runner.infer(CLIP, 0.4), runner.infer_dense(CLIP)
+        runner.backend.use_cuda_graphs()
+        before = machine.world.launches
+        runner.infer(2 * CLIP, 1.0)
+        found = runner.infer(CLIP, 0.4)
+        assert machine.world.launches == before + 4  # controller and body, twice
+        assert np.array_equal(found.logits, expected.logits) and np.array_equal(found.kept, expected.kept)
+        assert np.array_equal(runner.infer_dense(CLIP).logits, dense.logits)
+        assert len(machine.world.graphs) == 3
+
+
+def test_a_cuda_graph_that_cannot_be_is_one_line(machine):
+    built(machine)
+    machine.world.no_graphs = True
+    with open_runner(machine.bundle, "tensorrt") as runner:
+        with pytest.raises(OperationError, match="CUDA error 900; run without --cuda-graph"):
+            runner.backend.use_cuda_graphs()
+
+
+def test_other_backends_have_no_cuda_graphs(machine):
+    with open_runner(machine.bundle, "reference") as runner:
+        with pytest.raises(InputError, match="for the backend 'tensorrt'"):
+            runner.backend.use_cuda_graphs()
 
 
 def test_only_what_is_asked_for_is_loaded(machine):
@@ -204,7 +239,7 @@ def test_where_all_gates_pay_all_stay(machine):
 def test_without_the_plugin_nothing_is_measured_and_nothing_skipped(make_machine):
     machine = make_machine("11")
     machine.plugin.unlink()
-    with pytest.raises(InputError, match="make -C kernels plugin"):
+    with pytest.raises(InputError, match="make plugin"):
         built(machine)
     record = built(machine, measure=True, with_plugin=False)
     assert record.target.plugin is None and record.timings == {}
@@ -269,13 +304,13 @@ def test_engines_for_something_else_are_refused_and_rebuilt_on_request(make_mach
 def test_a_plugin_that_is_gone_is_named(machine):
     built(machine)
     machine.plugin.unlink()
-    with pytest.raises(InputError, match="make -C kernels plugin"):
+    with pytest.raises(InputError, match="make plugin"):
         open_runner(machine.bundle, "tensorrt")
 
 
 def test_a_plugin_that_does_not_load_is_one_line(machine):
     machine.plugin.write_bytes(b"no library at all")
-    with pytest.raises(OperationError, match="does not load into TensorRT.*make -C kernels plugin") as caught:
+    with pytest.raises(OperationError, match="does not load into TensorRT.*make plugin") as caught:
         built(machine)
     one_line(caught)
 
@@ -331,6 +366,45 @@ def test_too_little_memory_is_said_before_anything_is_built(machine):
     assert machine.world.builds == []
 
 
+@pytest.mark.parametrize("profile, limit_mib", [("jetson-nano", 512), ("jetson-agx-orin", 1024), ("own", 1024)])
+def test_the_workspace_follows_the_boards_memory(make_machine, profile, limit_mib, tmp_path):
+    """A Nano's profile says 4 GB, whatever the machine that builds has."""
+    machine = make_machine("8.6")
+    machine.world.memory_bytes = 8 << 30
+    machine.write_bundle(profile=profile)
+    from dance_deploy.runtime.trt import memory
+    bundle = open_bundle(machine.bundle)
+
+    class Device:
+        @staticmethod
+        def memory():
+            return 7 << 30, 8 << 30
+    found = memory.workspace_bytes(bundle.manifest, 7 << 30, None, memory.board_bytes(profile, Device))
+    assert found == limit_mib << 20
+    little = memory.needed_bytes(bundle.manifest) + (100 << 20)
+    assert memory.workspace_bytes(bundle.manifest, little, None, 8 << 30) == 100 << 20
+
+
+def test_on_a_board_the_memory_is_everybodys(tmp_path):
+    """A Jetson's GPU has no memory of its own, and CUDA counts the page cache as used: the kernel knows better."""
+    from dance_deploy.runtime.trt import memory
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 4058136 kB\nMemFree: 100000 kB\nMemAvailable: 3000000 kB\n")
+
+    class Nano:
+        @staticmethod
+        def memory():
+            return 100 << 20, 4058136 << 10
+
+    class Card:
+        @staticmethod
+        def memory():
+            return 2 << 30, 2 << 30
+    assert memory.free_bytes(Nano, str(tmp_path)) == 3000000 << 10
+    assert memory.free_bytes(Card, str(tmp_path)) == 2 << 30
+    assert memory.free_bytes(Card, str(tmp_path / "nowhere")) == 2 << 30
+
+
 def test_memory_that_runs_out_while_loading_is_one_line(machine):
     built(machine)
     machine.world.memory_bytes = 3000
@@ -374,6 +448,31 @@ def test_no_gpu(machine):
     one_line(caught)
 
 
+def test_rtx_without_a_name_that_its_parser_opens(make_machine, tmp_path, monkeypatch):
+    """The process would end inside the parser: said before."""
+    machine = make_machine("rtx")
+    package = types.ModuleType("tensorrt_rtx_libs")
+    package.__file__ = str(tmp_path / "libs" / "__init__.py")
+    (tmp_path / "libs").mkdir()
+    (tmp_path / "libs" / "libtensorrt_rtx.so.1").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_libs", package)
+    with pytest.raises(OperationError, match="run: ln -s libtensorrt_rtx.so.1 .*/libs/libtensorrt_rtx.so") as caught:
+        built(machine)
+    one_line(caught)
+    (tmp_path / "libs" / "libtensorrt_rtx.so").symlink_to("libtensorrt_rtx.so.1")
+    built(machine)
+    machine.world.settled()
+
+
+def test_a_tensorrt_that_does_not_start_is_one_line(machine):
+    def broken(logger):
+        logger.log(1, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+    machine.trt.Builder = broken
+    with pytest.raises(OperationError, match="does not start: CUDA initialization failure with error: 35"):
+        built(machine)
+
+
 def test_a_tensorrt_that_is_too_new_is_named(make_machine):
     machine = make_machine("11")
     machine.trt.__version__ = "12.0.0"
@@ -387,6 +486,19 @@ def test_a_symbolic_link_as_engines_folder_is_refused(machine, tmp_path):
     with pytest.raises(InputError, match="symbolic link"):
         built(machine)
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_a_graph_with_open_axes_is_refused(make_machine):
+    machine = make_machine("8.6")
+
+    def change(files):
+        model = onnx.load_from_string(files["dense.onnx"])
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+        files["dense.onnx"] = model.SerializeToString()
+    machine.write_bundle(edit=change)
+    with pytest.raises(OperationError, match="dense.onnx: input 'clip' has the open shape .*fixed shapes"):
+        built(machine)
+    machine.world.settled()
 
 
 def test_other_tensors_than_the_graph_declares_are_an_error(make_machine):
@@ -445,5 +557,61 @@ def test_the_standin_refuses_what_the_real_one_does(machine):
         stream.synchronize()
     with pytest.raises(Misuse, match="twice"):
         memory.free()
+    kept = host
+    del host
     context.pop()
-    assert world.violations == []
+    assert world.violations == ["the context went before page-locked memory"] and kept is not None
+    del world.violations[:]
+
+
+# ---- records --------------------------------------------------------------------------------------------------------
+
+def paths_in(tree, path=()):
+    yield path
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in items:
+        yield from paths_in(value, path + (key,))
+
+
+JUNK = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just([]), st.just({}),
+                 st.just("../../etc/passwd"), st.just(["x"] * 3), st.just({"x": 1}))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_changed_record_is_read_or_refused_in_one_line(record_tree, data):
+    folder, tree = record_tree
+    tree = json.loads(json.dumps(tree))
+    path = data.draw(st.sampled_from(list(paths_in(tree))[1:]))
+    parent = tree
+    for key in path[:-1]:
+        parent = parent[key]
+    if data.draw(st.booleans()) and isinstance(parent, dict):
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = data.draw(JUNK)
+    (folder / "engines" / "key.json").write_text(json.dumps(tree))
+    try:
+        record = records.read_record(str(folder), "key")
+    except InputError as error:
+        assert "\n" not in str(error) and "--engine" in str(error)
+    else:
+        for what in record.files:
+            name = record.file_name(what)
+            assert os.path.basename(name) == name and not name.startswith(".")
+
+
+@pytest.fixture(scope="module")
+def record_tree(tmp_path_factory):
+    """A folder with engines/, and the tree of a good record."""
+    from dance_deploy.manifest import FileEntry
+    from dance_deploy.runtime.trt.target import Target
+    folder = tmp_path_factory.mktemp("records")
+    entry = FileEntry("a" * 64, 12)
+    record = records.Record(Target("NVIDIA Tegra X1", (5, 3), "tensorrt", "8.2.1.8", "b" * 64), {"body.onnx": "c" * 64},
+                            "fp16", {"body": ("layer",)}, ("gate.a",), {"gate.a": records.Timing(1.0, 2.0)},
+                            {what: entry for what in records.GRAPHS + (records.GOLDEN,)})
+    records.write_record(str(folder), record, {})
+    name = record.target.key + ".json"
+    assert records.read_record(str(folder), record.target.key) == record
+    return folder, json.loads((folder / "engines" / name).read_text())

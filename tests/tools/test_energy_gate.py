@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from power_trees import write_tree
+from tegrastats_lines import has_ended
 
 from dance_deploy.power import recording_file
 from dance_deploy.power.environment import snapshot
@@ -268,6 +269,9 @@ def test_recordings_and_options_that_are_wrong(gate, tmp_path):
             ((file, "--recording", tmp_path / "gone.json"), "cannot be read"),
             ((tmp_path / "gone.json", "--recording", good), "cannot be read"),
             ((file, "--recording", good, half), "is not JSON"), ((file, "--recording", good, good), "twice"),
+            ((file, "--recording", good, "--keep", "x"), "--keep go with"),
+            ((file, "--record", "true", "--keep", file), "limits.json' is named twice"),
+            ((file, "--record", "true", "--keep", str(tmp_path) + "/./report.json"), "report.json' is named twice"),
             ((file, "--recording", good, pair), "pair.json': no limit is about its commands (a, b)"),
             ((file,), "required"), ((file, "--compare", "--a", "x"), "come together"),
             ((file, "--record", "true", "--a", "x"), "come together"), ((file, "--record", ""), "--record is empty"),
@@ -398,8 +402,16 @@ def test_ssh_errors_are_one_line(gate, tmp_path, board, far):
         errors = [line for line in done.stderr.splitlines() if line.startswith("error: ") and why in line]
         assert done.returncode == 1 and len(errors) >= 1 and done.stderr.splitlines()[-1] == errors[-1], done.stderr
         assert os.listdir(str(tmp_path / "far")) == []
-    done = gate(limits(tmp_path, GOOD), "--record", "sleep 4", "--timeout", "2", *(options + board), env=environment)
-    assert done.returncode == 1 and "not done after 2 s" in done.stderr
+
+
+def test_what_is_given_up_does_not_run_on_over_there(gate, tmp_path, board, far):
+    environment, _, options = far
+    told = tmp_path / "told"
+    script = "import os, time; open({!r}, 'w').write(str(os.getpid())); time.sleep(50)".format(str(told))
+    command = " ".join(map(shlex.quote, [sys.executable, "-S", "-c", script]))
+    done = gate(limits(tmp_path, GOOD), "--record", command, "--timeout", "8", *(options + board), env=environment)
+    assert done.returncode == 1 and "not done after 8 s" in done.stderr
+    assert has_ended(int(told.read_text())) and os.listdir(str(tmp_path / "far")) == []
 
 
 def test_it_is_python_3_6_syntax():

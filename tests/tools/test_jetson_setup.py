@@ -170,7 +170,7 @@ def test_a_bundle_gets_its_engine_and_its_self_test(board, tmp_path):
     code, _, _, commands = board.run("--bundle", tmp_path / "bundle")
     assert code == 0
     assert commands.index("dance-export {} --engine".format(tmp_path / "bundle")) < commands.index(
-        "dance-run {} --self-test".format(tmp_path / "bundle"))
+        "dance-run {} --self-test --backend tensorrt".format(tmp_path / "bundle"))
 
 
 @pytest.mark.parametrize("arguments, why", [

@@ -30,7 +30,7 @@ class Assumptions(NamedTuple):
         return [f"our kernels reach {self.ours[precision]:.0%} of the MAC peak, a library's {self.rival:.0%}, memory "
                 f"{self.bandwidth:.0%} of its peak; {self.launch_us:g} us a kernel launch",
                 f"the gates are kernels of their own; {self.warp_rows} output rows skip together, kept channels are "
-                f"rounded up to {self.channel_group[precision]}; batch 1"]
+                f"rounded up to {self.channel_group[precision]}; channels last, batch 1"]
 
 
 # shares of peak were derived for these; elsewhere only the roofline is given

@@ -14,11 +14,12 @@ from dance_deploy.bench.predict.text import text_of
 from dance_deploy.bundle import Bundle, open_bundle
 from dance_deploy.errors import InputError
 from dance_deploy.files import whole_file
-from dance_deploy.hardware import BYTES
 from dance_deploy.ops.names import KINDS
 from dance_deploy.profiles import Profile
 from dance_deploy.runtime.backends import LayerMasks
 from dance_deploy.runtime.runner import checked_budget
+
+PRECISIONS = ("fp32", "fp16")  # those of the kernels
 
 
 def run_predict(bundle: Path, profile: str, *, budget: float | None, keep: str | None, golden: bool, by: str,
@@ -27,8 +28,8 @@ def run_predict(bundle: Path, profile: str, *, budget: float | None, keep: str |
     """See `dance-bench predict --help`; raises InputError for arguments that make no sense."""
     if sum([budget is not None, keep is not None, golden]) > 1:
         raise InputError("--budget, --keep and --golden exclude each other; give one of them")
-    if precision not in BYTES:
-        raise InputError(f"--precision: '{precision}' is unknown; choose from fp32, fp16")
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision: '{precision}' is unknown; choose from {', '.join(PRECISIONS)}")
     if pattern not in PATTERNS:
         raise InputError(f"--pattern: '{pattern}' is unknown; choose from {', '.join(PATTERNS)}")
     target = profiles.load(profile)

@@ -10,6 +10,7 @@ from dance_deploy.bench.predict.layers import Layer, all_kept
 from dance_deploy.bench.predict.roofline import Roof
 from dance_deploy.bench.predict.tiles import executed_macs
 from dance_deploy.cost import Cost
+from dance_deploy.geometry import Conv3dGeometry
 from dance_deploy.runtime.backends import LayerMasks
 
 # sums per frame and channel, their selection, sums per position, their selection, the plan of the convolution
@@ -27,7 +28,7 @@ class Estimator:
     def direct_ms(self, layer: Layer, masks: LayerMasks | None = None) -> float:
         """Our direct kernel: what its tiles execute, and a packed copy of the input where channels are dropped."""
         cost = layer.gated(masks, self.roof.element_bytes)
-        launches, packed = 1, 0
+        packed_ms = 0.0
         if layer.conv is not None:
             g = layer.conv.geometry
             kept = masks or all_kept(g)
@@ -35,26 +36,17 @@ class Estimator:
                 macs = executed_macs(g, kept, rows=self.assumed.warp_rows,
                                      channel_group=self.assumed.channel_group[self.precision])
                 cost = cost._replace(macs=max(macs, cost.macs))
-            if not np.all(kept.channel_keep):
-                packed = 2 * self.roof.element_bytes * int(np.sum(kept.frame_keep)) * int(
-                    np.sum(kept.channel_keep)) * g.in_size[1] * g.in_size[2]
-                launches += 1
-        return self._ours.ms(cost) + self._moved_ms(packed) + self._launch_ms(launches)
-
-    def winograd_ms(self, layer: Layer, masks: LayerMasks | None = None) -> float | None:
-        """Our Winograd kernels; None where they do not apply. Arithmetic and transforms do not overlap."""
-        if layer.conv is None:
-            return None
-        cost = winograd.cost(layer.conv, masks or all_kept(layer.conv.geometry), self.precision,
-                             self.roof.element_bytes)
-        if cost is None:
-            return None
-        return self._ours.ms(Cost(cost.macs, 0)) + self._moved_ms(cost.bytes) + self._launch_ms(winograd.KERNELS)
+            packed_ms = self._pack_ms(g, kept)
+        return self._ours.ms(cost) + packed_ms + self._launch_ms(1)
 
     def ours_ms(self, layer: Layer, masks: LayerMasks | None = None) -> float:
-        """The faster of our kernels."""
-        direct, other = self.direct_ms(layer, masks), self.winograd_ms(layer, masks)
-        return direct if other is None else min(direct, other)
+        """The kernels that ours choose: Winograd, whose arithmetic and transforms do not overlap, or direct."""
+        if layer.conv is None or not winograd.chosen(layer.conv.geometry):
+            return self.direct_ms(layer, masks)
+        kept = masks or all_kept(layer.conv.geometry)
+        cost = winograd.cost(layer.conv, kept, self.precision, self.roof.element_bytes)
+        return (self._ours.ms(Cost(cost.macs, 0)) + self._moved_ms(cost.bytes)
+                + self._pack_ms(layer.conv.geometry, kept) + self._launch_ms(winograd.KERNELS))
 
     def gate_ms(self, input_size: tuple[int, int, int, int], masks: LayerMasks) -> float:
         """One gate: its input read once, the kept slices once more where it looks at features."""
@@ -73,11 +65,18 @@ class Estimator:
     def best_dense_ms(self, layer: Layer) -> float:
         """The faster of conv3d and kT 2D convolutions by Winograd, where a library has that."""
         whole = self.conv3d_ms(layer)
-        if layer.conv is None or not winograd.applies(layer.conv.geometry):
+        if layer.conv is None or not winograd.library_has_it(layer.conv.geometry):
             return whole
         cost = layer.dense(self.roof.element_bytes)
         split = self._rival.ms(cost._replace(macs=int(layer.nominal_macs / winograd.LIBRARY_GAIN)))
         return min(whole, split + self._launch_ms(layer.conv.geometry.kernel[0]))
+
+    def _pack_ms(self, conv: Conv3dGeometry, kept: LayerMasks) -> float:
+        """Copying what is kept of the input, where channels are dropped; else it is read where it lies."""
+        if np.all(kept.channel_keep):
+            return 0.0
+        numbers = int(np.sum(kept.frame_keep)) * int(np.sum(kept.channel_keep)) * conv.in_size[1] * conv.in_size[2]
+        return self._moved_ms(2 * self.roof.element_bytes * numbers) + self._launch_ms(1)
 
     def _moved_ms(self, moved_bytes: float) -> float:
         return 1e3 * moved_bytes / self._ours.bytes_per_s

@@ -7,7 +7,7 @@ from dance_deploy.profiles import Profile
 
 ROOFLINE = {"roofline_dense": "dense", "roofline_pruned": "pruned, gates and controller free",
             "roofline_gated": "pruned, gates and controller paid"}
-ESTIMATE = {"gated": "gated, direct or Winograd", "gated_direct": "gated, direct kernels only",
+ESTIMATE = {"gated": "gated, as our kernels choose", "gated_direct": "gated, direct kernels only",
             "gated_where_it_pays": "gated where it pays, else dense", "ours_dense": "our kernels, dense",
             "ours_dense_direct": "our direct kernels, dense",
             "conv3d": "a library's conv3d, dense", "best_dense": "a library's best, dense"}

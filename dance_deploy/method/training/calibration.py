@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dance_deploy.method.controller import OPEN_RAMP, Controller
+from dance_deploy.method.controller import Controller
 from dance_deploy.method.surgery import GatedModel
 from dance_deploy.method.training.evaluation import Evaluator
 
-FED = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-ASKED = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+# close together where the controller's thresholds fade out: what the network does not reach with thresholds of its own
+# lies there
+FED = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0)
+ASKED = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+ALL_OPEN = 1.001  # fed for a budget of 1: beyond 1, so that no rounding of the map leaves a gate half open
 MARGIN = 0.97  # aim a little below: clips of other people and places cost a little more or less
 
 
@@ -39,20 +42,16 @@ def fed_for(asked: Sequence[float], fed: Sequence[float], shares: Sequence[float
 
 
 def calibrate(model: GatedModel, evaluator: Evaluator, margin: float = MARGIN) -> Calibration:
-    """Measure the share for a grid of fed budgets on the evaluator's clips, and set the controller's map.
-
-    Up to 1 - OPEN_RAMP the share depends on the fed budget alone; above, thresholds fade to 0 whatever is fed.
-    """
+    """Measure the share for a grid of fed budgets on the evaluator's clips, and set the controller's map."""
     controller = model.controller
     shares = [_share_when_fed(model, controller, evaluator, fed) for fed in FED]
-    asked = [a for a in ASKED if a <= 1.0 - OPEN_RAMP + 1e-6]
-    fed = fed_for([a * margin for a in asked], FED, shares)
-    points = Calibration([0.0, *asked, 1.0], [fed[0], *fed, fed[-1]], list(FED), shares)
+    fed = fed_for([a * margin for a in ASKED], FED, shares)
+    points = Calibration([0.0, *ASKED, 1.0], [fed[0], *fed, ALL_OPEN], list(FED), shares)
     controller.calibrate(points.asked, points.fed)
     return points
 
 
 def _share_when_fed(model: GatedModel, controller: Controller, evaluator: Evaluator, fed: float) -> float:
-    # a constant map feeds `fed` whatever is asked; asking for 0.5 keeps clear of the opening ramp
+    # a constant map feeds `fed` whatever is asked
     controller.calibrate([0.0, 1.0], [fed, fed])
     return evaluator.scores(model, [0.5])[0].share

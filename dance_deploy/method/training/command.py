@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.training.feed import Data, make_data
 from dance_deploy.method.training.loop import Reporter
 from dance_deploy.method.training.outcome import Outcome
+from dance_deploy.method.training.precision import keep_freed_memory
+from dance_deploy.method.training.ranks import joined, started_by_torchrun
 from dance_deploy.method.training.run import Request, train
 from dance_deploy.method.training.settings import TrainSettings
 from dance_deploy.method.training.state import check_output, check_waiting
@@ -36,6 +39,7 @@ class Options:
     restart: bool = False
     clip: str | None = None
     clip_stride: int | None = None
+    split_dir: Path | None = None
     fold: str | None = None
     render_dir: Path | None = None
     render_clips: int | None = None
@@ -47,8 +51,11 @@ class Options:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def train_from_options(options: Options, reporter: Reporter) -> Outcome:
-    """Train as asked; raises InputError for what cannot be, before anything is decoded where that can be known."""
+def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
+    """Train as asked; None in all processes but the first.
+
+    Raises InputError for what cannot be, before anything is decoded where that can be known.
+    """
     if options.resume and options.restart:
         raise InputError("--resume and --restart exclude each other; give one of them")
     given = {name: value for name, value in options.settings.items() if value is not None}
@@ -57,15 +64,22 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome:
     TrainSettings(**given).check()
     spec = clip_spec(models.get(options.arch).clip, options.clip, options.clip_stride)
     device = torch.device(_device_name(options.device))
+    if started_by_torchrun() and device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
     going_on = "resume" if options.resume else "restart" if options.restart else None
     check_output(options.out)
     check_waiting(options.out, going_on)
     if options.init is not None and not options.init.is_file():
         raise InputError(f"--init {options.init}: no such file")
+    keep_freed_memory()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    data, settings = _data(options, spec, given, reporter)
-    return train(Request(options.arch, options.out, settings, options.init, going_on), data, reporter, device)
+    with joined(device) as ranks:
+        with ranks.first_alone():  # it may have to render the clips
+            data, settings = _data(options, spec, given, reporter)
+        request = Request(options.arch, options.out, settings, options.init, going_on)
+        return train(request, data, reporter, device, ranks)
 
 
 def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Reporter) -> tuple[Data, TrainSettings]:
@@ -74,8 +88,9 @@ def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Rep
         render["render_dir"] = options.render_dir or options.out.parent / "rendered"
         if options.render_clips is not None:
             render["clips_per_class"] = options.render_clips
-    splits = open_dataset(options.data, fold=options.fold, skip_unreadable=options.skip_unreadable,
-                          progress=reporter.progress("reading the data"), **render)
+    progress = reporter.progress("reading the data")
+    splits = open_dataset(options.data, split_dir=options.split_dir, fold=options.fold,
+                          skip_unreadable=options.skip_unreadable, progress=progress, **render)
     reporter.say(splits.summary())
     flip = options.flip
     if flip is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -38,6 +38,11 @@ class Score(NamedTuple):
     def window_top1(self) -> float:
         """Share of the windows that are right."""
         return self.right_windows / self.windows
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Score:
+        """The Score that `as_dict` made `values` of."""
+        return cls(**{name: values[name] for name in cls._fields})
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for files."""

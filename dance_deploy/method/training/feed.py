@@ -16,10 +16,13 @@ from dance_deploy.data.dataset import ClipDataset, to_input
 from dance_deploy.errors import InputError
 from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.training.objectives import Batch
-from dance_deploy.method.training.settings import PHASES, TrainSettings
+from dance_deploy.method.training.ranks import ALONE, Ranks
+from dance_deploy.method.training.settings import TrainSettings
 
 STUDY_CLIPS = 64  # training clips that calibration and magnitude statistics look at
 EVALUATION_BATCH = 16
+STATIC_EPOCHS = 1 << 30  # where the static phase's windows are drawn, out of the way of the other three
+STREAMS = {"dense": 0, "ava": 1, "aap": 2, "static": 3}  # of random numbers; a new phase must not shift the others
 
 
 class Data(NamedTuple):
@@ -74,7 +77,7 @@ def targets_of(dataset: ClipDataset) -> list[int]:
 
 def epoch_random(seed: int, phase: str, epoch: int) -> np.random.Generator:
     """The generator of one epoch: from its place in the run alone, so that a resumed run draws the same."""
-    return np.random.default_rng([seed, PHASES.index(phase), epoch])
+    return np.random.default_rng([seed, STREAMS[phase], epoch])
 
 
 def batches_in_epoch(dataset: ClipDataset, batch: int) -> int:
@@ -83,14 +86,18 @@ def batches_in_epoch(dataset: ClipDataset, batch: int) -> int:
 
 
 def training_batches(data: Data, phase: str, epoch: int, *, batch: int, random: np.random.Generator,
-                     device: torch.device) -> Iterator[Batch]:
-    """One epoch in random order, in batches of nearly equal size (a last batch of one clip would spoil batch norm)."""
+                     device: torch.device, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    """One epoch in random order, in batches of nearly equal size (a last batch of one clip would spoil batch norm).
+
+    Of several processes, each gets its part of every batch; `size` of a Batch counts all of it.
+    """
     # every phase sees windows of its own
-    data.train.set_epoch(epoch * len(PHASES) + PHASES.index(phase))
+    data.train.set_epoch(STATIC_EPOCHS + epoch if phase == "static" else epoch * 3 + STREAMS[phase])
     order = np.array_split(random.permutation(len(data.train)), batches_in_epoch(data.train, batch))
-    loader = DataLoader(data.train, batch_sampler=[part.tolist() for part in order], num_workers=data.workers)
-    for frames, target, _ in loader:
-        yield Batch(to_input(frames.to(device), data.clip), target.to(device))
+    parts = [ranks.part(batch.tolist()) for batch in order]
+    loader = DataLoader(data.train, batch_sampler=parts, num_workers=data.workers)
+    for whole, (frames, target, _) in zip(order, loader):
+        yield Batch(to_input(frames.to(device), data.clip), target.to(device), len(whole))
 
 
 class EvaluationBatch(NamedTuple):

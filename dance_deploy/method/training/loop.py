@@ -16,6 +16,7 @@ from dance_deploy.method.training.evaluation import DenseView, Evaluator, Score
 from dance_deploy.method.training.feed import Data, batches_in_epoch, epoch_random, training_batches
 from dance_deploy.method.training.metrics import MetricsFile
 from dance_deploy.method.training.objectives import Batch, Moment, Objective, Step
+from dance_deploy.method.training.ranks import ALONE, Ranks
 from dance_deploy.method.training.schedule import learning_rate_factor
 from dance_deploy.method.training.settings import TrainSettings
 
@@ -63,6 +64,7 @@ class Bench:
     device: torch.device
     metrics: MetricsFile
     reporter: Reporter
+    ranks: Ranks = ALONE
 
 
 def run_phase(bench: Bench, phase: Phase, optimizer: torch.optim.Optimizer,
@@ -79,7 +81,9 @@ def run_phase(bench: Bench, phase: Phase, optimizer: torch.optim.Optimizer,
         phase.done += 1
         shown["seconds"] = time.monotonic() - started
         bench.metrics.append("epoch", phase=phase.name, epoch=phase.done, **shown)
-        if phase.done % bench.settings.eval_every == 0 or phase.done == phase.epochs:
+        bench.ranks.average_buffers(bench.model)
+        is_due = phase.done % bench.settings.eval_every == 0 or phase.done == phase.epochs
+        if is_due and bench.ranks.is_first:
             shown.update(_evaluate(bench, phase))
         save(phase, optimizer)
         bench.reporter.epoch(shown)
@@ -101,7 +105,7 @@ def _run_epoch(bench: Bench, phase: Phase, optimizer: torch.optim.Optimizer) -> 
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(int(random.integers(2**63)))  # dropout draws from the global generator
         batches = training_batches(bench.data, phase.name, phase.done, batch=s.batch, random=random,
-                                   device=bench.device)
+                                   device=bench.device, ranks=bench.ranks)
         for number, batch in enumerate(batches):
             moment = Moment(phase.done * steps + number, phase.epochs * steps, generator)
             for name, value in _train_step(bench, phase, optimizer, batch, moment).items():
@@ -116,16 +120,20 @@ def _train_step(bench: Bench, phase: Phase, optimizer: torch.optim.Optimizer, ba
         group["lr"] = group["peak"] * learning_rate_factor(moment.step, moment.steps)
     step: Step = phase.objective.step(bench.model, batch, moment)
     optimizer.zero_grad(set_to_none=True)
-    step.loss.backward()
+    part = len(batch.target) / (batch.size or len(batch.target))
+    (step.loss * part if part < 1.0 else step.loss).backward()
+    bench.ranks.sum_gradients(bench.model.parameters())
     norm = torch.nn.utils.clip_grad_norm_(bench.model.parameters(), bench.settings.grad_norm)
-    loss = float(step.loss.detach())
+    right = (step.logits.detach().argmax(1) == batch.target).float().mean()
+    found = {"loss": step.loss.detach(), "accuracy": right, **step.shown}
+    values = bench.ranks.sum_values({k: float(v) * part for k, v in found.items()}, bench.device)
+    loss = values["loss"]
     if not math.isfinite(loss) or not math.isfinite(float(norm)):
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {float(norm)}"
         raise Diverged(f"{phase.name} phase, epoch {phase.done + 1}, step {moment.step + 1} of {moment.steps}: {what}; "
                        "the last good state is kept; train again with --restart and a lower learning rate")
     optimizer.step()
-    right = (step.logits.detach().argmax(1) == batch.target).float().mean()
-    return {"loss": loss, "accuracy": float(right), **{k: float(v) for k, v in step.shown.items()}}
+    return values
 
 
 def _evaluate(bench: Bench, phase: Phase) -> dict[str, float]:

@@ -11,15 +11,17 @@ from torch import nn
 from dance_deploy.method.ava import AvaWeights, ava_spread
 from dance_deploy.method.surgery import GatedModel
 from dance_deploy.method.training.losses import distillation, mac_penalty
+from dance_deploy.method.training.precision import autocast
 from dance_deploy.method.training.schedule import ramp_factor
 from dance_deploy.method.training.settings import TrainSettings
 
 
 class Batch(NamedTuple):
-    """clip: float32 [N, 3, T, H, W]; target: int64 [N]."""
+    """clip: float32 [N, 3, T, H, W]; target: int64 [N]; size: N, or clips of all processes together; 0 = N."""
 
     clip: torch.Tensor
     target: torch.Tensor
+    size: int = 0
 
 
 class Moment(NamedTuple):
@@ -63,6 +65,12 @@ def backbone_parameters(model: GatedModel) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p not in controller]
 
 
+def answer(network: nn.Module, precision: str | None, clip: torch.Tensor, *budget: torch.Tensor) -> torch.Tensor:
+    """Logits [N, K] in float32 of a network that computes in `precision` (None: float32)."""
+    with autocast(clip.device, precision or "float32"):
+        return network(clip, *budget).float()
+
+
 class DenseObjective:
     """Cross-entropy of the network without gates."""
 
@@ -78,9 +86,35 @@ class DenseObjective:
         return split_decay(backbone_parameters(model), self.settings.lr_dense, self.settings.weight_decay)
 
     def step(self, model: GatedModel, batch: Batch, moment: Moment) -> Step:
-        logits = model(batch.clip, torch.ones_like(batch.target, dtype=torch.float32))
+        budget = torch.ones_like(batch.target, dtype=torch.float32)
+        logits = answer(model, self.settings.precision, batch.clip, budget)
         loss = F.cross_entropy(logits, batch.target, label_smoothing=self.settings.label_smoothing)
         return Step(loss, logits, {})
+
+
+class StaticObjective(DenseObjective):
+    """Fine-tunes a pruned network without gates: cross-entropy and distillation.
+
+    teacher: the network before pruning, clip [N, 3, T, H, W] -> logits; in eval mode, never trained.
+    """
+
+    def __init__(self, settings: TrainSettings, teacher: nn.Module) -> None:
+        super().__init__(settings)
+        self.teacher = teacher
+
+    def prepare(self, model: GatedModel) -> None:
+        super().prepare(model)
+        self.teacher.eval()
+
+    def parameter_groups(self, model: GatedModel) -> list[dict[str, object]]:
+        return split_decay(backbone_parameters(model), self.settings.lr_static, self.settings.weight_decay)
+
+    def step(self, model: GatedModel, batch: Batch, moment: Moment) -> Step:
+        task = super().step(model, batch, moment)
+        with torch.no_grad():
+            wanted = answer(self.teacher, self.settings.precision, batch.clip)
+        taught = distillation(task.logits, wanted, self.settings.distill_temperature)
+        return Step(task.loss + self.settings.distill * taught, task.logits, {"distillation": taught.detach()})
 
 
 class AvaObjective(DenseObjective):
@@ -133,9 +167,9 @@ class AapObjective:
         # halves of different budgets share one forward, so that batch norm sees them together
         halves = torch.arange(len(batch.target), device=batch.target.device) % 2
         budgets = torch.tensor(self.draw_budgets(moment), device=batch.clip.device)
-        logits = model(batch.clip, budgets[halves])
+        logits = answer(model, s.precision, batch.clip, budgets[halves])
         with torch.no_grad():
-            wanted = self.teacher(batch.clip)
+            wanted = answer(self.teacher, s.precision, batch.clip)
         share = model.macs_share()
         penalty = logits.new_zeros(())
         for half in (0, 1):

@@ -19,11 +19,13 @@ SAMPLES = 4
 
 @dataclass
 class SplitScores:
-    """Scores on one split: of the dense network, and of the gated one at each budget, asked in falling order."""
+    """Scores on one split: of the dense network, and of the gated one at each budget, asked in falling order;
+    static: the statically pruned one as it was fine-tuned, without gates, where there was such a phase."""
 
     split: str
     dense: Score
     gated: list[Score]
+    static: Score | None = None
 
     def at(self, budget: float) -> Score:
         """The gated score at a budget that was measured."""
@@ -32,13 +34,22 @@ class SplitScores:
 
 @dataclass
 class Outcome:
-    """A finished run. scores: val, then test, those that the data has (train where it has neither)."""
+    """A finished run. scores: val, then test, those that the data has (train where it has neither);
+    original_macs: of the dense network for one clip; pruned_macs: of the network that the gates were trained on, which
+    is what budgets and shares refer to. They are equal where nothing was pruned statically."""
 
     checkpoint: Path
     folder: Path
     scores: list[SplitScores]
     seconds: float
     target_macs: float
+    original_macs: int
+    pruned_macs: int
+
+    @property
+    def static_share(self) -> float:
+        """MACs that static pruning left, as a share of the dense network's."""
+        return self.pruned_macs / self.original_macs
 
     @property
     def last(self) -> SplitScores:
@@ -48,8 +59,9 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for results.json and --json."""
         return {"checkpoint": str(self.checkpoint), "folder": str(self.folder), "seconds": round(self.seconds, 1),
-                "target_macs": self.target_macs,
-                "scores": {s.split: {"dense": s.dense.as_dict(), "gated": [g.as_dict() for g in s.gated]}
+                "target_macs": self.target_macs, "original_macs": self.original_macs, "pruned_macs": self.pruned_macs,
+                "scores": {s.split: {"dense": s.dense.as_dict(), "static": s.static.as_dict() if s.static else None,
+                                     "gated": [g.as_dict() for g in s.gated]}
                            for s in self.scores}}
 
     def figures(self) -> dict[str, float]:
@@ -57,6 +69,9 @@ class Outcome:
         found = {}
         for s in self.scores:
             found[f"{s.split} dense top1"] = s.dense.clip_top1
+            if s.static is not None:
+                found[f"{s.split} static top1"] = s.static.clip_top1
+                found["static share"] = self.static_share
             for score in s.gated:
                 found[f"{s.split} top1 at {score.budget:g}"] = score.clip_top1
                 found[f"{s.split} share at {score.budget:g}"] = score.share

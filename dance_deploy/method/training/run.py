@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,30 @@ from torch import nn
 
 from dance_deploy.data.dataset import ClipDataset
 from dance_deploy.errors import InputError, MissingPackageError
-from dance_deploy.method.checkpoint import Checkpoint, load_tensors, save_checkpoint
+from dance_deploy.method.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_tensors,
+    save_atomically,
+    save_checkpoint,
+)
+from dance_deploy.method.prune import ChannelGroups, choose_channels, keep_channels, shrink, widths_of
 from dance_deploy.method.surgery import GatedModel, gate_model
 from dance_deploy.method.training.calibration import calibrate
-from dance_deploy.method.training.evaluation import Evaluator
+from dance_deploy.method.training.evaluation import DenseView, Evaluator, Score
 from dance_deploy.method.training.feed import Data, targets_of
 from dance_deploy.method.training.loop import Bench, Phase, Reporter, make_optimizer, run_phase
-from dance_deploy.method.training.metrics import MetricsFile, read_metrics
-from dance_deploy.method.training.objectives import AapObjective, AvaObjective, DenseObjective, Objective
+from dance_deploy.method.training.metrics import MetricsFile, NoMetrics, read_metrics
+from dance_deploy.method.training.objectives import (
+    AapObjective,
+    AvaObjective,
+    DenseObjective,
+    Objective,
+    StaticObjective,
+)
 from dance_deploy.method.training.outcome import Outcome, SplitScores, sample_clips, write_json
+from dance_deploy.method.training.precision import choose
+from dance_deploy.method.training.ranks import ALONE, Ranks
 from dance_deploy.method.training.settings import PHASES, TrainSettings, differences
 from dance_deploy.method.training.spread import measure_spread
 from dance_deploy.method.training.state import (
@@ -34,7 +49,7 @@ from dance_deploy.method.training.state import (
     save_state,
     work_folder,
 )
-from dance_deploy.models import build, load_weights
+from dance_deploy.models import build, load_weights, read_tensors
 from dance_deploy.report.history import draw_history
 from dance_deploy.report.magnitudes import draw_magnitudes
 
@@ -51,53 +66,113 @@ class Request:
     going_on: str | None = None
 
 
-def train(request: Request, data: Data, reporter: Reporter, device: torch.device) -> Outcome:
-    """Train and write the checkpoint; returns its scores.
+def train(request: Request, data: Data, reporter: Reporter, device: torch.device, ranks: Ranks = ALONE
+          ) -> Outcome | None:
+    """Train and write the checkpoint; returns its scores, None in all processes but the first.
 
     Raises InputError where the output cannot be written, weights do not fit, or an unfinished run is in the way;
     Diverged where the loss is no longer a number; OperationError where the disk does not take it.
     """
     check_output(request.out)
+    ranks.check_batch(request.settings.batch)
+    if not ranks.is_first:
+        run = _Run(request, data, reporter, device, ranks)
+        ranks.wait()
+        return run.go()
     with run_lock(work_folder(request.out)):
         remove_leftovers(request.out)
-        return _Run(request, data, reporter, device).go()
+        run = _Run(request, data, reporter, device, ranks)
+        ranks.wait()  # from here on the state is written, which the others have read
+        return run.go()
 
 
 class _Run:
     """One run: the model, the teacher, and where they stand."""
 
-    def __init__(self, request: Request, data: Data, reporter: Reporter, device: torch.device) -> None:
+    def __init__(self, request: Request, data: Data, reporter: Reporter, device: torch.device, ranks: Ranks) -> None:
+        self.ranks = ranks
         self.started = time.monotonic()
         self.request, self.data, self.reporter, self.device = request, data, reporter, device
-        self.settings = request.settings.resolved(len(data.train.videos)).check()
+        self.settings = _settings(request, data, device)
         self.folder = work_folder(request.out)
         self.state_path = self.folder / "state.pt"
         stored = self._stored_state()
-        torch_model = build(request.arch, len(data.labels), seed=self.settings.seed)
+        self.is_stored = stored is not None
+        network = build(request.arch, len(data.labels), seed=self.settings.seed)
+        # widths of the network as it came (a pruned one's differ from the architecture's), and as it is now
+        self.given: dict[str, int] = dict(stored.given) if stored is not None else {}
         if stored is None and request.init is not None:
-            reporter.say(_load_init(torch_model, request.init))
-        with torch.random.fork_rng(devices=[]):  # the controller's start draws from the global generator
-            torch.manual_seed(self.settings.seed)
-            self.model: GatedModel = gate_model(torch_model, data.clip.shape, self.settings.kinds).to(device)
-        self.teacher: nn.Module = torch_model.to(device)
+            self.given = _load_init(network, request.init, data, reporter)
+        else:
+            shrink(network, data.clip.shape, self.given)
+        if self.settings.static_share is not None:
+            ChannelGroups(network, data.clip.shape, self.settings.static_scope).check_share(self.settings.static_share)
+        self.channels = dict(stored.channels) if stored is not None else dict(self.given)
+        self.model = self._gated(network)
+        self.original_macs = self.model.plan.dense_macs
+        self.teacher: nn.Module = network.to(device)
         self.teacher_ready = False
+        if self.channels != self.given:
+            self._narrow(self.channels)
         self.state = stored or RunState(self._identity(), PHASES[0], 0, {}, {}, {}, 0)
         if stored is not None:
             self._restore(stored)
-        self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.state.metrics_bytes)
-        self.bench = Bench(self.model, data, self.settings, device, self.metrics, reporter)
-        if stored is None:
+        path = self.folder / "metrics.jsonl"
+        self.metrics = MetricsFile(path, self.state.metrics_bytes) if ranks.is_first else NoMetrics(path)
+        self.bench = Bench(self.model, data, self.settings, device, self.metrics, reporter, ranks)
+
+    def go(self) -> Outcome | None:
+        """All phases that are not done, then the finish."""
+        if not self.is_stored:
             # from here on a run is in the way of another one, even if it is killed in its first epoch
             self._save(PHASES[0], 0, None)
-
-    def go(self) -> Outcome:
-        """All phases that are not done, then the finish."""
         for phase in PHASES[PHASES.index(self.state.phase):] if self.state.phase in PHASES else ():
             self._run_phase(phase)
-        return self._finish()
+        outcome = self._finish() if self.ranks.is_first else None
+        self.ranks.wait()
+        return outcome
+
+    def _gated(self, network: nn.Module) -> GatedModel:
+        s = self.settings
+        with torch.random.fork_rng(devices=[]):  # the controller's start draws from the global generator
+            torch.manual_seed(s.seed)
+            model = gate_model(network, self.data.clip.shape, s.kinds)
+        if s.thresholds_from == "budget":
+            model.controller.see_budget_only()
+        for gate in model.gates:
+            gate.random = s.random_masks
+        return model.to(self.device)
+
+    def _narrow(self, channels: dict[str, int]) -> None:
+        """Put a network of these widths, its weights yet to be loaded, in the place of the present one."""
+        network = build(self.request.arch, len(self.data.labels))
+        shrink(network, self.data.clip.shape, channels)
+        self.model = self._gated(network)
+
+    def _prune(self) -> None:
+        """Cut channels of the dense network; does nothing where that was done before an interruption."""
+        s = self.settings
+        if self.channels != self.given or s.static_share is None:
+            return
+        network = copy.deepcopy(self.teacher).cpu()
+        groups = ChannelGroups(network, self.data.clip.shape, s.static_scope)
+        kept = choose_channels(network, groups, s.static_share, s.static_by, s.static_allocation)
+        keep_channels(network, groups, kept)
+        self.model = self._gated(network.train().requires_grad_(True))
+        self.bench.model = self.model
+        self.channels = {**self.given, **{name: len(index) for name, index in kept.items()}}
+        left = ", ".join(f"{name} {len(index)} of {groups.groups[name].channels}" for name, index in kept.items())
+        self.reporter.say(f"static pruning leaves {self._static_share():.1%} of the MACs; channels: {left}")
+        self.metrics.append("pruning", share=self._static_share(), channels=self.channels)
+
+    def _static_share(self) -> float:
+        """MACs of the network without gates, as a share of those of the one that it was pruned from."""
+        return self.model.plan.dense_macs / self.original_macs
 
     def _run_phase(self, name: str) -> None:
         going_on = self.state.phase == name
+        if name == "static":
+            self._prune()
         objective = self._objective(name)
         phase = Phase(name, objective, self.settings.epochs(name), self.state.epoch if going_on else 0)
         optimizer = make_optimizer(objective, self.model)
@@ -107,19 +182,28 @@ class _Run:
             run_phase(self.bench, phase, optimizer, lambda p, o: self._save(p.name, p.done, o))
         if name == "dense":
             self._make_teacher()
-        self._note_spread(name)
+        if self.ranks.is_first and (name != "static" or self.settings.static_share is not None):
+            self._note_spread(name)
+            if name == "static":
+                self._note_static()
         following = (*PHASES, "finish")[PHASES.index(name) + 1]
         self._save(following, 0, None)
 
     def _objective(self, name: str) -> Objective:
         if name == "dense":
             return DenseObjective(self.settings)
+        if name == "static":
+            return StaticObjective(self.settings, self.teacher)
         if name == "ava":
             return AvaObjective(self.settings)
         return AapObjective(self.settings, self.teacher)
 
     def _make_teacher(self) -> None:
-        self.teacher.load_state_dict(copy.deepcopy(self.model.backbone_state()))
+        state = copy.deepcopy(self.model.backbone_state())
+        # for --init: other settings can be tried without training this network again
+        if self.ranks.is_first:
+            save_atomically(self.folder / "dense.pt", {name: tensor.cpu() for name, tensor in state.items()})
+        self.teacher.load_state_dict(state)
         self.teacher.eval().requires_grad_(False)
         self.teacher_ready = True
 
@@ -130,6 +214,13 @@ class _Run:
         found = measure_spread(self.model, clips, budget)
         self.metrics.append("magnitudes", stage=stage, kinds={k: v._asdict() for k, v in found.items()})
 
+    def _note_static(self) -> None:
+        """Measure the pruned network without gates, before they change it."""
+        for name, dataset in self.data.measured.items():
+            score = self._evaluator(dataset).dense_score(DenseView(self.model))
+            self.metrics.append("evaluation", split=name, phase="static", epoch=self.settings.epochs("static"),
+                                scores=[score.as_dict()])
+
     def _finish(self) -> Outcome:
         self.reporter.say("measuring and calibrating")
         s = self.settings
@@ -137,11 +228,16 @@ class _Run:
         self.metrics.append("calibration", **points._asdict())
         budgets = sorted({*s.budgets, s.target_macs}, reverse=True)
         scores = [self._split_scores(name, dataset, budgets) for name, dataset in self.data.measured.items()]
-        outcome = Outcome(self.request.out, self.folder, scores, time.monotonic() - self.started, s.target_macs)
+        outcome = Outcome(self.request.out, self.folder, scores, time.monotonic() - self.started, s.target_macs,
+                          self.original_macs, self.model.plan.dense_macs)
         write_json(self.folder / "results.json", {"arch": self.request.arch, "labels": list(self.data.labels),
-                                                  "settings": s.as_dict(), **outcome.as_dict()})
+                                                  "settings": s.as_dict(), "channels": self.channels,
+                                                  **outcome.as_dict()})
         self._draw()
-        save_checkpoint(self.request.out, self._checkpoint(outcome))
+        if s.random_masks:
+            self.reporter.say("random masks serve comparisons only and cannot be exported: no checkpoint is written")
+        else:
+            save_checkpoint(self.request.out, self._checkpoint(outcome))
         self._save("finish", 0, None, finished=True)
         return outcome
 
@@ -150,7 +246,10 @@ class _Run:
 
     def _split_scores(self, name: str, dataset: ClipDataset, budgets: list[float]) -> SplitScores:
         evaluator = self._evaluator(dataset)
-        scores = SplitScores(name, evaluator.dense_score(self.teacher), evaluator.scores(self.model, budgets))
+        static = [event["scores"][0] for event in read_metrics(self.metrics.path)
+                  if event.get("phase") == "static" and event["event"] == "evaluation" and event["split"] == name]
+        scores = SplitScores(name, evaluator.dense_score(self.teacher), evaluator.scores(self.model, budgets),
+                             Score.from_dict(static[-1]) if static else None)
         self.metrics.append("evaluation", split=name, phase="finish", dense=scores.dense.as_dict(),
                             scores=[score.as_dict() for score in scores.gated])
         return scores
@@ -159,7 +258,8 @@ class _Run:
         graph = {name: tensor.detach().cpu() for name, tensor in self.model.graph.state_dict().items()}
         reached = [[float(score.budget or 0.0), score.share] for score in outcome.last.gated]
         return Checkpoint(self.request.arch, list(self.data.labels), self.data.clip, graph, sample_clips(self.data),
-                          self.settings.kinds, self.settings.target_macs, reached, True, outcome.figures())
+                          self.settings.kinds, self.settings.target_macs, reached, True, outcome.figures(),
+                          self.channels)
 
     def _draw(self) -> None:
         events = read_metrics(self.metrics.path)
@@ -205,13 +305,40 @@ class _Run:
     def _save(self, phase: str, epoch: int, optimizer: torch.optim.Optimizer | None, finished: bool = False) -> None:
         self.state = RunState(self._identity(), phase, epoch, dict(self.model.graph.state_dict()),
                               dict(self.teacher.state_dict()) if self.teacher_ready else {},
-                              optimizer.state_dict() if optimizer is not None else {}, self.metrics.length, finished)
-        save_state(self.state_path, self.state)
+                              optimizer.state_dict() if optimizer is not None else {}, self.metrics.length, finished,
+                              self.given, self.channels)
+        if self.ranks.is_first:
+            save_state(self.state_path, self.state)
 
 
-def _load_init(network: nn.Module, path: Path) -> str:
-    """Start from the weights of a file: a plain model's, or the backbone of one of our checkpoints."""
+def _label_differences(theirs: list[str], ours: list[str]) -> str:
+    """How the labels of a checkpoint and of the data differ, "" where they are the same."""
+    if theirs == ours:
+        return ""
+    sides = [f"only {where}: {', '.join(repr(x) for x in names if x not in others)}"
+             for where, names, others in (("there", theirs, ours), ("in the data", ours, theirs))
+             if set(names) - set(others)]
+    return "other labels; " + ("; ".join(sides) or "the same ones in another order")
+
+
+def _settings(request: Request, data: Data, device: torch.device) -> TrainSettings:
+    """The request's settings with everything filled in that follows from data and device."""
+    settings = request.settings.resolved(len(data.train.videos)).check()
+    return replace(settings, precision=choose(device, settings.precision))
+
+
+def _load_init(network: nn.Module, path: Path, data: Data, reporter: Reporter) -> dict[str, int]:
+    """Start from the weights of a plain model, or of the backbone in one of our checkpoints.
+
+    Returns the widths in which they are narrower than their architecture. A classifier for other labels is left out.
+    """
     value = load_tensors(path) if path.suffix in (".pt", ".pth") and path.is_file() else None
+    differing = ""
     if isinstance(value, dict) and value.get("format") == "dance-checkpoint":
-        raise InputError(f"{path}: is a checkpoint of dance-train; --init takes weights of a plain model")
-    return str(load_weights(network, str(path)))
+        differing = _label_differences(load_checkpoint(path).labels, list(data.labels))
+    widths = widths_of(network, data.clip.shape, read_tensors(path))
+    shrink(network, data.clip.shape, widths)
+    reporter.say(str(load_weights(network, path, leave_classifier=differing)))
+    if widths:
+        reporter.say(f"{path}: holds a network with fewer channels in {len(widths)} layers; it is trained as it is")
+    return widths

@@ -8,36 +8,53 @@ from typing import Any
 
 from dance_deploy.errors import InputError
 from dance_deploy.method.ava import FORMS
+from dance_deploy.method.prune import ALLOCATIONS, SCOPES, SCORES
 from dance_deploy.method.saliency import KINDS
+from dance_deploy.method.training.precision import PRECISIONS
 
-PHASES = ("dense", "ava", "aap")
+PHASES = ("dense", "static", "ava", "aap")
+GATING = ("budget", "clip")
 SMALL_DATA = 50  # training clips up to which the most epochs are run; beyond, fewer, as epochs get longer
 EPOCH_WINDOWS = 100  # windows in an epoch of a small data set: a few dozen clips, seen once, are too few steps
 MOST_WINDOWS = 4
-EPOCHS = {"dense": (30, 100), "ava": (4, 10), "aap": (20, 50)}  # fewest and most epochs where none are given
+# fewest and most epochs where none are given
+EPOCHS = {"dense": (30, 100), "static": (12, 40), "ava": (4, 10), "aap": (20, 50)}
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """Settings of one run; the defaults are those of docs/method.md.
 
-    epochs_*, windows (per clip and epoch): None = from the number of training clips; kinds: what may be pruned;
+    epochs_*, windows (per clip and epoch): None = from the number of training clips; kinds: what the gates may prune;
+    static_share: MACs that static channel pruning leaves before the gates are trained, None = no such phase; static_by,
+    static_allocation, static_scope: see prune.py; thresholds_from: "clip" = the controller sees clip and budget,
+    "budget" = constant thresholds per budget; random_masks: as many kept as the gates would keep, but random ones
+    (both for comparisons);
     target_macs: the default budget, a share in (0, 1); lowest_budget: training draws budgets from [lowest_budget, 1];
-    open_part: part of the AAP batches in which half the clips run at budget 1; eval_windows: windows per clip whose
+    open_part: part of the AAP batches in which half the clips run at budget 1; precision: of training steps, None = by
+    device (precision.py); eval_windows: windows per clip whose
     answers are averaged in an evaluation; eval_every: epochs between evaluations on the validation clips;
     penalty_over, penalty_under: see losses.mac_penalty; ava_kinds: weights of frames, channels, features in sigma2_AVA.
     """
 
     target_macs: float = 0.5
     epochs_dense: int | None = None
+    epochs_static: int | None = None
     epochs_ava: int | None = None
     epochs_aap: int | None = None
     kinds: tuple[str, ...] = ("frames", "features")
+    static_share: float | None = None
+    static_by: str = "bn"
+    static_allocation: str = "global"
+    static_scope: str = "inner"
+    thresholds_from: str = "clip"
+    random_masks: bool = False
     seed: int = 0
     batch: int = 10
     windows: int | None = None
     flip: bool = True
     lr_dense: float = 2e-3
+    lr_static: float = 1e-3
     lr_ava: float = 1e-3
     lr_aap: float = 1e-3
     lr_controller: float = 3e-3
@@ -53,17 +70,18 @@ class TrainSettings:
     penalty_under: float = 1.0
     lowest_budget: float = 0.2
     open_part: float = 0.3
+    precision: str | None = None
     eval_windows: int = 5
     eval_every: int = 10
     budgets: tuple[float, ...] = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3)
 
     def check(self) -> TrainSettings:
         """Return self; raise InputError, naming the option, where a value makes no sense."""
-        for name in ("epochs_dense", "epochs_ava", "epochs_aap"):
+        for name in ("epochs_dense", "epochs_static", "epochs_ava", "epochs_aap"):
             _at_least(name, getattr(self, name), 0)
         for name in ("batch", "windows", "eval_windows", "eval_every"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("lr_dense", "lr_ava", "lr_aap", "lr_controller"):
+        for name in ("lr_dense", "lr_static", "lr_ava", "lr_aap", "lr_controller"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise InputError(f"--{_option(name)} is {value}, expected a number above 0")
@@ -72,8 +90,14 @@ class TrainSettings:
         if not self.kinds or set(self.kinds) - set(KINDS) or len(set(self.kinds)) < len(self.kinds):
             raise InputError(f"--kinds is '{','.join(self.kinds)}', expected one or more of {', '.join(KINDS)}, "
                              "joined by commas")
-        if self.ava_form not in FORMS:
-            raise InputError(f"--ava-form is '{self.ava_form}', expected one of {', '.join(FORMS)}")
+        if self.static_share is not None and not 0.0 < self.static_share < 1.0:
+            raise InputError(f"--static-share is {self.static_share}, expected a share of the MACs above 0 and below 1")
+        for name, known in (("ava_form", tuple(FORMS)), ("static_by", SCORES), ("static_allocation", ALLOCATIONS),
+                            ("static_scope", SCOPES), ("thresholds_from", GATING)):
+            if getattr(self, name) not in known:
+                raise InputError(f"--{_option(name)} is '{getattr(self, name)}', expected one of {', '.join(known)}")
+        if self.precision not in (None, *PRECISIONS):
+            raise InputError(f"--precision is '{self.precision}', expected one of {', '.join(PRECISIONS)}")
         if not 0 <= self.seed < 1 << 62:
             raise InputError(f"--seed is {self.seed}, expected 0 or more, below 2^62")
         return self
@@ -86,8 +110,10 @@ class TrainSettings:
             if getattr(self, f"epochs_{phase}") is None:
                 wanted = round(high * SMALL_DATA / max(1, train_clips))
                 found[f"epochs_{phase}"] = min(high, max(low, wanted))
+        if self.static_share is None:
+            found["epochs_static"] = 0
         if self.windows is None:
-            found["windows"] = min(MOST_WINDOWS, max(1, round(EPOCH_WINDOWS / max(1, train_clips))))
+            found["windows"] = min(MOST_WINDOWS, max(1, math.ceil(EPOCH_WINDOWS / max(1, train_clips))))
         # a budget below the default one must have been trained, or the default is an extrapolation
         return replace(self, lowest_budget=min(self.lowest_budget, self.target_macs), **found)
 

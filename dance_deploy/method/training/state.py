@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class RunState:
 
     identity: plain values that a resumed run must share (arch, labels, clip, settings, data); phase, epoch: epochs of
     that phase that are done; model, teacher, optimizer: state dicts (teacher empty before the dense phase is done,
-    optimizer empty between phases); metrics_bytes: length of metrics.jsonl at that moment; finished: all is written.
+    optimizer empty between phases); metrics_bytes: length of metrics.jsonl at that moment; finished: all is written;
+    given, channels: widths in which the network that came in, and the present one, are narrower than the architecture.
     """
 
     identity: dict[str, Any]
@@ -38,6 +39,8 @@ class RunState:
     optimizer: dict[str, Any]
     metrics_bytes: int
     finished: bool = False
+    given: dict[str, int] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
 
 
 def work_folder(checkpoint: Path) -> Path:

@@ -12,11 +12,13 @@ module tensorrt_rtx_bindings 1.7.1 itself.
 """
 import ctypes
 import importlib
+import os
 import re
 from typing import Any, NamedTuple, Tuple
 
 from dance_deploy.errors import OperationError
 from dance_deploy.ops import names
+from dance_deploy.runtime.kernels import BUILD_PLUGIN
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
 TITLES = {TENSORRT: "TensorRT", RTX: "TensorRT-RTX"}
@@ -47,16 +49,14 @@ class Settings(NamedTuple):
 
     workspace_bytes: limit for the layers' scratch memory; precision: one of PRECISIONS; pinned: names of layers that
     stay in float32, statistics: let all elementwise layers stay there too (both for fp16 on weakly typed networks only,
-    the others say it in the graph); shapes: {input: shape} for axes that the graph leaves open;
-    timing_cache: bytes of an earlier one, or b""; on_step: called with (phase, step, steps), steps None where unknown;
-    compute_capability: (major, minor) to build for, which only RTX reads.
+    the others say it in the graph); timing_cache: bytes of an earlier one, or b""; on_step: called with (phase, step,
+    steps), steps None where unknown; compute_capability: (major, minor) to build for, which only RTX reads.
     """
 
     workspace_bytes: int
     precision: str = "fp32"
     pinned: Tuple[str, ...] = ()
     statistics: bool = False
-    shapes: Any = None
     timing_cache: bytes = b""
     on_step: Any = None
     compute_capability: Any = None
@@ -112,11 +112,6 @@ class Api(object):
         return self._level >= (10, 0)
 
     @property
-    def reads_functions(self):
-        """Whether the parser takes a graph with model-local functions; before, it never looked at them."""
-        return self._level >= (10, 0)
-
-    @property
     def newest_opset(self):
         """The newest ONNX opset that the parser takes (onnx-tensorrt, docs/operators.md of each release)."""
         return next(opset for since, opset in (((10, 0), 20), ((8, 4), 17), ((8, 0), 13))
@@ -125,6 +120,8 @@ class Api(object):
     def load_plugin(self, path):
         """Make the plugins in the library at `path` known; raises OperationError. Before parsing or opening engines."""
         self.log.clear()
+        if self.product == RTX:
+            _check_rtx_names()
         try:
             if self._level >= (10, 0):
                 if self._trt.get_plugin_registry().load_library(path) is None:
@@ -135,7 +132,7 @@ class Api(object):
                 raise OSError("it registers no plugin '{}'".format(PROBE))
         except (OSError, RuntimeError, TypeError) as error:
             raise OperationError("the plugin library '{}' does not load into {}: {}; build it on this machine: "
-                                 "make -C kernels plugin".format(path, self.title, self.log.last_or(error))) from error
+                                 "{}".format(path, self.title, self.log.last_or(error), BUILD_PLUGIN)) from error
 
     def has_plugin(self, name):
         """Whether a creator of this name (version 1, namespace "") is registered."""
@@ -151,22 +148,22 @@ class Api(object):
         """
         self.log.clear()
         trt = self._trt
-        builder = trt.Builder(self.log)
-        if builder is None:
-            raise OperationError("{} cannot start building: {}".format(
-                self.title, self.log.last_or("no reason given")))
+        builder = self._made(trt.Builder)
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, self.log)  # owns weights that the network points at: lives until the build
         if not parser.parse(model):
             raise OperationError("{}: the parser of {} refuses it: {}".format(
                 what, self.title, _parser_error(parser, self.log)))
+        tensors = _network_tensors(network)
+        for tensor in tensors:
+            if tensor.is_input and any(extent < 0 for extent in tensor.shape):
+                raise OperationError("{}: input '{}' has the open shape {}; export the graph with fixed shapes".format(
+                    what, tensor.name, list(tensor.shape)))
         config = builder.create_builder_config()
         self._set_limits(config, settings)
         self._set_precision(config, network, settings)
-        self._set_profile(builder, config, network, settings.shapes or {})
         cache = self._set_timing_cache(config, settings)
         monitor = self._set_monitor(config, settings.on_step)
-        tensors = _network_tensors(network)
         layers = network.num_layers
         plan = builder.build_serialized_network(network, config)
         if plan is None and getattr(monitor, "interrupted", False):
@@ -182,7 +179,7 @@ class Api(object):
     def open_engine(self, plan, what):
         """Load the bytes of an engine: Engine. Raises OperationError where TensorRT refuses them."""
         self.log.clear()
-        runtime = self._trt.Runtime(self.log)
+        runtime = self._made(self._trt.Runtime)
         engine = runtime.deserialize_cuda_engine(plan)
         context = None if engine is None else engine.create_execution_context()
         if context is None:
@@ -190,6 +187,14 @@ class Api(object):
                 what, self.title, self.log.last_or("no reason given")))
         kind = _EngineByName if self._level >= (8, 5) else _EngineByIndex
         return kind(self._trt, runtime, engine, context, self.log, what)
+
+    def _made(self, kind):
+        """A Builder or Runtime; where CUDA does not start, the bindings raise what pybind11 calls a null pointer."""
+        try:
+            return kind(self.log)
+        except (TypeError, RuntimeError) as error:
+            raise OperationError("{} does not start: {}; is there an NVIDIA GPU, and does its driver fit?".format(
+                self.title, self.log.last_or(error))) from error
 
     def _network_flags(self):
         flags = self._trt.NetworkDefinitionCreationFlag
@@ -230,19 +235,6 @@ class Api(object):
             layer.precision = self._trt.float32
             for i in range(layer.num_outputs):
                 layer.set_output_type(i, self._trt.float32)
-
-    def _set_profile(self, builder, config, network, shapes):
-        inputs = [network.get_input(index) for index in range(network.num_inputs)]
-        if not any(extent < 0 for tensor in inputs for extent in tensor.shape):
-            return  # static, as our export writes them: no profile
-        profile = builder.create_optimization_profile()
-        for tensor in inputs:
-            shape = tuple(shapes.get(tensor.name, tensor.shape))
-            if any(extent < 0 for extent in shape):
-                raise OperationError("input '{}' has the open shape {}, and no size is known for it; export the graph "
-                                     "with fixed shapes".format(tensor.name, list(tensor.shape)))
-            profile.set_shape(tensor.name, shape, shape, shape)
-        config.add_optimization_profile(profile)
 
     def _set_timing_cache(self, config, settings):
         if self.product == RTX:
@@ -341,6 +333,23 @@ def _network_tensors(network):
             tensor = get(index)
             found.append(Tensor(tensor.name, tuple(tensor.shape), _dtype(tensor.dtype), is_input))
     return tuple(found)
+
+
+def _check_rtx_names():
+    """Raise OperationError where RTX's package lacks a name that its parser opens when it meets a plugin.
+
+    Up to 1.7.1 at least; without the name the process ends inside the parser, no word said.
+    """
+    try:
+        import tensorrt_rtx_libs
+    except ImportError:
+        return  # installed otherwise, by an archive or a system package
+    folder = os.path.dirname(os.path.abspath(tensorrt_rtx_libs.__file__))
+    there, name = os.path.join(folder, "libtensorrt_rtx.so.1"), "libtensorrt_rtx.so"
+    places = [folder] + os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    if os.path.exists(there) and not any(os.path.exists(os.path.join(place, name)) for place in places if place):
+        raise OperationError("TensorRT-RTX's package lacks the name {0}, which its parser opens when it meets a "
+                             "plugin; run: ln -s libtensorrt_rtx.so.1 {1}/{0}".format(name, folder))
 
 
 def _parser_error(parser, log):

@@ -3,12 +3,12 @@ import time
 
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
+from dance_deploy.runtime import kernels
 from dance_deploy.runtime.trt import api as trt_api
-from dance_deploy.runtime.trt import build, cuda, target
+from dance_deploy.runtime.trt import build, cuda
 from dance_deploy.runtime.trt.progress import Progress
 
 MIB = 1 << 20
-HOW_TO_BUILD_PLUGIN = "make -C kernels plugin"
 
 
 def build_bundle_engines(path, precision=None, measure=True, workspace_mib=None, with_plugin=True, out=print):
@@ -24,11 +24,11 @@ def build_bundle_engines(path, precision=None, measure=True, workspace_mib=None,
     bundle = open_bundle(path, keep=("controller.onnx", "body.onnx", "body_masks.onnxpart", "dense.onnx", "golden.npz"))
     api = trt_api.find()
     build.check_bundle_suits(bundle.manifest, api)
-    plugin = target.plugin_path() if with_plugin else None
+    plugin = kernels.plugin_path() if with_plugin else None
     if with_plugin and plugin is None:
         raise InputError("the TensorRT plugin is not built, and without it no pruned work is skipped; run: {} (or add "
                          "--no-plugin for engines of standard ops alone, to check the rest)".format(
-                             HOW_TO_BUILD_PLUGIN))
+                             kernels.BUILD_PLUGIN))
     device = cuda.Device()
     try:
         if plugin is not None:

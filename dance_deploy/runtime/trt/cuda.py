@@ -6,8 +6,7 @@ import numpy as np
 
 from dance_deploy.errors import OperationError
 
-INSTALL = ("install it: on a Jetson, sudo apt install python3-pip libboost-python-dev && pip3 install pycuda; "
-           "elsewhere pip install pycuda")
+INSTALL = "run: PATH=/usr/local/cuda/bin:$PATH pip install pycuda (with JetPack 4: 'pycuda<2021.1')"
 
 
 class Device(object):
@@ -89,8 +88,12 @@ class Buffer(object):
     def __init__(self, cuda, shape, dtype):
         self.shape = tuple(int(extent) for extent in shape)
         self.dtype = np.dtype(dtype)
-        self.host = cuda.pagelocked_empty(self.shape, self.dtype)
-        self.memory = cuda.mem_alloc(max(1, self.host.nbytes))
+        self.memory = cuda.mem_alloc(max(1, int(np.prod(self.shape)) * self.dtype.itemsize))
+        try:
+            self.host = cuda.pagelocked_empty(self.shape, self.dtype)
+        except BaseException:
+            self.memory.free()
+            raise
 
     @property
     def address(self):
@@ -98,10 +101,10 @@ class Buffer(object):
         return int(self.memory)
 
     def free(self):
-        """Give the device memory back."""
+        """Give the memory back, the page-locked one too: it must not outlive the context."""
         if self.memory is not None:
             self.memory.free()
-            self.memory = None
+            self.memory = self.host = None
 
 
 def _driver():

@@ -6,6 +6,7 @@ import numpy as np
 
 from dance_deploy.errors import InputError
 from dance_deploy.ops import names
+from dance_deploy.runtime.kernels import BUILD_PLUGIN
 from dance_deploy.runtime.trt import onnx_file
 from dance_deploy.runtime.trt.onnx_file import BOOL, FLOAT, FLOAT16, Node
 
@@ -57,9 +58,9 @@ def inline_functions(model):
             continue
         function = model.functions.get((node.domain, node.op_type))
         if function is None:
-            raise InputError("node '{}': {} is in the graph without a function, so only the plugin can run it; build "
-                             "the plugin: make -C kernels plugin (or export with a profile that has functions)".format(
-                                 node.name, node.op_type))
+            raise InputError("node '{}': {} is in the graph without a function, so only the plugin can run it; run: {} "
+                             "(or export with a profile that has functions)".format(
+                                 node.name, node.op_type, BUILD_PLUGIN))
         nodes += _inlined(node, function)
     model.nodes = nodes
 

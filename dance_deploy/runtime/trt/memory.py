@@ -2,8 +2,8 @@
 
 Estimates, not measurements: they are meant to stop what cannot work and to size the workspace.
 """
-from dance_deploy import machine
-from dance_deploy.errors import OperationError
+from dance_deploy import machine, profiles
+from dance_deploy.errors import InputError, OperationError
 
 MIB = 1 << 20
 # CUDA, cuDNN and cuBLAS in a process, before anything of ours (Jetson users report 0.6 to 1 GB)
@@ -37,16 +37,25 @@ def free_bytes(device, root="/"):
     return free
 
 
-def workspace_bytes(manifest, free, wanted=None, board_bytes=None):
+def board_bytes(profile, device):
+    """All memory of the device, and no more than the bundle's profile says: it may be for a smaller one."""
+    try:
+        hardware = profiles.load(profile).hardware
+    except InputError:
+        hardware = None  # a profile of the user's own, which this machine does not have
+    total = device.memory()[1]
+    return total if hardware is None or not hardware.memory_gib else min(total, int(hardware.memory_gib * (1 << 30)))
+
+
+def workspace_bytes(manifest, free, wanted, board):
     """The limit for scratch memory: `wanted`, else an eighth of the board's memory, and what is left beside the rest.
 
-    free: bytes; board_bytes: all memory of the board, None where unknown. Raises OperationError where too little is
+    free, board: bytes that are free, and that the board has. Raises OperationError where too little is
     left.
     """
     needed = needed_bytes(manifest)
     left = free - needed
-    limit = MOST_WORKSPACE if board_bytes is None else max(LEAST_WORKSPACE, board_bytes // 8)
-    workspace = min(limit, MOST_WORKSPACE, left) if wanted is None else wanted
+    workspace = min(max(LEAST_WORKSPACE, board // 8), MOST_WORKSPACE, left) if wanted is None else wanted
     if left < (LEAST_WORKSPACE if wanted is None else wanted):
         raise OperationError(
             "too little memory to build engines: {} MiB are free, about {} MiB are needed and {} MiB of workspace; end "

@@ -6,7 +6,7 @@ import struct
 from collections import OrderedDict
 
 from dance_deploy.runtime.trt import wire
-from dance_deploy.runtime.trt.wire import Fixed, message
+from dance_deploy.runtime.trt.wire import Fixed, WireError, message
 
 FLOAT, INT64, BOOL, FLOAT16 = 1, 7, 9, 10  # TensorProto.DataType
 _FLOAT_ATTRIBUTE, _INT_ATTRIBUTE, _STRING_ATTRIBUTE, _TENSOR_ATTRIBUTE, _INTS_ATTRIBUTE = 1, 2, 3, 4, 7
@@ -65,6 +65,12 @@ class Model(object):
         self.weights, self.inputs, self.outputs = OrderedDict(), OrderedDict(), OrderedDict()
         self.functions = OrderedDict()
         self._head, self._opsets, self._rest = [], [], []
+        try:
+            self._read(data)
+        except (TypeError, ValueError, IndexError) as error:  # a field of another kind than ONNX says, a bad string
+            raise WireError(str(error)) from error
+
+    def _read(self, data):
         for number, value in wire.fields(data):
             if number == 7:
                 self._read_graph(value)
@@ -199,7 +205,7 @@ def value_info(name, element_type, shape):
 
 
 def _type_of(data):
-    tensor = next(bytes(v) for n, v in wire.fields(_field(data, 2)) if n == 1)
+    tensor = _field(_field(data, 2), 1)
     element_type = next((v for n, v in wire.fields(tensor) if n == 1), 0)
     axes = [v for n, v in wire.fields(_field(tensor, 2)) if n == 1]
     extents = [next((wire.signed(v) for n, v in wire.fields(axis) if n == 1), -1) for axis in axes]

@@ -7,6 +7,7 @@ from dance_deploy.runtime.trt.session import run_once
 
 # the contract's bound for one op in float16, as a share of its output's norm (docs/ops.md)
 LAYER_LIMIT = 5e-3
+LOGITS = "logits"
 
 
 def layers_of(model, pinned=()):
@@ -23,14 +24,15 @@ def mark_layers(model, layers):
 
 
 def compared(api, device, plans, what, feeds, layers):
-    """Names of the layers to pin, from engines with marked outputs.
+    """(names of the layers to pin, error of the logits or None), from engines with marked outputs.
 
     plans: (in float32, in float16). Raises OperationError where float32 itself gives a NaN or an infinity.
     """
-    outputs = [output for _, output, _ in layers]
+    outputs = [output for _, output, _ in layers if output != LOGITS] + ([LOGITS] if what != "controller.onnx" else [])
     exact = run_once(api, device, plans[0], what, feeds, outputs)
     half = run_once(api, device, plans[1], what, feeds, outputs)
-    return to_pin(layers, exact, half, what)
+    error = _error(exact[LOGITS], half[LOGITS]) if LOGITS in exact else None
+    return to_pin(layers, exact, half, what), error
 
 
 def to_pin(layers, exact, half, what):

@@ -41,7 +41,7 @@ class Record(NamedTuple):
     sources: {graph file of the bundle: its SHA-256} that they were built from; precision: one of PRECISIONS; pinned:
     {graph: names of layers kept in float32}; dense_gates: names of gates left out because they do not pay here;
     timings: {gate: Timing}, empty where nothing was measured; files: {"controller", "body", "dense": entry}, and
-    "golden" where gates are left out: what the golden clip gives then, in the format of golden.npz.
+    "golden" where own_golden: what the golden clip gives, in the format of golden.npz.
     """
 
     target: Target
@@ -51,6 +51,11 @@ class Record(NamedTuple):
     dense_gates: Tuple[str, ...]
     timings: Dict[str, Timing]
     files: Dict[str, FileEntry]
+
+    @property
+    def own_golden(self):
+        """Whether the engines give other results for the golden clip than the bundle's golden.npz says."""
+        return bool(self.dense_gates) or self.precision != "fp32"
 
     def file_name(self, what):
         """Name of a file of this record inside engines/."""
@@ -193,7 +198,7 @@ def _record(tree):
                  for name, value in _object(tree["timings"], "timings").items()},
         files={checked.choice(what, "files", GRAPHS + (GOLDEN,)): _entry(value, "files." + what)
                for what, value in _object(tree["files"], "files").items()})
-    missing = [what for what in GRAPHS + ((GOLDEN,) if record.dense_gates else ()) if what not in record.files]
+    missing = [what for what in GRAPHS + ((GOLDEN,) if record.own_golden else ()) if what not in record.files]
     if missing:
         raise CheckError("files: '{}' is missing".format(missing[0]))
     return record

@@ -2,6 +2,7 @@
 import numpy as np
 
 from dance_deploy.errors import OperationError
+from dance_deploy.runtime.trt.cuda_graph import Graph
 
 
 class Session(object):
@@ -17,6 +18,7 @@ class Session(object):
         self._device = device
         self._engine = api.open_engine(plan, what)
         self._own = []
+        self._graph = None
         self.buffers = {}
         self.inputs = [tensor.name for tensor in self._engine.tensors if tensor.is_input]
         self.outputs = [tensor.name for tensor in self._engine.tensors if not tensor.is_input]
@@ -48,6 +50,18 @@ class Session(object):
 
     def enqueue(self):
         """Start one run on the device's stream."""
+        if self._graph is not None:
+            self._graph.launch()
+        else:
+            self._enqueue()
+
+    def capture(self):
+        """From now on launch the run as one CUDA graph. Raises OperationError where this device or engine cannot."""
+        self._enqueue()  # the first run sets things up, such as packed weights, that must not be in the graph
+        self._device.synchronize()
+        self._graph = Graph(self._device.stream, self._enqueue)
+
+    def _enqueue(self):
         self._engine.enqueue({name: buffer.address for name, buffer in self.buffers.items()}, self._device.stream)
 
     def download(self, names):
@@ -69,6 +83,9 @@ class Session(object):
 
     def close(self):
         """Let go of the engine, then of the buffers."""
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
         self._engine.close()
         for buffer in self._own:
             buffer.free()

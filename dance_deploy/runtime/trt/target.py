@@ -1,13 +1,10 @@
 """What an engine is good for, and nothing else: one device, one TensorRT, one plugin library."""
 import hashlib
-import os
 import re
 from typing import Any, NamedTuple, Optional, Tuple
 
-from dance_deploy.runtime import kernels
 from dance_deploy.runtime.trt.api import RTX, TENSORRT, TITLES
 
-PLUGIN_NAME = "libdance_trt.so"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -52,13 +49,6 @@ class Target(NamedTuple):
 def target_of(api, device, plugin_path) -> Target:
     """The Target of this machine. api: an Api; device: a cuda.Device; plugin_path: or None."""
     return Target(device.name, tuple(device.compute_capability), api.product, api.version_text, hash_of(plugin_path))
-
-
-def plugin_path(folder=None) -> Optional[str]:
-    """Absolute path of the plugin library that `make -C kernels plugin` built; None where it is not there."""
-    folder = os.path.dirname(kernels.expected_path()) if folder is None else folder
-    path = os.path.join(folder, PLUGIN_NAME)
-    return path if os.path.isfile(path) else None
 
 
 def hash_of(path) -> Any:

@@ -155,6 +155,7 @@ void run_block(int count) {
 
 void seed(unsigned value) { random_engine.seed(value); }
 long launches() { return launch_count; }
+long long fmas = 0;
 
 bool shared_array(void* data, std::size_t bytes) {
   shared_arrays().push_back(SharedArray{data, bytes});

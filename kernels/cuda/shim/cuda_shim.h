@@ -46,6 +46,7 @@ void warp_barrier();
 uint64_t* warp_slots();                // 32 values, exchanged by the next warp_barrier
 int lane();
 long launches();                       // since the program began
+extern long long fmas;                 // the same
 
 template <class T>
 T exchange(T value, int source) {
@@ -63,6 +64,7 @@ T exchange(T value, int source) {
   alignas(16) static type name extent;                                              \
   static const bool name##_is_known = shim::shared_array(&name, sizeof name);       \
   (void)name##_is_known
+#define DANCE_COUNT_FMAS(count) (shim::fmas += (count))
 #define DANCE_DYNAMIC_SHARED(type, name) type* name = static_cast<type*>(shim::dynamic_shared())
 #define DANCE_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ((void)(stream), shim::launch((grid), (block), (shared_bytes), [=] { kernel(__VA_ARGS__); }))

@@ -2,8 +2,8 @@
 // and undefined-behaviour sanitizers. Every buffer has its exact size; outputs, workspaces and packed weights hold NaN before
 // a call; inputs must come back unchanged.
 //
-// A request: int64 numbers (struct below, in its order), then the arrays. An answer: int64 status, launches, algorithm, bytes
-// of the variant's name, bytes of the result; the name; the result. Ends with its input.
+// A request: int64 numbers (struct below, in its order), then the arrays. An answer: int64 status, launches, multiply-adds,
+// algorithm, bytes of the variant's name, bytes of the result; the name; the result. Ends with its input.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -44,11 +44,11 @@ struct Buffer {
   bool unchanged() const { return bytes == 0 || std::memcmp(before.data(), data, bytes) == 0; }
 };
 
-void answer(int64_t status, int64_t launches, int64_t algorithm, const char* variant,
+void answer(int64_t status, int64_t launches, int64_t fmas, int64_t algorithm, const char* variant,
             std::initializer_list<const Buffer*> results) {
   int64_t bytes = 0;
   for (const Buffer* result : results) bytes += int64_t(result->bytes);
-  const int64_t head[5] = {status, launches, algorithm, int64_t(std::strlen(variant)), bytes};
+  const int64_t head[6] = {status, launches, fmas, algorithm, int64_t(std::strlen(variant)), bytes};
   std::fwrite(head, sizeof head, 1, stdout);
   std::fwrite(variant, 1, std::strlen(variant), stdout);
   for (const Buffer* result : results) std::fwrite(result->data, 1, result->bytes, stdout);
@@ -77,7 +77,7 @@ void convolution() {
   setup.minimum = float(minimum);
 
   const Status ready = conv_init(&setup);
-  if (ready != Status::ok || !send) return answer(int64_t(ready), 0, int64_t(setup.algorithm), conv_variant(setup), {});
+  if (ready != Status::ok || !send) return answer(int64_t(ready), 0, 0, int64_t(setup.algorithm), conv_variant(setup), {});
   const std::size_t element = g.type == Type::f32 ? 4 : 2;
   Buffer x(std::size_t(g.n * g.c * g.t * g.h * g.w) * element);
   Buffer w(std::size_t(g.m * g.channels_per_group() * g.kernel[0] * g.kernel[1] * g.kernel[2]) * element);
@@ -96,11 +96,12 @@ void convolution() {
   ConvTensors tensors = {x.data, packed.data, b.data, frame.data, channel.data, feature.data, z.data, y.data,
                          scratch.data, scratch.bytes};
   const long before = shim::launches();
+  const long long fmas_before = shim::fmas;
   if (status == Status::ok) status = gated_conv3d(setup, tensors, nullptr);
   int64_t code = int64_t(status);
   for (const Buffer* input : {&x, &w, &b, &frame, &channel, &feature, &z, &packed})
     if (!input->unchanged()) code = kInputWritten;
-  answer(code, shim::launches() - before, int64_t(setup.algorithm), conv_variant(setup), {&y});
+  answer(code, shim::launches() - before, shim::fmas - fmas_before, int64_t(setup.algorithm), conv_variant(setup), {&y});
 }
 
 void activation_gate() {
@@ -111,7 +112,7 @@ void activation_gate() {
   setup.mask_type = MaskType(read_number());
   std::size_t scratch_bytes = 0;
   Status status = gate_workspace_bytes(setup, &scratch_bytes);
-  if (status != Status::ok) return answer(int64_t(status), 0, 0, "", {});
+  if (status != Status::ok) return answer(int64_t(status), 0, 0, 0, "", {});
   Buffer x(std::size_t(setup.n * setup.c * setup.t * setup.h * setup.w) * (setup.type == Type::f32 ? 4 : 2));
   Buffer tau(std::size_t(setup.n) * 12), scratch(scratch_bytes);
   Buffer frame(mask_bytes(setup.n * setup.t, setup.mask_type)), channel(mask_bytes(setup.n * setup.c, setup.mask_type));
@@ -122,7 +123,7 @@ void activation_gate() {
   const long before = shim::launches();
   status = gate(setup, tensors, nullptr);
   const int64_t code = x.unchanged() && tau.unchanged() ? int64_t(status) : kInputWritten;
-  answer(code, shim::launches() - before, 0, "", {&frame, &channel, &feature});
+  answer(code, shim::launches() - before, 0, 0, "", {&frame, &channel, &feature});
 }
 
 }  // namespace

@@ -41,8 +41,9 @@ void check_creation(const Op& op) {
 
   const std::unique_ptr<Node> implicit = api->create(op.name, "a node", {});
   const std::unique_ptr<Node> given = api->create(
-      op.name, "a node", {Field::of("strides", Ints{1, 1, 1}), Field::of("pads", Ints(6, 0)), Field::of("group", Ints{1}),
-                          Field::of("dilations", Ints{1, 1, 1}), Field::of("min", -3.4028234663852886e38f)});
+      op.name, "a node",
+      {Field::of("strides", Ints{1, 1, 1}), Field::of("pads", Ints(6, 0)), Field::of("group", Ints{1}),
+       Field::of("dilations", Ints{1, 1, 1}), Field::of("min", -3.4028234663852886e38f)});
   CHECK(implicit && given && implicit->save() == given->save(), "missing attributes have the defaults of docs/ops.md");
 
   for (const char* name : {"strides", "dilations"}) {
@@ -93,7 +94,8 @@ void check_shapes(const Op& op) {
   check_shape(op, *node, -1, -1);
   CHECK(logged().empty(), op.name);
 
-  refuse_shape(op, *node, 0, {1, kC, kT, 7}, "X is [1,4,3,7], expected " + std::string(op.channels_last ? "[N,T,H,W,C]" : "[N,C,T,H,W]"));
+  const std::string order = op.channels_last ? "[N,T,H,W,C]" : "[N,C,T,H,W]";
+  refuse_shape(op, *node, 0, {1, kC, kT, 7}, "X is [1,4,3,7], expected " + order);
   refuse_shape(op, *node, 0, {}, "X is []");
   refuse_shape(op, *node, 0, Dims(8, 1), "X is [1,1,1,1,1,1,1,1]");
   refuse_shape(op, *node, 0, laid_out(op, 1, kC, 0, 7, kW), "every extent at least 1");

@@ -35,7 +35,8 @@ void use(const Op& op, const Bytes& bytes) {
 
 void check_saved(const Op& op, int rounds) {
   const std::unique_ptr<Node> node = made(op);
-  CHECK(node->configure(inputs_of(op, Type::f32, mask_type()), inputs_of(op, Type::f32, mask_type()), outputs_of(op, Type::f32)), op.name);
+  const Tensors in = inputs_of(op, Type::f32, mask_type());
+  CHECK(node->configure(in, in, outputs_of(op, Type::f32)), op.name);
   const Bytes good = node->save();
   Bytes resigned = good;
   sign(resigned);
@@ -44,15 +45,18 @@ void check_saved(const Op& op, int rounds) {
   Bytes later = good;
   later[4] = 2;
   sign(later);
-  check_refused(op, !api->restore(op.name, later), "built with data version 2 of this plugin, this library reads 1; rebuild");
+  check_refused(op, !api->restore(op.name, later),
+                "built with data version 2 of this plugin, this library reads 1; rebuild");
   later.resize(good.size() + 100);
   check_refused(op, !api->restore(op.name, later), "data version 2");
   for (const Op& other : kOps)
     if (&other != &op && std::string(other.name) != op.name)
       check_refused(other, !api->restore(other.name, good), std::string("are for ") + op.name);
 
-  for (std::size_t size = 0; size < good.size(); ++size)
-    check_refused(op, !api->restore(op.name, Bytes(good.begin(), good.begin() + std::ptrdiff_t(size))), "rebuild the engine");
+  for (std::size_t size = 0; size < good.size(); ++size) {
+    const Bytes shorter(good.begin(), good.begin() + std::ptrdiff_t(size));
+    check_refused(op, !api->restore(op.name, shorter), "rebuild the engine");
+  }
   Bytes longer = good;
   longer.push_back(0);
   check_refused(op, !api->restore(op.name, longer), "damaged");
@@ -67,7 +71,8 @@ void check_saved(const Op& op, int rounds) {
     Bytes nonsense = good;
     for (unsigned changes = 1 + random() % 4; changes; --changes) {
       const std::size_t number = 168 + 8 * (random() % ((good.size() - 176) / 8));  // one of the eight-byte numbers
-      const uint64_t values[] = {0, 1, 2, 3, 0x7fffffff, 0x80000000, 0xffffffff, ~uint64_t(0), uint64_t(1) << 63, random()};
+      const uint64_t values[] = {0, 1, 2, 3, 0x7fffffff, 0x80000000, 0xffffffff, ~uint64_t(0), uint64_t(1) << 63,
+                                 random()};
       const uint64_t value = values[random() % 10];
       if (random() % 4 == 0)
         nonsense[8 + random() % 160] = static_cast<unsigned char>(random());  // the names

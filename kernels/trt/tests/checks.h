@@ -49,12 +49,14 @@ inline Dims laid_out(const Op& op, int64_t n, int64_t c, int64_t t, int64_t h, i
 }
 inline std::vector<Field> fields_of(const Op& op) {
   if (op.gate) return {};
-  return {Field::of("strides", std::vector<int32_t>{1, 2, 1}), Field::of("pads", std::vector<int32_t>{1, 0, 1, 1, 1, 0}),
-          Field::of("dilations", std::vector<int32_t>{1, 1, 2}), Field::of("group", std::vector<int32_t>{2}),
-          Field::of("min", 0.f)};
+  using Ints = std::vector<int32_t>;
+  return {Field::of("strides", Ints{1, 2, 1}), Field::of("pads", Ints{1, 0, 1, 1, 1, 0}),
+          Field::of("dilations", Ints{1, 1, 2}), Field::of("group", Ints{2}), Field::of("min", 0.f)};
 }
 inline int64_t h_out(int64_t h) { return (h + 1 - 3) / 2 + 1; }
-inline Dims y_of(const Op& op, int64_t n, int64_t h) { return laid_out(op, n, kM, kT, h == -1 ? -1 : h_out(h), kW + 1 - 2); }
+inline Dims y_of(const Op& op, int64_t n, int64_t h) {
+  return laid_out(op, n, kM, kT, h == -1 ? -1 : h_out(h), kW + 1 - 2);
+}
 
 inline Tensors inputs_of(const Op& op, Type type, Type mask, int64_t n = 1, int64_t h = 7) {
   Tensors in = {{type, laid_out(op, n, kC, kT, h, kW)}};
@@ -86,8 +88,8 @@ inline std::vector<Dims> dims_of_all(const Tensors& tensors) {
 }
 inline Type mask_type() { return api->float_masks() ? Type::f32 : Type::boolean; }
 
-// Fills the inputs of a call: small numbers in X, W, B and Z, masks of 0 and 1, thresholds from 0 to 1.5. W is always the
-// same: where memory is used again, so may its address be, and that is how a plugin knows its weights.
+// Fills the inputs of a call: small numbers in X, W, B and Z, masks of 0 and 1, thresholds from 0 to 1.5. W is always
+// the same: where memory is used again, so may its address be, and that is how a plugin knows its weights.
 inline void fill(Call& call, unsigned seed) {
   std::mt19937 random(seed);
   const bool gate = call.in.size() == 2;

@@ -47,7 +47,8 @@ bool aligned(std::initializer_list<const void*> pointers) {
     if (reinterpret_cast<uintptr_t>(p) % 16) return false;
   return true;
 }
-int64_t at(bool channels_last, int64_t channels, const int64_t* sizes, int64_t n, int64_t c, int64_t t, int64_t h, int64_t w) {
+int64_t at(bool channels_last, int64_t channels, const int64_t* sizes, int64_t n, int64_t c, int64_t t, int64_t h,
+           int64_t w) {
   return channels_last ? (((n * sizes[0] + t) * sizes[1] + h) * sizes[2] + w) * channels + c
                        : (((n * channels + c) * sizes[0] + t) * sizes[1] + h) * sizes[2] + w;
 }
@@ -60,8 +61,8 @@ ConvSetup::ConvSetup()
       algorithm(Algorithm::automatic), multiprocessors(1) {}
 
 const char* status_text(Status status) {
-  static const char* const texts[] = {"ok", "a bad shape", "too large", "unsupported", "a null pointer", "a misaligned pointer",
-                                      "too small a workspace", "a launch failed"};
+  static const char* const texts[] = {"ok", "a bad shape", "too large", "unsupported", "a null pointer",
+                                      "a misaligned pointer", "too small a workspace", "a launch failed"};
   return texts[int(status)];
 }
 int last_cuda_error() { return 0; }
@@ -81,7 +82,8 @@ Status workspace_bytes(const ConvSetup& setup, std::size_t* bytes) {
   return Status::ok;
 }
 Status packed_weights_bytes(const ConvSetup& setup, std::size_t* bytes) {
-  *bytes = sizeof(PackedHead) + std::size_t(weight_count(setup.geometry)) * (setup.algorithm == Algorithm::winograd ? 16 : 4);
+  const std::size_t each = setup.algorithm == Algorithm::winograd ? 16 : 4;
+  *bytes = sizeof(PackedHead) + std::size_t(weight_count(setup.geometry)) * each;
   return Status::ok;
 }
 Status pack_weights(const ConvSetup& setup, const void* w, void* packed, Stream) {
@@ -165,7 +167,8 @@ Status gate(const GateSetup& s, const GateTensors& p, Stream) {
   ++device().gates;
   std::size_t needed = 0;
   gate_workspace_bytes(s, &needed);
-  if (!p.x || !p.tau || !p.frame_keep || !p.channel_keep || !p.feature_keep || !p.workspace) return Status::null_pointer;
+  if (!p.x || !p.tau || !p.frame_keep || !p.channel_keep || !p.feature_keep || !p.workspace)
+    return Status::null_pointer;
   if (!aligned({p.x, p.tau, p.frame_keep, p.channel_keep, p.feature_keep, p.workspace})) return Status::misaligned;
   if (p.workspace_bytes < needed) return Status::workspace_too_small;
   if (device().capturing) return Status::ok;

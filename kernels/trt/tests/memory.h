@@ -21,7 +21,9 @@ class Memory {
       if ((i < begin_ || i >= begin_ + bytes_) && whole_[i] != kFill) return false;
     return true;
   }
-  bool operator==(const Memory& other) const { return bytes_ == other.bytes_ && !std::memcmp(data(), other.data(), bytes_); }
+  bool operator==(const Memory& other) const {
+    return bytes_ == other.bytes_ && !std::memcmp(data(), other.data(), bytes_);
+  }
 
  private:
   static constexpr std::size_t kRoom = 256;

@@ -26,7 +26,9 @@ struct Field {
   std::string chars;
   int length = -1;          // or what is claimed
   bool no_data = false;
-  static Field of(const std::string& name, std::vector<int32_t> values) { return {integers, name, values, {}, "", -1, false}; }
+  static Field of(const std::string& name, std::vector<int32_t> values) {
+    return {integers, name, values, {}, "", -1, false};
+  }
   static Field of(const std::string& name, float value) { return {floats, name, {}, {value}, "", -1, false}; }
   static Field of(const std::string& name, const std::string& value) { return {text, name, {}, {}, value, -1, false}; }
 };
@@ -56,7 +58,8 @@ class Api {
   virtual const char* name() = 0;
   virtual bool float_masks() = 0;
   virtual std::vector<std::string> creators() = 0;                     // "name version field field..."
-  virtual std::unique_ptr<Node> create(const std::string& op, const std::string& node, const std::vector<Field>& fields) = 0;
+  virtual std::unique_ptr<Node> create(const std::string& op, const std::string& node,
+                                       const std::vector<Field>& fields) = 0;
   virtual std::unique_ptr<Node> restore(const std::string& op, const std::vector<unsigned char>& bytes) = 0;
 };
 

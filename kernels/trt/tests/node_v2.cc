@@ -1,5 +1,5 @@
-// TensorRT 8: this program plays libnvinfer. It exports getPluginRegistry, getLogger and getInferLibVersion, and the plugin
-// library, once loaded, registers itself.
+// TensorRT 8: this program plays libnvinfer. It exports getPluginRegistry, getLogger and getInferLibVersion, and the
+// plugin library, once loaded, registers itself.
 #include "tensorrt_fakes.h"
 #ifndef DANCE_TRT_V3
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
@@ -126,7 +126,8 @@ class ApiV2 final : public Api {
       out.push_back(std::string(c->getPluginName()) + " " + c->getPluginVersion() + field_names(c->getFieldNames()));
     return out;
   }
-  std::unique_ptr<Node> create(const std::string& op, const std::string& node, const std::vector<Field>& fields) override {
+  std::unique_ptr<Node> create(const std::string& op, const std::string& node,
+                               const std::vector<Field>& fields) override {
     const std::vector<PluginField> list = plugin_fields(fields);
     PluginFieldCollection collection{};
     collection.nbFields = int32_t(list.size());
@@ -174,6 +175,9 @@ extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginRegistry* get
   return &checks::registry();
 }
 extern "C" __attribute__((visibility("default"))) nvinfer1::ILogger* getLogger() noexcept { return &checks::logger(); }
+extern "C" __attribute__((visibility("default"))) int dance_registered_plugins() {
+  return int(checks::registry().list.size());
+}
 extern "C" __attribute__((visibility("default"))) int32_t getInferLibVersion() noexcept {
   const char* other = std::getenv("DANCE_TRT_PRETEND");  // to play another version
   return other ? std::atoi(other) : NV_TENSORRT_MAJOR * 1000 + NV_TENSORRT_MINOR * 100 + NV_TENSORRT_PATCH;

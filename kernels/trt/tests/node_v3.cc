@@ -53,7 +53,8 @@ class NodeV3 final : public Node {
   Type output_type(const Tensors& in, int output) override {
     std::vector<DataType> types, out(build_->getNbOutputs());
     for (const Tensor& tensor : in) types.push_back(data_type(tensor.type));
-    if (build_->getOutputDataTypes(out.data(), int32_t(out.size()), types.data(), int32_t(types.size())) != 0) std::abort();
+    if (build_->getOutputDataTypes(out.data(), int32_t(out.size()), types.data(), int32_t(types.size())) != 0)
+      std::abort();
     return type_of(out[output]);
   }
   bool configure(const Tensors& least, const Tensors& most, const Tensors& out) override {
@@ -77,7 +78,7 @@ class NodeV3 final : public Node {
     const auto descs = descs_of(in), results = descs_of(out);
     return runtime_->enqueue(descs.data(), results.data(), inputs.data(), outputs.data(), workspace, nullptr) == 0;
   }
-  // All fields, as a file would hold them: name length, name, type, bytes.
+  // The bytes of its one field.
   std::vector<unsigned char> save() override {
     const PluginFieldCollection* fields = runtime_->getFieldsToSerialize();
     if (fields->nbFields != 1 || fields->fields[0].type != PluginFieldType::kUNKNOWN) std::abort();
@@ -114,7 +115,8 @@ class ApiV3 final : public Api {
       out.push_back(std::string(c->getPluginName()) + " " + c->getPluginVersion() + field_names(c->getFieldNames()));
     return out;
   }
-  std::unique_ptr<Node> create(const std::string& op, const std::string& node, const std::vector<Field>& fields) override {
+  std::unique_ptr<Node> create(const std::string& op, const std::string& node,
+                               const std::vector<Field>& fields) override {
     const std::vector<PluginField> list = plugin_fields(fields);
     const PluginFieldCollection collection{int32_t(list.size()), list.data()};
     return NodeV3::wrap(find(op)->createPlugin(node.c_str(), &collection, TensorRTPhase::kBUILD));

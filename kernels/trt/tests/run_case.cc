@@ -1,6 +1,7 @@
 // One call described on stdin, its outputs on stdout: so that tests in Python may compare with the definition.
-//   op NAME / attribute NAME i VALUES... / attribute NAME f VALUE / input TYPE EXTENTS... / output TYPE EXTENTS... / data
-// then the bytes of all inputs. The plugin goes through all its life: created, configured, saved, restored, attached.
+//   op NAME, attribute NAME i VALUES..., attribute NAME f VALUE, input TYPE EXTENTS..., output TYPE EXTENTS..., data
+// on lines of their own, then the bytes of all inputs. The plugin goes through all its life: created, configured,
+// saved, restored, attached.
 #include <iostream>
 #include <sstream>
 

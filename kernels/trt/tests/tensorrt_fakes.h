@@ -93,7 +93,9 @@ inline DataType data_type(Type type) {
   }
 }
 inline Type type_of(DataType type) {
-  return type == DataType::kFLOAT ? Type::f32 : type == DataType::kHALF ? Type::f16 : type == DataType::kBOOL ? Type::boolean : Type::i32;
+  for (Type ours : {Type::f32, Type::f16, Type::boolean})
+    if (data_type(ours) == type) return ours;
+  return Type::i32;
 }
 
 inline nvinfer1::Dims dims_of(const Dims& dims) {
@@ -147,11 +149,11 @@ inline Dims values_of(const DimsExprs& dims) {
 inline std::vector<PluginField> plugin_fields(const std::vector<Field>& fields) {
   std::vector<PluginField> out;
   for (const Field& f : fields) {
-    const void* data = f.kind == Field::integers ? static_cast<const void*>(f.ints.data())
-                       : f.kind == Field::floats ? static_cast<const void*>(f.reals.data()) : f.chars.data();
-    const std::size_t length = f.kind == Field::integers ? f.ints.size() : f.kind == Field::floats ? f.reals.size() : f.chars.size();
-    const PluginFieldType type = f.kind == Field::integers ? PluginFieldType::kINT32
-                                 : f.kind == Field::floats ? PluginFieldType::kFLOAT32 : PluginFieldType::kCHAR;
+    const void* data = f.chars.data();
+    std::size_t length = f.chars.size();
+    PluginFieldType type = PluginFieldType::kCHAR;
+    if (f.kind == Field::integers) data = f.ints.data(), length = f.ints.size(), type = PluginFieldType::kINT32;
+    if (f.kind == Field::floats) data = f.reals.data(), length = f.reals.size(), type = PluginFieldType::kFLOAT32;
     out.emplace_back(f.name.c_str(), f.no_data ? nullptr : data, type, f.length >= 0 ? f.length : int32_t(length));
   }
   return out;

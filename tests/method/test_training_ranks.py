@@ -1,0 +1,62 @@
+"""Several processes: how batches are shared out, and that two train as one does."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("av")
+pytest.importorskip("matplotlib")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from dance_deploy.errors import InputError  # noqa: E402
+from dance_deploy.method.checkpoint import load_checkpoint  # noqa: E402
+from dance_deploy.method.training.metrics import read_metrics  # noqa: E402
+from dance_deploy.method.training.ranks import Ranks  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@given(clips=st.lists(st.integers(), min_size=2, max_size=20), count=st.integers(1, 4))
+def test_every_clip_of_a_batch_goes_to_one_process(clips, count):
+    parts = [Ranks(rank, count).part(clips) for rank in range(count)]
+    assert sorted(x for part in parts for x in part) == sorted(clips)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_batch_that_is_too_small_to_share():
+    Ranks(0, 3).check_batch(6)
+    with pytest.raises(InputError, match="--batch is 5, too few clips for 3 processes; give at least 6"):
+        Ranks(0, 3).check_batch(5)
+
+
+def train(videos, out, processes):
+    launcher = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone",
+                                          f"--nproc_per_node={processes}"]
+    command = [sys.executable, *launcher, "-m", "dance_deploy.cli.train", "--data", str(videos), "-o", str(out),
+               "--clip", "6x20x24", "--epochs-dense", "4", "--epochs-ava", "1", "--epochs-aap", "2", "--windows", "2",
+               "--static-share", "0.5", "--epochs-static", "1", "--json", "-"]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1")
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=600)
+    assert done.returncode == 0, done.stderr
+    # one process speaks
+    return json.loads(done.stdout), read_metrics(out.with_suffix(".train") / "metrics.jsonl")
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
+def test_two_processes_train_as_one_does(tiny_videos, tmp_path):
+    (one, alone), (two, shared) = (train(tiny_videos, tmp_path / f"{n}.pt", n) for n in (1, 2))
+    epochs = [[e for e in events if e["event"] == "epoch"] for events in (alone, shared)]
+    assert [(e["phase"], e["epoch"]) for e in epochs[0]] == [(e["phase"], e["epoch"]) for e in epochs[1]]
+    # batch norm sees half of the clips in each process, so the losses are near and not equal
+    first, last = (abs(epochs[0][i]["loss"] / epochs[1][i]["loss"] - 1) for i in (0, 3))
+    assert first < 0.1 and last < 0.25
+    # what pruning left is decided alike in all processes, or gradients would not fit together
+    assert two["original_macs"] == one["original_macs"] and two["pruned_macs"] <= 0.5 * two["original_macs"]
+    assert load_checkpoint(tmp_path / "2.pt").labels == load_checkpoint(tmp_path / "1.pt").labels

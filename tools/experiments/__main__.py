@@ -1,0 +1,82 @@
+"""The command: see `python -m tools.experiments --help`."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Optional
+
+import torch
+import typer
+
+from dance_deploy.cli.entry import run as run_app
+from dance_deploy.cli.train_text import reporter
+from dance_deploy.errors import InputError
+from dance_deploy.method.training.state import work_folder
+from tools.experiments.report import write_report
+from tools.experiments.runs import Run, measure_run, runs_of, train_run
+from tools.experiments.table import TABLES
+
+app = typer.Typer(add_completion=False)
+REPORTS = Path(__file__).resolve().parents[2] / "docs" / "experiments"
+
+
+@app.command()
+def main(
+    table: str = typer.Argument(..., help=f"One of {', '.join(TABLES)}."),
+    runs: Path = typer.Option(..., metavar="FOLDER", help="Where runs are kept; what is finished there "
+                             "is not repeated."),
+    data: Optional[str] = typer.Option(None, metavar="DIR", help="The labelled videos, where the table needs files."),
+    only: str = typer.Option("", metavar="NAMES", help="Train these settings only, joined by commas."),
+    seeds: str = typer.Option("", metavar="NUMBERS", help="These seeds only, joined by commas."),
+    folds: str = typer.Option("", metavar="NAMES", help="These folds only, joined by commas."),
+    report_only: bool = typer.Option(False, "--report-only", help="Train nothing; report what is finished."),
+    threads: Optional[int] = typer.Option(None, help="CPU threads.  [default: all cores]"),
+    out: Path = typer.Option(REPORTS, metavar="DIR", help="Where the report is written.  [default: docs/experiments]"),
+) -> None:
+    """Train a table of settings, seeds and folds, measure every checkpoint and write the report."""
+    if table not in TABLES:
+        raise InputError(f"there is no table '{table}'; choose one of {', '.join(TABLES)}")
+    chosen = TABLES[table]
+    source = data or chosen.data
+    if source is None:
+        raise InputError("--data is missing: this table needs a folder of labelled videos")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    wanted = list(runs_of(chosen, _names(only), _numbers(seeds), _names(folds)))
+    every = list(runs_of(chosen, [], [], []))
+    with reporter() as shown:
+        if not report_only:
+            for run in wanted:
+                shown.say(f"== {run.tag(run.name)}")
+                train_run(chosen, run, source, runs, shown)
+        measured = [measure_run(run, source, runs, chosen) for run in every if _is_finished(run, runs)]
+    if not measured:
+        raise InputError(f"{runs}: holds no finished run of this table; leave out --report-only")
+    write_report(chosen, table, measured, out, _difficulty(runs) if source == "rendered" else {})
+    print(f"{len(measured)} runs; {out / (table + '.md')} is written", file=sys.stderr)
+
+
+def _is_finished(run: Run, folder: Path) -> bool:
+    return (work_folder(run.checkpoint(folder)) / "results.json").is_file()
+
+
+def _difficulty(runs: Path) -> dict[str, float]:
+    with open(runs / "rendered" / "manifest.csv", encoding="utf-8", newline="") as stream:
+        return {Path(row["path"]).name: float(row["difficulty"]) for row in csv.DictReader(stream)}
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in _names(text)]
+    except ValueError:
+        raise InputError(f"--seeds is '{text}', expected numbers joined by commas") from None
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,183 @@
+"""The report of a table: Markdown, a plot, and the raw figures as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dance_deploy.files import whole_file
+from tools.experiments.table import Table
+
+Figures = dict[str, Any]
+
+
+def write_report(table: Table, name: str, measured: Sequence[Figures], folder: Path, difficulty: dict[str, float]
+                 ) -> None:
+    """Write <folder>/<name>.md, .png and .jsonl; difficulty: per clip name, {} where the data has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / f"{name}.jsonl") as stream:
+        stream.write("".join(json.dumps(m) + "\n" for m in measured))
+    lines = [f"# {table.title}", "", _how(table, name), "", *_main_table(table, measured), *_obedience(measured),
+             *_spread(measured), *_adaptivity(measured, difficulty), "", f"![accuracy over MACs]({name}.png)", ""]
+    with whole_file(folder / f"{name}.md") as stream:
+        stream.write("\n".join(lines))
+    _plot(table, measured, folder / f"{name}.png")
+
+
+def _how(table: Table, name: str) -> str:
+    data = "" if table.data else " --data DIR"
+    return (f"Written by `python -m tools.experiments {name}{data} --runs FOLDER`, which repeats every figure; raw "
+            f"figures, per clip and with all settings: [{name}.jsonl]({name}.jsonl). Network `{table.arch}`. MACs are "
+            "counted from the masks, controller included, as a share of the original dense network's; they are not "
+            "times. A clip is right by the mean over its windows; a window, on its own. Means over the runs (seeds and "
+            "folds) of each row; in brackets the lowest and highest.")
+
+
+def by_setting(measured: Sequence[Figures]) -> dict[str, list[Figures]]:
+    """The runs of each setting."""
+    found: dict[str, list[Figures]] = {}
+    for m in measured:
+        found.setdefault(m["setting"], []).append(m)
+    return found
+
+
+def share_of_original(m: Figures, share: float) -> float:
+    """A share of the pruned network's MACs as one of the original network's."""
+    return share * m["pruned_macs"] / m["original_macs"]
+
+
+def _main_table(table: Table, measured: Sequence[Figures]) -> list[str]:
+    lines = ["## Accuracy against MACs", "", "| setting | runs | budget | MACs | clips right | windows right |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    groups = by_setting(measured)
+    denses = {(m["seed"], m["fold"]): m["dense"] for m in measured}
+    lines.append(_row("dense network (the teacher)", len(denses), "", [(1.0, d) for d in denses.values()]))
+    for name, setting in table.settings.items():
+        runs = groups.get(name, [])
+        if not runs:
+            continue
+        label = f"{name}: {setting.text}"
+        if all(m["static"] for m in runs):
+            lines.append(_row(f"{label}; gates not yet trained" if runs[0]["gated"] else label, len(runs), "",
+                              [(share_of_original(m, 1.0), m["static"]) for m in runs]))
+        for number, score in enumerate(runs[0]["gated"]):
+            at = [(share_of_original(m, m["gated"][number]["share"]), m["gated"][number]) for m in runs]
+            lines.append(_row(label, len(runs), f"{score['budget']:g}", at))
+    missing = [f"`{name}`" for name in table.settings if name not in groups]
+    if missing:
+        lines += ["", f"Not run: {', '.join(missing)}."]
+    return lines
+
+
+def _row(label: str, runs: int, budget: str, scores: Sequence[tuple[float, Figures]]) -> str:
+    share = float(np.mean([s for s, _ in scores]))
+    clips = [s["right_clips"] for _, s in scores]
+    windows = [100.0 * s["right_windows"] / s["windows"] for _, s in scores]
+    low_high = "" if runs == 1 else f" ({min(clips)}-{max(clips)})"
+    spread = "" if runs == 1 else f" ({min(windows):.1f}-{max(windows):.1f})"
+    of = scores[0][1]["clips"]
+    return (f"| {label} | {runs} | {budget} | {share:.3f} | {np.mean(clips):.1f} of {of}{low_high} | "
+            f"{np.mean(windows):.1f} %{spread} |")
+
+
+def _obedience(measured: Sequence[Figures]) -> list[str]:
+    lines = ["", "## Budget asked and reached", "",
+             "Share of the network's own MACs (of the pruned one where channels were pruned first), all test windows.",
+             "", "| run | " + " | ".join(f"{b['budget']:g}" for b in _first_gated(measured)) + " | largest excess |",
+             "| --- |" + " --- |" * (len(_first_gated(measured)) + 1)]
+    for m in measured:
+        if m["gated"]:
+            over = max(g["share"] - g["budget"] for g in m["gated"] if g["budget"] < 1.0)
+            lines.append(f"| {m['run']} | " + " | ".join(f"{g['share']:.2f}" for g in m["gated"]) + f" | {over:+.3f} |")
+    return lines if len(lines) > 6 else []
+
+
+def _first_gated(measured: Sequence[Figures]) -> list[Figures]:
+    return next((m["gated"] for m in measured if m["gated"]), [])
+
+
+def _spread(measured: Sequence[Figures]) -> list[str]:
+    lines = ["", "## Hoyer's measure of the magnitudes", "",
+             "Means over gates and training clips, gates open but for the last phase.", "",
+             "| run | kind | dense | static | AVA | AAP |", "| --- | --- | --- | --- | --- | --- |"]
+    for m in measured:
+        for kind in ("frames", "features"):
+            cells = [f"{m['spread'][stage][kind]['hoyer']:.3f}" if stage in m["spread"] else ""
+                     for stage in ("dense", "static", "ava", "aap")]
+            lines.append(f"| {m['run']} | {kind} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _adaptivity(measured: Sequence[Figures], difficulty: dict[str, float]) -> list[str]:
+    runs = [m for m in measured if m["gated"] and "per_clip" in m["gated"][0]]
+    if not runs:
+        return []
+    lines = ["", "## Work follows the clip", "",
+             "Share of the network's own MACs over the test clips at budget 0.5"
+             + ("; rank correlation (Spearman) with the clip's difficulty." if difficulty else "."), "",
+             "| run | lowest | mean | highest |" + (" rank correlation |" if difficulty else ""),
+             "| --- | --- | --- | --- |" + (" --- |" if difficulty else "")]
+    for m in runs:
+        clips = next(g for g in m["gated"] if g["budget"] == 0.5)["per_clip"]
+        shares = [c[4] for c in clips]
+        row = f"| {m['run']} | {min(shares):.2f} | {np.mean(shares):.2f} | {max(shares):.2f} |"
+        lines.append(row + (f" {rank_correlation(shares, [difficulty[c[0]] for c in clips]):+.2f} |" if difficulty
+                            else ""))
+    return [*lines, "", *_per_class(runs)]
+
+
+def _per_class(runs: Sequence[Figures]) -> list[str]:
+    run = runs[0]
+    clips = next(g for g in run["gated"] if g["budget"] == 0.5)["per_clip"]
+    labels = sorted({c[1] for c in clips})
+    shares = [np.mean([c[4] for c in clips if c[1] == label]) for label in labels]
+    cells = ", ".join(f"{label}: {share:.2f}" for label, share in zip(labels, shares))
+    return [f"Mean share per class at budget 0.5 (`{run['run']}`, label: share): {cells}."]
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's rank correlation; ties share their mean rank; 0 where one side is constant."""
+    ranks = [_ranks(np.asarray(v, dtype=np.float64)) for v in (a, b)]
+    if any(np.ptp(r) == 0 for r in ranks):
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2.0)[inverse]
+
+
+def _plot(table: Table, measured: Sequence[Figures], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), sharex=True)
+    for axis, of in zip(axes, ("clips", "windows")):
+        right = f"right_{of}"
+        dense = {(m["seed"], m["fold"]): m["dense"] for m in measured}
+        axis.axhline(np.mean([100.0 * d[right] / d[of] for d in dense.values()]), color="black", linewidth=0.8,
+                     linestyle="--", label="dense")
+        for name, runs in by_setting(measured).items():
+            points = [[(share_of_original(m, g["share"]), 100.0 * g[right] / g[of]) for g in m["gated"]]
+                      if m["gated"] else [(share_of_original(m, 1.0), 100.0 * m["static"][right] / m["static"][of])]
+                      for m in runs]
+            mean = np.mean(np.asarray(points), axis=0)
+            axis.plot(mean[:, 0], mean[:, 1], marker="o", markersize=4, label=f"{name} ({len(runs)})")
+        axis.set_xscale("log")
+        axis.set_xticks([0.05, 0.1, 0.2, 0.3, 0.5, 1.0], ["0.05", "0.1", "0.2", "0.3", "0.5", "1"])
+        axis.minorticks_off()
+        axis.set_xlabel("share of the original dense MACs (counted)")
+        axis.set_ylabel(f"{of} right, %")
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    figure.suptitle(table.title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)

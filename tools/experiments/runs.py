@@ -1,0 +1,142 @@
+"""Trains what a table asks for and is not there yet, and measures each checkpoint on every test clip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dance_deploy.data import open_dataset
+from dance_deploy.data.dataset import ClipDataset
+from dance_deploy.errors import InputError
+from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint
+from dance_deploy.method.training.command import Options, train_from_options
+from dance_deploy.method.training.evaluation import Evaluator
+from dance_deploy.method.training.loop import Reporter
+from dance_deploy.method.training.metrics import read_metrics
+from dance_deploy.method.training.outcome import write_json
+from dance_deploy.method.training.state import work_folder
+from tools.experiments.table import BUDGETS, Setting, Table
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a table: its checkpoint, with its work folder beside it, lies in the runs' folder."""
+
+    name: str
+    setting: Setting
+    seed: int
+    fold: str | None
+
+    def checkpoint(self, folder: Path) -> Path:
+        """Where the run's checkpoint is written."""
+        return folder / f"{self.tag(self.name)}.pt"
+
+    def dense(self, folder: Path) -> Path:
+        """The dense network to start from, and to be taught by."""
+        return work_folder(folder / f"{self.tag('dance')}.pt") / "dense.pt"
+
+    def tag(self, name: str) -> str:
+        """Name of a setting's run with this seed and fold."""
+        return f"{name}_s{self.seed}" + (f"_{self.fold.replace('/', '-')}" if self.fold else "")
+
+
+def runs_of(table: Table, only: list[str], seeds: list[int], folds: list[str]) -> Iterator[Run]:
+    """The runs of a table, those that train dense networks first; empty lists: all there are.
+
+    Raises InputError for a name that the table does not have.
+    """
+    unknown = [n for n in only if n not in table.settings] + [f for f in folds if f not in table.folds]
+    if unknown:
+        raise InputError(f"the table has no setting or fold '{unknown[0]}'; settings: {', '.join(table.settings)}; "
+                         f"folds: {', '.join(str(f) for f in table.folds)}")
+    for fold in folds or table.folds:
+        for seed in seeds or table.seeds:
+            for name, setting in sorted(table.settings.items(), key=lambda item: not item[1].own_dense):
+                if not only or name in only:
+                    yield Run(name, setting, seed, fold)
+
+
+def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporter) -> None:
+    """Train a run, or go on with it; returns at once where it is finished."""
+    out = run.checkpoint(folder)
+    if (work_folder(out) / "results.json").is_file():
+        return
+    changes = {**table.changes, **run.setting.changes, "seed": run.seed}
+    init = None
+    if not run.setting.own_dense:
+        init = run.dense(folder)
+        if not init.is_file():
+            raise InputError(f"{init}: is not there; run the setting 'dance' with seed {run.seed} first")
+        changes["epochs_dense"] = 0
+    split = {} if run.fold is None else {"fold": run.fold}
+    train_from_options(Options(data=data, out=out, arch=table.arch, init=init, resume=True, settings=changes,
+                               render_dir=folder / "rendered", **split, **table.options), reporter)
+
+
+def measure_run(run: Run, data: str, folder: Path, table: Table) -> dict[str, Any]:
+    """The raw figures of a finished run; kept beside it, so that they are measured once."""
+    out = run.checkpoint(folder)
+    stored = work_folder(out) / "measured.json"
+    if stored.is_file():
+        return json.loads(stored.read_text())
+    results = json.loads((work_folder(out) / "results.json").read_text())
+    split = "test" if "test" in results["scores"] else "val"
+    scores = results["scores"][split]
+    spread = {event["stage"]: {kind: {"variation": value["variation"], "hoyer": value["hoyer"]}
+                               for kind, value in event["kinds"].items()}
+              for event in read_metrics(work_folder(out) / "metrics.jsonl") if event["event"] == "magnitudes"}
+    found = {"run": run.tag(run.name), "setting": run.name, "seed": run.seed, "fold": run.fold, "split": split,
+             "settings": results["settings"], "channels": results["channels"],
+             "original_macs": results["original_macs"], "pruned_macs": results["pruned_macs"],
+             "seconds": results["seconds"], "dense": scores["dense"], "static": scores["static"], "spread": spread,
+             "gated": [] if not results["settings"]["epochs_aap"] else
+             _gated(out, _dataset(data, folder, table, run, results, split)) if out.is_file() else
+             [_short(score) for score in scores["gated"]]}
+    write_json(stored, found)
+    return found
+
+
+def _dataset(data: str, folder: Path, table: Table, run: Run, results: dict[str, Any], split: str) -> ClipDataset:
+    extra: dict[str, Any] = {}
+    if data == "rendered":
+        extra = {"render_dir": folder / "rendered", "clips_per_class": table.options["render_clips"]}
+    splits = open_dataset(data, fold=run.fold, **extra)
+    spec = load_checkpoint(run.checkpoint(folder)).clip
+    return ClipDataset(getattr(splits, split), spec, False, results["settings"]["eval_windows"])
+
+
+def _short(score: dict[str, Any]) -> dict[str, Any]:
+    return {k: score[k] for k in ("budget", "right_clips", "clips", "right_windows", "windows", "share")}
+
+
+def _gated(checkpoint: Path, dataset: ClipDataset) -> list[dict[str, Any]]:
+    """Per budget the figures over all clips, and per clip: name, label, right, windows right, share of the MACs."""
+    model = model_from_checkpoint(load_checkpoint(checkpoint))
+    evaluator = Evaluator(dataset, workers=0, device=torch.device("cpu"))
+    targets = np.asarray(evaluator.targets)
+    names = [Path(path).name for path, _ in dataset.videos.videos]
+    found = []
+    batches = list(evaluator.batches())
+    owners = torch.cat([b.owner for b in batches]).numpy()
+    with torch.inference_mode():
+        for budget in BUDGETS:
+            answers, shares = [], []
+            for batch in batches:
+                answers.append(model(batch.clip, torch.full((len(batch.clip),), budget)).softmax(1))
+                shares.append(model.macs_share().expand(len(batch.clip)))
+            probabilities, share = torch.cat(answers).numpy(), torch.cat(shares).numpy()
+            right = probabilities.argmax(1) == targets[owners]
+            votes = np.stack([probabilities[owners == i].sum(0) for i in range(len(targets))])
+            clips = votes.argmax(1) == targets
+            found.append({
+                "budget": budget, "right_clips": int(clips.sum()), "clips": len(targets),
+                "right_windows": int(right.sum()), "windows": len(right), "share": float(share.mean()),
+                "per_clip": [[names[i], int(targets[i]), int(clips[i]), int(right[owners == i].sum()),
+                              round(float(share[owners == i].mean()), 4)] for i in range(len(targets))]})
+    return found

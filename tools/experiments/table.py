@@ -1,0 +1,79 @@
+"""The tables of settings. A setting is dance-train's defaults, changed in a few named places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+BUDGETS = (1.0, 0.9, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """text: for the report; changes: fields of TrainSettings; own_dense: trains the dense network itself. All other
+    settings start from the dense network that `dance` trained with the same seed and fold, which is also their teacher:
+    the same numbers as if each had trained it again, for a third of the time."""
+
+    text: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    own_dense: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """title, arch; data: a word for --data that needs no files, or None; options: of dance-train beside the settings
+    (clip, render_clips); changes: fields of TrainSettings for all settings; settings by name; seeds; folds: names of
+    split files, None for the data's own split."""
+
+    title: str
+    arch: str
+    settings: dict[str, Setting]
+    data: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    folds: tuple[str | None, ...] = (None,)
+
+
+NO_GATES = {"epochs_ava": 0, "epochs_aap": 0}
+# as many epochs after the dense phase as static pruning, AVA and AAP have together
+STATIC_ONLY = {**NO_GATES, "epochs_static": 100}
+
+DANCE = Setting("gates on frames and features (the default)", own_dense=True)
+STATIC_25 = Setting("channels pruned to 25 %, then gates", {"static_share": 0.25})
+
+SETTINGS = {
+    "dance": DANCE,
+    "no-ava": Setting("the default without AVA", {"epochs_ava": 0}),
+    "static25": STATIC_25,
+    "static25-no-ava": Setting("channels pruned to 25 %, then gates, without AVA", {"static_share": 0.25,
+                                                                                  "epochs_ava": 0}),
+    "static50": Setting("channels pruned to 50 %, then gates", {"static_share": 0.5}),
+    "only-bn-50": Setting("static only, BN scale, to 50 %", {"static_share": 0.5, **STATIC_ONLY}),
+    "only-bn-25": Setting("static only, BN scale, to 25 %", {"static_share": 0.25, **STATIC_ONLY}),
+    "only-bn-15": Setting("static only, BN scale, to 15 %", {"static_share": 0.15, **STATIC_ONLY}),
+    "only-bn-uniform-25": Setting("static only, BN scale, every layer alike, to 25 %",
+                                  {"static_share": 0.25, "static_allocation": "uniform", **STATIC_ONLY}),
+    "only-magnitude-25": Setting("static only, filter magnitude, to 25 %",
+                                 {"static_share": 0.25, "static_by": "magnitude", **STATIC_ONLY}),
+    "features": Setting("gates on features only", {"kinds": ("features",)}),
+    "frames": Setting("gates on frames only", {"kinds": ("frames",)}),
+    "channels": Setting("gates on channels only", {"kinds": ("channels",)}),
+    "all-kinds": Setting("gates on frames, channels and features", {"kinds": ("frames", "channels", "features")}),
+    "constant": Setting("constant thresholds per budget", {"thresholds_from": "budget"}),
+    "random": Setting("random masks, as many kept", {"random_masks": True}),
+}
+
+TABLES = {
+    "weizmann": Table("Ten actions on real video (Weizmann), split by person", "small", SETTINGS),
+    "weizmann-loso": Table(
+        "Ten actions on real video (Weizmann), one person left out at a time", "small",
+        {"dance": DANCE, "static25": STATIC_25}, seeds=(0,),
+        folds=tuple(f"loso/{person}" for person in ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe",
+                                                    "shahar"))),
+    "rendered": Table(
+        "Rendered shapes in motion, of graded difficulty", "small",
+        {name: SETTINGS[name] for name in ("dance", "static25", "constant")}, data="rendered",
+        options={"clip": "16x48x60", "render_clips": 30},
+        changes={"epochs_dense": 40, "epochs_ava": 2, "epochs_aap": 25}),
+}
