@@ -32,6 +32,8 @@ def main(
     seeds: str = typer.Option("", metavar="NUMBERS", help="These seeds only, joined by commas."),
     folds: str = typer.Option("", metavar="NAMES", help="These folds only, joined by commas."),
     report_only: bool = typer.Option(False, "--report-only", help="Train nothing; report what is finished."),
+    as_trained: bool = typer.Option(False, "--as-trained", help="Report what each run measured at its end, instead of "
+                                    "measuring every checkpoint once more, clip by clip."),
     threads: Optional[int] = typer.Option(None, help="CPU threads.  [default: all cores]"),
     out: Path = typer.Option(REPORTS, metavar="DIR", help="Where the report is written.  [default: docs/experiments]"),
 ) -> None:
@@ -51,7 +53,8 @@ def main(
             for run in wanted:
                 shown.say(f"== {run.tag(run.name)}")
                 train_run(chosen, run, source, runs, shown)
-        measured = [measure_run(run, source, runs, chosen) for run in every if _is_finished(run, runs)]
+        measured = [measure_run(run, source, runs, chosen, again=not as_trained) for run in every
+                    if _is_finished(run, runs)]
     if not measured:
         raise InputError(f"{runs}: holds no finished run of this table; leave out --report-only")
     write_report(chosen, table, measured, out, _difficulty(runs) if source == "rendered" else {})

@@ -30,11 +30,12 @@ def write_report(table: Table, name: str, measured: Sequence[Figures], folder: P
 
 def _how(table: Table, name: str) -> str:
     data = "" if table.data else " --data DIR"
-    return (f"Written by `python -m tools.experiments {name}{data} --runs FOLDER`, which repeats every figure; raw "
-            f"figures, per clip and with all settings: [{name}.jsonl]({name}.jsonl). Network `{table.arch}`. MACs are "
-            "counted from the masks, controller included, as a share of the original dense network's; they are not "
-            "times. A clip is right by the mean over its windows; a window, on its own. Means over the runs (seeds and "
-            "folds) of each row; in brackets the lowest and highest.")
+    return (f"Written by `python -m tools.experiments {name}{data} --runs FOLDER`, which trains and measures it all "
+            "again (the same machine and number of threads give the same figures, others give them within noise). "
+            f"Raw figures with all settings, per clip where that was measured: [{name}.jsonl]({name}.jsonl). Network "
+            f"`{table.arch}`. MACs are counted from the masks, controller included, as a share of the original dense "
+            "network's; they are not times. A clip is right by the mean over its windows; a window, on its own. Means "
+            "over the runs (seeds and folds) of each row; in brackets the lowest and highest.")
 
 
 def by_setting(measured: Sequence[Figures]) -> dict[str, list[Figures]]:
@@ -64,9 +65,9 @@ def _main_table(table: Table, measured: Sequence[Figures]) -> list[str]:
         if all(m["static"] for m in runs):
             lines.append(_row(f"{label}; gates not yet trained" if runs[0]["gated"] else label, len(runs), "",
                               [(share_of_original(m, 1.0), m["static"]) for m in runs]))
-        for number, score in enumerate(runs[0]["gated"]):
-            at = [(share_of_original(m, m["gated"][number]["share"]), m["gated"][number]) for m in runs]
-            lines.append(_row(label, len(runs), f"{score['budget']:g}", at))
+        for budget in _budgets(runs):
+            at = [(share_of_original(m, g["share"]), g) for m in runs for g in m["gated"] if g["budget"] == budget]
+            lines.append(_row(label, len(at), f"{budget:g}", at))
     missing = [f"`{name}`" for name in table.settings if name not in groups]
     if missing:
         lines += ["", f"Not run: {', '.join(missing)}."]
@@ -85,19 +86,22 @@ def _row(label: str, runs: int, budget: str, scores: Sequence[tuple[float, Figur
 
 
 def _obedience(measured: Sequence[Figures]) -> list[str]:
+    budgets = _budgets(measured)
     lines = ["", "## Budget asked and reached", "",
              "Share of the network's own MACs (of the pruned one where channels were pruned first), all test windows.",
-             "", "| run | " + " | ".join(f"{b['budget']:g}" for b in _first_gated(measured)) + " | largest excess |",
-             "| --- |" + " --- |" * (len(_first_gated(measured)) + 1)]
+             "", "| run | " + " | ".join(f"{b:g}" for b in budgets) + " | farthest from what was asked |",
+             "| --- |" + " --- |" * (len(budgets) + 1)]
     for m in measured:
         if m["gated"]:
-            over = max(g["share"] - g["budget"] for g in m["gated"] if g["budget"] < 1.0)
-            lines.append(f"| {m['run']} | " + " | ".join(f"{g['share']:.2f}" for g in m["gated"]) + f" | {over:+.3f} |")
-    return lines if len(lines) > 6 else []
+            shares = {g["budget"]: g["share"] for g in m["gated"]}
+            off = max((share - b for b, share in shares.items() if b < 1.0), key=abs)
+            cells = " | ".join(f"{shares[b]:.2f}" if b in shares else "" for b in budgets)
+            lines.append(f"| {m['run']} | {cells} | {off:+.3f} |")
+    return lines if budgets else []
 
 
-def _first_gated(measured: Sequence[Figures]) -> list[Figures]:
-    return next((m["gated"] for m in measured if m["gated"]), [])
+def _budgets(runs: Sequence[Figures]) -> list[float]:
+    return sorted({g["budget"] for m in runs for g in m["gated"]}, reverse=True)
 
 
 def _spread(measured: Sequence[Figures]) -> list[str]:
@@ -165,10 +169,12 @@ def _plot(table: Table, measured: Sequence[Figures], path: Path) -> None:
         axis.axhline(np.mean([100.0 * d[right] / d[of] for d in dense.values()]), color="black", linewidth=0.8,
                      linestyle="--", label="dense")
         for name, runs in by_setting(measured).items():
-            points = [[(share_of_original(m, g["share"]), 100.0 * g[right] / g[of]) for g in m["gated"]]
-                      if m["gated"] else [(share_of_original(m, 1.0), 100.0 * m["static"][right] / m["static"][of])]
-                      for m in runs]
-            mean = np.mean(np.asarray(points), axis=0)
+            groups = [[(m, g) for m in runs for g in m["gated"] if g["budget"] == b] for b in _budgets(runs)]
+            if not groups:
+                groups = [[(m, m["static"]) for m in runs]]
+            points = [[(share_of_original(m, g["share"]), 100.0 * g[right] / g[of]) for m, g in group]
+                      for group in groups]
+            mean = np.array([np.mean(p, axis=0) for p in points])
             axis.plot(mean[:, 0], mean[:, 1], marker="o", markersize=4, label=f"{name} ({len(runs)})")
         axis.set_xscale("log")
         axis.set_xticks([0.05, 0.1, 0.2, 0.3, 0.5, 1.0], ["0.05", "0.1", "0.2", "0.3", "0.5", "1"])

@@ -79,8 +79,12 @@ def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporte
                                render_dir=folder / "rendered", **split, **table.options), reporter)
 
 
-def measure_run(run: Run, data: str, folder: Path, table: Table) -> dict[str, Any]:
-    """The raw figures of a finished run; kept beside it, so that they are measured once."""
+def measure_run(run: Run, data: str, folder: Path, table: Table, *, again: bool = True) -> dict[str, Any]:
+    """The raw figures of a finished run; kept beside it, so that they are measured once.
+
+    again: measure the checkpoint on every test clip; else, where nothing is kept, take what training measured at its
+    end: fewer budgets, and no figures per clip.
+    """
     out = run.checkpoint(folder)
     stored = work_folder(out) / "measured.json"
     if stored.is_file():
@@ -95,10 +99,11 @@ def measure_run(run: Run, data: str, folder: Path, table: Table) -> dict[str, An
              "settings": results["settings"], "channels": results["channels"],
              "original_macs": results["original_macs"], "pruned_macs": results["pruned_macs"],
              "seconds": results["seconds"], "dense": scores["dense"], "static": scores["static"], "spread": spread,
-             "gated": [] if not results["settings"]["epochs_aap"] else
-             _gated(out, _dataset(data, folder, table, run, results, split)) if out.is_file() else
-             [_short(score) for score in scores["gated"]]}
-    write_json(stored, found)
+             "gated": [_short(score) for score in scores["gated"]] if results["settings"]["epochs_aap"] else []}
+    if again:
+        if found["gated"] and out.is_file():
+            found["gated"] = _gated(out, _dataset(data, folder, table, run, results, split))
+        write_json(stored, found)
     return found
 
 
