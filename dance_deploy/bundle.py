@@ -20,13 +20,14 @@ from dance_deploy.manifest import (
     FORMAT,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
+    OPTIONAL_FILES,
     REQUIRED_FILES,
     VERSION,
     is_bundle_file_name,
     manifest_from_bytes,
 )
 
-BUNDLE_NAMES = REQUIRED_FILES + (MANIFEST_NAME, ENGINES_FOLDER)
+BUNDLE_NAMES = REQUIRED_FILES + OPTIONAL_FILES + (MANIFEST_NAME, ENGINES_FOLDER)
 
 _CHUNK_BYTES = 1 << 20
 _HASH_THREADS = 2  # hashlib releases the GIL; two keep up with what a board's storage delivers

@@ -14,6 +14,8 @@ FORMAT = "dance-bundle"
 VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
+CONTROLLER_KERNELS = "controller_kernels.onnx"  # the controller with its convolutions as dance ops
+OPTIONAL_FILES = (CONTROLLER_KERNELS,)
 REQUIRED_FILES = ("controller.onnx", "body.onnx", "body_masks.onnxpart", "dense.onnx", "golden.npz")
 ENGINES_FOLDER = "engines"
 
@@ -114,8 +116,8 @@ def manifest_from_tree(tree):
 
 
 def is_bundle_file_name(name):
-    """Whether `name` may stand in `files`: a required file or engines/NAME. No such name leaves the folder."""
-    if name in REQUIRED_FILES:
+    """Whether `name` may stand in `files`: one of ours or engines/NAME. No such name leaves the folder."""
+    if name in REQUIRED_FILES + OPTIONAL_FILES:
         return True
     folder, _, rest = name.partition("/")
     return folder == ENGINES_FOLDER and _FILE_NAME.match(rest) is not None
@@ -229,7 +231,7 @@ def _files(value):
     for name in sorted(value):
         if not is_bundle_file_name(name):
             raise CheckError("files names %s, expected only %s, or %s/NAME" % (
-                checked.shown(name), ", ".join(REQUIRED_FILES), ENGINES_FOLDER))
+                checked.shown(name), ", ".join(REQUIRED_FILES + OPTIONAL_FILES), ENGINES_FOLDER))
         where = "files['%s']" % name
         checked.mapping(value[name], where, ("sha256", "size"))
         digest = checked.text(value[name]["sha256"], where + ".sha256")

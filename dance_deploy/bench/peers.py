@@ -12,6 +12,7 @@ import numpy as np
 from dance_deploy.bench.forced import force_masks, forced_masks
 from dance_deploy.bundle import Bundle
 from dance_deploy.errors import MissingPackageError, OperationError
+from dance_deploy.runtime.backends import controller_file
 from dance_deploy.runtime.kernels import library_path
 from dance_deploy.runtime.onnxruntime_backend import release_file
 
@@ -56,7 +57,7 @@ def _ours(bundle: Bundle, case: Case) -> Run:
     body = bundle.read("body.onnx")
     if case.rates is not None:
         body = force_masks(body, forced_masks(bundle.manifest.gates, case.rates, case.pattern, case.seed))
-    controller = _session(bundle.read("controller.onnx"), case.threads, library)
+    controller = _session(bundle.read(controller_file(bundle.manifest, library)), case.threads, library)
     gated = _session(body, case.threads, library)
     clip, budget = golden_clip(bundle), np.array([case.budget], np.float32)
 

@@ -18,6 +18,7 @@ from dance_deploy.bundle import Bundle, write_bundle
 from dance_deploy.export.graphs import graphs_from_model
 from dance_deploy.export.parity import RungRun, ladder
 from dance_deploy.geometry import Conv3dGeometry
+from dance_deploy.manifest import CONTROLLER_KERNELS
 from dance_deploy.method.checkpoint import Checkpoint, model_from_checkpoint
 from dance_deploy.method.surgery import GatedModel
 from dance_deploy.ops.definition import GateMasks
@@ -54,6 +55,8 @@ def bundle_from_checkpoint(checkpoint: Checkpoint, folder: Path, *, profile: str
         "dense.onnx": graphs.dense.SerializeToString(),
         "golden.npz": _golden(clips[0], budget, runs[0], _masks_by_gate(graphs.layers, runs[0])),
     }
+    if graphs.controller_kernels is not None:
+        files[CONTROLLER_KERNELS] = graphs.controller_kernels.SerializeToString()
     return write_bundle(folder, _manifest(checkpoint, model, target), files)
 
 

@@ -37,9 +37,13 @@ class GatedLayer:
 
 @dataclass
 class Graphs:
-    """The graphs and what is needed to look inside them."""
+    """The graphs and what is needed to look inside them.
+
+    controller_kernels: the controller with its convolutions as dance ops, in a channels-last bundle.
+    """
 
     controller: onnx.ModelProto
+    controller_kernels: onnx.ModelProto | None
     body: onnx.ModelProto
     dense: onnx.ModelProto
     layers: list[GatedLayer]
@@ -69,7 +73,8 @@ def graphs_from_model(model: GatedModel, profile: Profile) -> Graphs:
     head = [n for n in nodes if n in inside]
     tail = [n for n in nodes if n not in inside]
     body, layers, infos = cutter.body(tail)
-    return Graphs(cutter.controller(head), body, cutter.dense(nodes), layers, infos, stem)
+    kernels = cutter.controller(head, ours=True) if profile.channels_last else None
+    return Graphs(cutter.controller(head, ours=False), kernels, body, cutter.dense(nodes), layers, infos, stem)
 
 
 def _check_exportable(traced: fx.GraphModule) -> None:
@@ -108,9 +113,9 @@ class _Cutter:
         functions = dance_functions(self.profile.opset, mask_dtype=self.profile.mask_dtype) if used else []
         return builder.model(self.profile.ir_version, [f for f in functions if f.name in used])
 
-    def controller(self, head: list[fx.Node]) -> onnx.ModelProto:
-        """clip, budget -> stem, tau; standard ops, and in a channels-last bundle convolutions that keep everything."""
-        builder, emitter = self._start("controller", gated=False, ours=bool(self.channels_last))
+    def controller(self, head: list[fx.Node], *, ours: bool) -> onnx.ModelProto:
+        """clip, budget -> stem, tau; standard ops, or (ours) its convolutions as dance ops that keep everything."""
+        builder, emitter = self._start("controller", gated=False, ours=ours)
         emitter.bind(self.clip, builder.input("clip", shape_of(self.clip)))
         budget = builder.input("budget", [1])
         emitter.emit(head)

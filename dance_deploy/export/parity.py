@@ -110,7 +110,8 @@ class OnnxRung:
         for tensor in dict.fromkeys(self._tensors()):
             if tensor not in declared:
                 body.graph.output.append(onnx.ValueInfoProto(name=tensor))
-        self._controller = session(graphs.controller, library)
+        kernels = graphs.controller_kernels if library is not None else None
+        self._controller = session(kernels or graphs.controller, library)
         self._body = session(body, library)
 
     def _tensors(self) -> Iterable[str]:

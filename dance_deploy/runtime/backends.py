@@ -8,6 +8,7 @@ from typing import List, NamedTuple
 import numpy as np
 
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.manifest import CONTROLLER_KERNELS
 from dance_deploy.runtime.trt.wire import message
 
 DEFAULT = "onnxruntime"
@@ -146,6 +147,11 @@ def body_with_masks(bundle):
     """
     outputs = [(12, message([(1, name)])) for name in mask_outputs(bundle.manifest)]  # GraphProto.output, in .graph
     return b"".join((bundle.read("body.onnx"), message([(7, message(outputs))])))
+
+
+def controller_file(manifest, library):
+    """Name of the controller graph to run where our op library is (library: its path) or is not (None)."""
+    return CONTROLLER_KERNELS if library is not None and CONTROLLER_KERNELS in manifest.files else "controller.onnx"
 
 
 def files_needed(gated=True, dense=False):

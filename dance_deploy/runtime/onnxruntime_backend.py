@@ -22,9 +22,11 @@ class Backend(backends.BackendBase):
         ort = import_onnxruntime()
         options = _session_options(ort, threads)
         if gated:
-            self.description = _add_library(options)
+            library = _add_library(options)
+            self.description = "functions, nothing skipped" if library is None else "dance kernels"
             self._mask_names = backends.mask_outputs(bundle.manifest)
-            self._controller = _session(ort, options, bundle, "controller.onnx", bundle.read("controller.onnx"))
+            controller = backends.controller_file(bundle.manifest, library)
+            self._controller = _session(ort, options, bundle, controller, bundle.read(controller))
             self._body = _session(ort, options, bundle, "body.onnx", backends.body_with_masks(bundle))
         else:
             self.description = "standard ops"
@@ -68,19 +70,19 @@ def _session_options(ort, threads):
 
 
 def _add_library(options):
-    """Register our op library where it is built; returns what the dance ops run by."""
+    """Register our op library; returns its path, or None where it is not built and the functions run."""
     from dance_deploy.runtime.kernels import library_path
     path = library_path()
     if path is None:
         _LOG.warning("the dance kernels are not built: results are right, but pruned work is not skipped and nothing "
                      "is saved; build them with: make -C kernels")
-        return "functions, nothing skipped"
+        return None
     try:
         options.register_custom_ops_library(path)
     except Exception as error:  # ONNX Runtime's own exception types share no base but this
         raise OperationError("'{}' does not load into ONNX Runtime ({}); build it anew with: make -C kernels".format(
             path, _first_line(error))) from error
-    return "dance kernels"
+    return path
 
 
 def release_file(session):

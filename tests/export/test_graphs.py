@@ -35,17 +35,22 @@ def test_names_shapes_and_types_are_the_bundles(graphs, gated):
     stem, gates = list(gated.plan.stem_shape), len(gated.plan.sites)
     assert io_of(graphs.controller) == ({"clip": ([1, 3, 6, 20, 24], f32), "budget": ([1], f32)},
                                         {"stem": (stem, f32), "tau": ([gates, 3], f32)})
+    assert io_of(graphs.controller_kernels) == io_of(graphs.controller)
     assert io_of(graphs.body) == ({"stem": (stem, f32), "tau": ([gates, 3], f32)},
                                   {"logits": ([1, 5], f32), "kept": ([gates, 3], i64)})
     assert io_of(graphs.dense) == ({"clip": ([1, 3, 6, 20, 24], f32)}, {"logits": ([1, 5], f32)})
 
 
-@pytest.mark.parametrize("channels_last, body, controller", [
+@pytest.mark.parametrize("channels_last, body, kernels", [
     (True, {"ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl", "ToChannelsLast", "MaxPool3dCl"}, {"GatedConv3d"}),
     (False, {"ActivationGate", "GatedConv3d", "GatedConv3dAdd"}, set())])
-def test_dance_ops_are_where_they_belong_and_each_is_a_function_too(gated, channels_last, body, controller):
+def test_dance_ops_are_where_they_belong_and_each_is_a_function_too(gated, channels_last, body, kernels):
     graphs = graphs_from_model(gated, profiles.load("cpu")._replace(channels_last=channels_last))
-    for model, expected in ((graphs.body, body), (graphs.controller, controller), (graphs.dense, set())):
+    assert (graphs.controller_kernels is not None) == channels_last
+    for model, expected in ((graphs.body, body), (graphs.controller_kernels, kernels), (graphs.controller, set()),
+                            (graphs.dense, set())):
+        if model is None:
+            continue
         assert {n.op_type for n in model.graph.node if n.domain == "dance"} == expected
         assert {f.name for f in model.functions} == expected
 

@@ -200,3 +200,13 @@ def test_gates_of_the_fixture_prune_every_kind(tiny_bundle):
         kept = np.stack([runner.infer(golden.clip, budget).kept for budget in (0.4, 0.3)])
     totals = np.array([[4, convs[0].in_channels, 64] for _, convs in GATES])
     assert (kept < totals).any(axis=0).all()
+
+
+def test_the_controller_for_our_kernels_is_read_where_they_are(tiny_bundle):
+    from dance_deploy.bundle import open_bundle
+    from dance_deploy.runtime.backends import controller_file
+
+    manifest = open_bundle(tiny_bundle).manifest
+    both = manifest._replace(files={**manifest.files, "controller_kernels.onnx": manifest.files["controller.onnx"]})
+    assert controller_file(both, "lib.so") == "controller_kernels.onnx"
+    assert controller_file(both, None) == controller_file(manifest, "lib.so") == "controller.onnx"
