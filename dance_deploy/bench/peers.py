@@ -14,7 +14,7 @@ from dance_deploy.bundle import Bundle
 from dance_deploy.errors import MissingPackageError, OperationError
 from dance_deploy.runtime.backends import controller_file
 from dance_deploy.runtime.kernels import library_path
-from dance_deploy.runtime.onnxruntime_backend import release_file
+from dance_deploy.runtime.onnxruntime_backend import release_file, session_options
 
 Run = Callable[[], np.ndarray]
 
@@ -40,10 +40,11 @@ def _session(data: bytes, threads: int, library: str | None = None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if library is not None:  # ours: as dance-run runs it
+        options = session_options(onnxruntime, threads)
+        options.register_custom_ops_library(library)
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    if library is not None:
-        options.register_custom_ops_library(library)
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     release_file(session)
     return session
