@@ -22,7 +22,8 @@ class Conv(ctypes.Structure):
                 ("pads", ctypes.c_int64 * 6), ("dilations", ctypes.c_int64 * 3), ("group", ctypes.c_int64),
                 ("channels_last", ctypes.c_int32), ("type", ctypes.c_int32), ("mask_type", ctypes.c_int32),
                 ("prepack", ctypes.c_int32), ("threads", ctypes.c_int32), ("repeats", ctypes.c_int32),
-                ("minimum", ctypes.c_float), ("variant", ctypes.c_int32), ("used", ctypes.POINTER(ctypes.c_int32))]
+                ("minimum", ctypes.c_float), ("variant", ctypes.c_int32), ("used", ctypes.POINTER(ctypes.c_int32)),
+                ("bf16", ctypes.c_int32)]
 
 
 def library() -> ctypes.CDLL:

@@ -9,6 +9,7 @@
 #include "activation_gate.h"
 #include "gated_conv3d.h"
 #include "isa.h"
+#include "pairs.h"
 
 namespace {
 
@@ -56,6 +57,11 @@ static const dance::IsaKernels& isa_at(int index) {
 const char* dance_isa_name(int index) { return isa_at(index).name; }
 int dance_isa_supported(int index) { return isa_at(index).supported(); }
 int dance_isa_block(int index) { return isa_at(index).block(); }
+int dance_isa_bf16(int index) {
+  const dance::PairKernels* pairs = isa_at(index).supported() ? isa_at(index).bf16() : nullptr;
+  return pairs ? 1 + pairs->native : 0;
+}
+int dance_bf16(void) { return dance::bf16_offered(); }
 int dance_force_isa(const char* name) { return dance::force_isa(name); }
 
 int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b, const void* frame_keep,
@@ -67,12 +73,13 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
   call.mask_type = conv->mask_type ? dance::MaskType::f32 : dance::MaskType::byte;
   call.minimum = conv->minimum;
   call.variant = dance::Variant(conv->variant);
+  call.bf16 = conv->bf16 != 0;
   dance::Variant used = dance::Variant::direct;
   call.used = &used;
   try {
     dance::Workspace workspace;
     dance::PackedWeights packed;
-    if (conv->prepack) packed.pack(call.geometry, dance::isa_current(), w), call.packed = &packed;
+    if (conv->prepack) packed.pack(call.geometry, dance::isa_current(), w, call.bf16), call.packed = &packed;
     const dance::Parallel parallel{run_on_threads, nullptr, conv->threads};
     for (int i = 0; i < conv->repeats; ++i) {
       const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
@@ -94,9 +101,11 @@ int64_t dance_packed_bytes(const DanceConv* conv, const void* w) {
   if (!geometry_of(*conv, g)) return 0;
   try {
     dance::PackedWeights packed;
-    packed.pack(g, dance::isa_current(), w);
+    packed.pack(g, dance::isa_current(), w, conv->bf16 != 0);
     const bool possible = g.group == 1 && g.kernel[1] == 3 && g.kernel[2] == 3;
-    if (possible && (conv->variant == 2 || conv->variant == 4)) packed.winograd(g, conv->variant);
+    const int size = possible && (conv->variant == 2 || conv->variant == 4) ? conv->variant : 0;
+    if (conv->bf16 && dance::pairs_possible(g, dance::isa_current())) packed.pairs(g, size, w);
+    else if (size) packed.winograd(g, size);
     return int64_t(packed.bytes());
   } catch (const std::bad_alloc&) {
     return 0;

@@ -19,12 +19,16 @@ struct DanceConv {
   int32_t variant;          // 0: whatever is estimated to be fastest; 1: direct, strict; 2, 4: Winograd with tiles of 2x2
                             // or 4x4 outputs where the convolution allows it (and prepack is set), else direct
   int32_t* used;            // or null; gets the variant that was taken for the last n
+  int32_t bf16;             // multiply in bfloat16 where the convolution allows it (and prepack is set)
 };
 
 DANCE_EXPORT int dance_isa_count(void);
 DANCE_EXPORT const char* dance_isa_name(int index);
 DANCE_EXPORT int dance_isa_supported(int index);
 DANCE_EXPORT int dance_isa_block(int index);   // output channels of a tile; tests choose sizes around it
+// bfloat16 of a variant: 0 none, or not on this machine; 1 emulated, for tests; 2 by the processor's own instructions.
+DANCE_EXPORT int dance_isa_bf16(int index);
+DANCE_EXPORT int dance_bf16(void);             // whether sessions may ask for it
 DANCE_EXPORT int dance_force_isa(const char* name);  // null: back to the best; returns 0 where it cannot be had
 
 DANCE_EXPORT int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b,

@@ -64,7 +64,8 @@ double live_tiles(const ConvGeometry& g, const uint8_t* feature, int size) {
 // What the masks leave.
 struct Work {
   double pairs = 0, outputs = 0, inputs = 0;  // live (output, kernel) frames; outputs that have one; inputs read
-  double channels, tiles;
+  double channels, tiles;                     // channels: units of them in bfloat16, which hold `halves` each
+  double halves = 1;
   bool indexed;                               // some channels are dropped
 };
 
@@ -92,7 +93,7 @@ double block_count(const ConvGeometry& g, const IsaKernels& isa) { return double
 
 double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, int size) {
   const double blocks = block_count(g, isa), components = double(size + 2) * (size + 2);
-  const double padded = double((int64_t(work.channels) + isa.vector - 1) / isa.vector * isa.vector);
+  const double padded = work.halves * double((int64_t(work.channels) + isa.vector - 1) / isa.vector * isa.vector);
   const double tile = work.pairs * (work.channels + kRunSteps) * blocks + work.inputs * padded * kInSteps / isa.block() +
                       work.outputs * blocks * kOutSteps;
   const double weights = double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
@@ -100,8 +101,9 @@ double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels&
 }
 
 // By the geometry alone, so that a layer's weights are transformed for one size only.
-int tile_size(const ConvGeometry& g, const IsaKernels& isa) {
+int tile_size(const ConvGeometry& g, const IsaKernels& isa, double halves) {
   Work work = count_frames(g, nullptr);
+  work.halves = halves;
   work.channels = double(g.c);
   const auto steps = [&](int size) {
     work.tiles = live_tiles(g, nullptr, size);
@@ -117,8 +119,10 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
   if (call.variant == Variant::direct || !winograd_allowed(call, kept, isa)) return Variant::direct;
   if (call.variant == Variant::winograd2) return Variant::winograd2;
   if (call.variant == Variant::winograd4) return g.c >= kLeastChannels ? Variant::winograd4 : Variant::direct;
-  const int size = tile_size(g, isa);
+  const double halves = call.pairs ? 2 : 1;
+  const int size = tile_size(g, isa, halves);
   Work work = count_frames(g, kept.masks.frame);
+  work.halves = halves;
   work.channels = kept.channels;
   work.tiles = live_tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
   work.indexed = !kept.all_channels;

@@ -7,18 +7,20 @@
 #include "kept.h"
 #include "load.h"
 #include "pack.h"
+#include "pairs.h"
 #include "pointwise.h"
 #include "segments.h"
 #include "winograd.h"
 
 namespace dance {
 
-void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const void* w) {
+void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const void* w, bool bf16) {
+  isa = &chosen;
+  if (bf16 && pairs_possible(g, chosen)) return;
   const PackedLayout layout(g, chosen);
   float* out = data.of<float>(std::size_t(layout.floats()));
   if (g.depthwise()) pack_depthwise(layout, w, g.type, nullptr, out);
   else pack_weights(layout, w, g.type, out);
-  isa = &chosen;
   floats = out;
 }
 
@@ -33,7 +35,20 @@ const float* PackedWeights::winograd(const ConvGeometry& g, int size) const {
   return t.floats.load();
 }
 
-std::size_t PackedWeights::bytes() const { return data.bytes() + two.data.bytes() + four.data.bytes(); }
+const float* PackedWeights::pairs(const ConvGeometry& g, int size, const void* w) const {
+  Transformed& t = size == 4 ? four_pairs : size == 2 ? two_pairs : direct_pairs;
+  std::call_once(t.once, [&] {
+    float* out = t.data.of<float>(std::size_t(pair_floats(g, *isa, size)));
+    pack_pairs(g, *isa, size, w, out);
+    t.floats.store(out);
+  });
+  return t.floats.load();
+}
+
+std::size_t PackedWeights::bytes() const {
+  return data.bytes() + two.data.bytes() + four.data.bytes() + direct_pairs.data.bytes() + two_pairs.data.bytes() +
+         four_pairs.data.bytes();
+}
 
 namespace {
 
@@ -60,6 +75,7 @@ class Clip {
   void plan();
   void load();
   void find_weights();
+  void index_rows(const int32_t* channel, int32_t* index) const;
   void compute();
   void compute_item(int worker, int64_t item) const;
   void sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
@@ -89,6 +105,7 @@ class Clip {
   const float* weights_ = nullptr;
   const float* bias_ = nullptr;          // by column
   const int32_t* weight_index_ = nullptr;
+  const int32_t* odd_index_ = nullptr;   // bfloat16: where there is a weight_index_
   int64_t rows_per_item_ = 0, segments_per_item_ = 0;
   float* sums_ = nullptr;
   int64_t* row_in_ = nullptr;
@@ -114,14 +131,18 @@ void Clip::plan() {
 void Clip::load() {
   const LoadHow how{layout_.groups, kept_.channels, zero_dropped_};
   if (plan_->live_frames == 0) return;
-  const Loaded loaded = load_kept(call_, n_, isa_, kept_, how, ws_, parallel_);
+  const Pairs* pairs = call_.pairs;
+  const Loaded loaded = pairs ? pairs->load(n_, isa_, zero_dropped_, ws_, parallel_)
+                              : load_kept(call_, n_, isa_, kept_, how, ws_, parallel_);
   x_ = loaded.x;
   stride_ = loaded.stride;
 }
 
 void Clip::find_weights() {
   const bool packed = call_.packed && call_.packed->isa == &isa_;
-  if (packed) {
+  if (call_.pairs) {
+    weights_ = call_.packed->pairs(call_.pairs->channels.geometry, 0, call_.w);
+  } else if (packed) {
     weights_ = call_.packed->floats;
   } else {
     float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
@@ -133,12 +154,20 @@ void Clip::find_weights() {
   bias_ = bias;
   if (kept_.all_channels) return;
   // weight row of every (kw, kept channel): rows stay where they are, copying the kept ones costs more than it saves
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels * g_.kernel[2] + kPrefetchRows));
+  const int64_t entries = kept_.channels * g_.kernel[2] + kPrefetchRows;
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(2 * entries));
   weight_index_ = index;
+  index_rows(kept_.channel, index);
+  if (!call_.pairs) return;
+  odd_index_ = index + entries;
+  index_rows(call_.pairs->odd, index + entries);
+}
+
+void Clip::index_rows(const int32_t* channel, int32_t* index) const {
   for (int64_t group = 0; group < layout_.groups; ++group)
     for (int64_t kw = 0; kw < g_.kernel[2]; ++kw)
       for (int32_t i = kept_.first[group]; i < kept_.first[group + 1]; ++i)
-        *index++ = int32_t(kw * layout_.inputs + kept_.channel[i] - group * layout_.inputs);
+        *index++ = int32_t(kw * layout_.inputs + channel[i] - group * layout_.inputs);
   std::fill(index, index + kPrefetchRows, 0);
 }
 
@@ -193,6 +222,7 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   a.row_in = row_in, a.row_out = row_out, a.segments = segments;
   a.weights = weights_ + layout_.offset(group, index);
   a.weight_index = weight_index_ ? weight_index_ + kept_.first[group] * g_.kernel[2] : nullptr;
+  a.odd_index = odd_index_;
   a.acc = acc;
   a.vectors = layout_.vectors(index);
   // rows of groups that are complete by themselves go to Y at once
@@ -222,7 +252,7 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
         row_out[a.rows++] = int32_t(f * block_pixels + entry.pixel);
       }
     }
-    isa_.rows(a);
+    (call_.pairs ? call_.pairs->kernels.rows : isa_.rows)(a);
   }
 }
 
@@ -273,19 +303,30 @@ void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t
   isa_.store(a);
 }
 
+void general_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& workspace,
+                    const Parallel& parallel) {
+  const Variant variant = choose_variant(call, kept, isa);
+  if (call.used) *call.used = variant;
+  if (variant == Variant::direct) Clip(call, n, isa, kept, workspace, parallel).run();
+  else winograd_conv3d(call, n, isa, kept, variant == Variant::winograd4 ? 4 : 2, workspace, parallel);
+}
+
 }  // namespace
 
 void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& parallel) {
   const ConvGeometry& g = call.geometry;
   const IsaKernels& isa = call.packed ? *call.packed->isa : isa_current();
+  if (call.used) *call.used = Variant::direct;
   for (int64_t n = 0; n < g.n; ++n) {
     const Kept kept = find_kept(call, n, g.depthwise() ? 1 : g.group, workspace);
-    const Variant variant = choose_variant(call, kept, isa);
-    if (call.used) *call.used = variant;
     if (g.depthwise()) depthwise_conv3d(call, n, isa, kept, workspace, parallel);
     else if (is_pointwise(g)) pointwise_conv3d(call, n, isa, kept, workspace, parallel);
-    else if (variant == Variant::direct) Clip(call, n, isa, kept, workspace, parallel).run();
-    else winograd_conv3d(call, n, isa, kept, variant == Variant::winograd4 ? 4 : 2, workspace, parallel);
+    else if (!call.bf16 || !call.packed || !pairs_possible(g, isa) || kept.channels == 0)
+      general_conv3d(call, n, isa, kept, workspace, parallel);
+    else {
+      const Pairs pairs(call, kept, isa, workspace);
+      general_conv3d(pairs.call, n, isa, pairs.kept, workspace, parallel);
+    }
   }
 }
 

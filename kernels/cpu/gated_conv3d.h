@@ -19,12 +19,14 @@ struct PackedWeights {
   const IsaKernels* isa = nullptr;
   Buffer data;
   const float* floats = nullptr;
-  // g: only group, m, c and kernel are looked at. Throws std::bad_alloc.
-  void pack(const ConvGeometry& g, const IsaKernels& isa, const void* w);
+  // Throws std::bad_alloc. bf16: what can be computed in bfloat16 will be, and needs none of this.
+  void pack(const ConvGeometry& g, const IsaKernels& isa, const void* w, bool bf16 = false);
 
   // Transformed for Winograd tiles of `size`, by the first call that asks: 4 (size 4) or 16/9 times the memory, which
   // a layer that never chooses Winograd must not pay. Many threads may ask at once. Throws std::bad_alloc.
   const float* winograd(const ConvGeometry& g, int size) const;
+  // In bfloat16 (pairs.h), from w; size 0: for the direct kernel. Otherwise as winograd.
+  const float* pairs(const ConvGeometry& g, int size, const void* w) const;
   std::size_t bytes() const;
 
  private:
@@ -33,12 +35,14 @@ struct PackedWeights {
     Buffer data;
     std::atomic<const float*> floats{nullptr};
   };
-  mutable Transformed two, four;
+  mutable Transformed two, four, direct_pairs, two_pairs, four_pairs;
 };
 
 // How a convolution is computed. automatic: whatever an estimate from the masks says is fastest; the others are taken
 // where the convolution allows them, else direct.
 enum class Variant : int { automatic = 0, direct = 1, winograd2 = 2, winograd4 = 4 };
+
+struct Pairs;
 
 struct ConvCall {
   ConvGeometry geometry;         // checked, with its output size
@@ -55,6 +59,8 @@ struct ConvCall {
   float minimum;
   Variant variant = Variant::automatic;
   Variant* used = nullptr;       // or what was taken for the last n, written here
+  bool bf16 = false;             // multiply in bfloat16 where pairs_possible says so; as `packed` was packed
+  const Pairs* pairs = nullptr;  // given where this is a call of units, made by it
 };
 
 // Nothing but y is written. Throws std::bad_alloc where the workspace cannot grow.

@@ -34,6 +34,11 @@ const IsaKernels& isa_current() {
   return chosen ? *chosen : *best;
 }
 
+bool bf16_offered() {
+  const PairKernels* pairs = isa_current().bf16();
+  return pairs && (pairs->native || forced.load());
+}
+
 bool force_isa(const char* name) {
   if (!name) {
     forced = nullptr;

@@ -25,6 +25,7 @@ struct RowsArgs {
   int segment_count;
   const float* weights;          // [weight rows][vectors * vector length]
   const int32_t* weight_index;   // null: weight rows are consecutive; kPrefetchRows entries past the end are read
+  const int32_t* odd_index;      // bfloat16: where weight_index is given, the row of which every second half is taken
   bool index_inputs;             // inputs are picked by weight_index too: they lie as the weight rows do
   float* acc;                    // [rows of acc][columns]
   int vectors;                   // of output channels, 1..max_vectors
@@ -78,8 +79,9 @@ struct LoadArgs {
   Type type;
   bool channels_last;
   int64_t channel_stride;        // NCTHW: elements from one channel to the next; channels-last: C
-  const int32_t* channels;       // [count] which channels, ascending
+  const int32_t* channels;       // [count] which channels, ascending unless `reordered`
   int count;
+  bool reordered;                // channels are in another order, or some come twice
   const uint8_t* keep;           // [pixels] of the frame, 0 or 1; dropped pixels are left alone or zeroed
   bool zero_dropped;
   int64_t begin, end;
@@ -156,6 +158,17 @@ struct WinogradOutArgs {
   float minimum;
 };
 
+// bfloat16 in place of float32, with float32 sums: what rows and winograd_in read is then 32-bit units, each two channels
+// side by side, the even one in the low half; RowsArgs counts such units.
+struct PairKernels {
+  const char* name;
+  bool (*supported)();
+  bool native;                   // false: an emulation, for tests
+  void (*rows)(const RowsArgs&);
+  void (*winograd_in)(const WinogradInArgs&);  // channels: pixels have floats, components half as many units
+  void (*round)(const float* x, int64_t count, float* units);  // count: even; to nearest, ties to even
+};
+
 constexpr int kTileRows = 12;     // most rows of a tile
 constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
 
@@ -176,7 +189,10 @@ struct IsaKernels {
   void (*winograd_out)(const WinogradOutArgs&);
   void (*largest)(const LargestArgs&);
   void (*abs_sum_pixels)(const AbsPixelsArgs&);
+  const PairKernels* pairs;      // or null
 
+  // bfloat16 on this machine, or null.
+  const PairKernels* bf16() const { return pairs && pairs->supported() ? pairs : nullptr; }
   int block() const { return vector * max_vectors; }
 };
 
@@ -186,5 +202,7 @@ const IsaKernels* const* isa_list(int* count);
 const IsaKernels& isa_current();
 // Null returns to the default. False: no such variant, or not supported here.
 bool force_isa(const char* name);
+// Whether bfloat16 is worth offering: emulated only where force_isa has named a variant.
+bool bf16_offered();
 
 }  // namespace dance

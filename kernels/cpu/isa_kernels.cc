@@ -1,5 +1,6 @@
 // Compiled once per instruction set with DANCE_ISA (its name), DANCE_VECTOR (floats in a vector), DANCE_REGISTERS
-// (vector registers) and DANCE_SUPPORTED (an expression: does this machine have it). See the Makefile.
+// (vector registers), DANCE_SUPPORTED (an expression: does this machine have it) and, where there is one, DANCE_PAIRS (the
+// variant of pair_kernels.cc that goes with it). See the Makefile.
 #include "depthwise.inc"
 #include "layout.inc"
 #include "magnitude.inc"
@@ -14,6 +15,9 @@
 namespace dance {
 
 extern const IsaKernels DANCE_TABLE(DANCE_ISA);
+#ifdef DANCE_PAIRS
+extern const PairKernels DANCE_PAIRS;
+#endif
 
 namespace DANCE_ISA {
 static bool supported() { return DANCE_SUPPORTED; }
@@ -26,6 +30,11 @@ const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
     DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels,
+#ifdef DANCE_PAIRS
+    &DANCE_PAIRS,
+#else
+    nullptr,
+#endif
 };
 
 }  // namespace dance

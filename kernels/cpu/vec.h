@@ -76,5 +76,12 @@ static inline uint16_t half_from_float(float value) {
   return uint16_t(half | ((bits >> 16) & 0x8000u));
 }
 
+// Rounds to nearest, ties to even; a NaN becomes a quiet one.
+static inline uint32_t bf16_from_float(float value) {
+  const uint32_t bits = bits_from_float(value);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return (bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded;
+}
+
 }  // namespace DANCE_ISA
 }  // namespace dance

@@ -5,6 +5,7 @@
 
 #include "load.h"
 #include "pack.h"
+#include "pairs.h"
 #include "winograd_tiles.h"
 
 namespace dance {
@@ -34,7 +35,9 @@ class WinogradClip {
   WinogradClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size, Workspace& ws,
                const Parallel& parallel)
       : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), size_(size), components_((size + 2) * (size + 2)),
-        ws_(ws), parallel_(parallel), layout_(g_, isa, size), weights_(call.packed->winograd(g_, size)) {}
+        ws_(ws), parallel_(parallel), layout_(g_, isa, size),
+        weights_(call.pairs ? call.packed->pairs(call.pairs->channels.geometry, size, call.w)
+                            : call.packed->winograd(g_, size)) {}
 
   void run() {
     tiles_ = find_tiles(g_, kept_.masks.feature, size_, ws_.tiles);
@@ -51,7 +54,8 @@ class WinogradClip {
   int64_t inputs_of(int64_t frames) const {  // input frames between the first and the last that these outputs read
     return (frames - 1) * g_.strides[0] + (g_.kernel[0] - 1) * g_.dilations[0] + 1;
   }
-  int64_t in_stride() const { return inputs_of(part_frames_) * part_tiles_ * x_.stride + kLineFloats; }
+  int64_t tile_floats() const { return call_.pairs ? x_.stride / 2 : x_.stride; }  // of one component of one tile
+  int64_t in_stride() const { return inputs_of(part_frames_) * part_tiles_ * tile_floats() + kLineFloats; }
   int64_t sums_stride() const { return part_frames_ * part_tiles_ * isa_.block() + kLineFloats; }
   bool live(int64_t to, int64_t kt) const {
     const int64_t t = to * g_.strides[0] - g_.pads[0] + kt * g_.dilations[0];
@@ -102,6 +106,7 @@ class WinogradClip {
   const float* zeros_ = nullptr;
   const float* bias_ = nullptr;
   const int32_t* weight_index_ = nullptr;
+  const int32_t* odd_index_ = nullptr;  // bfloat16: where there is a weight_index_
   bool shared_ = false;
   int64_t part_frames_ = 0, part_tiles_ = 0, frame_parts_ = 0, tile_parts_ = 0;
   float* scratch_ = nullptr;   // a worker's, or the shared part's
@@ -112,17 +117,23 @@ class WinogradClip {
 };
 
 void WinogradClip::prepare() {
-  const int64_t stride = (kept_.channels + isa_.vector - 1) / isa_.vector * isa_.vector;
-  x_ = load_kept(call_, n_, isa_, kept_, {1, stride, false}, ws_, parallel_);
+  const Pairs* pairs = call_.pairs;
+  const int64_t channels = pairs ? 2 * kept_.channels : kept_.channels;
+  const int64_t stride = (channels + isa_.vector - 1) / isa_.vector * isa_.vector;
+  x_ = pairs ? pairs->load_floats(n_, isa_, stride, ws_, parallel_)
+             : load_kept(call_, n_, isa_, kept_, {1, stride, false}, ws_, parallel_);
   float* bias = ws_.bias.of<float>(std::size_t(g_.m + stride));
   to_floats(call_.b, g_.type, g_.m, bias);
   std::fill(bias + g_.m, bias + g_.m + stride, 0.0f);
   bias_ = bias, zeros_ = bias + g_.m;
   if (kept_.all_channels) return;
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + kPrefetchRows));
-  std::copy(kept_.channel, kept_.channel + kept_.channels, index);
-  std::fill(index + kept_.channels, index + kept_.channels + kPrefetchRows, 0);
+  const int64_t entries = kept_.channels + kPrefetchRows;
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(2 * entries));
+  std::fill(std::copy(kept_.channel, kept_.channel + kept_.channels, index), index + entries, 0);
   weight_index_ = index;
+  if (!pairs) return;
+  odd_index_ = index + entries;
+  std::copy(pairs->odd, pairs->odd + kept_.channels, index + entries);
 }
 
 // Geometry and masks decide, not the number of threads.
@@ -137,7 +148,7 @@ void WinogradClip::cut() {
   const auto bytes = [&](int64_t frames, int64_t tiles) {
     const int64_t in = (inputs_of(frames) * inputs + g_.t - 1) / g_.t;
     const int64_t out = (frames * outputs + g_.out[0] - 1) / g_.out[0];
-    return tiles * (in * x_.stride * 4 * components_ + out * blocks * row_bytes);
+    return tiles * (in * tile_floats() * 4 * components_ + out * blocks * row_bytes);
   };
   const int64_t live = std::max<int64_t>(1, tiles_.live);
   part_frames_ = std::min<int64_t>(g_.out[0], shared_ ? g_.out[0] : 8);
@@ -194,8 +205,8 @@ void WinogradClip::transform(const Part& part, int64_t slot, int64_t tile_begin,
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     const int32_t* pixel = tiles_.tile[part.tile + tile].pixel;
     for (int i = 0; i < components_; ++i) patch[i] = pixel[i] < 0 ? zeros_ : frame + pixel[i] * x_.stride;
-    a.out = in + (slot * part_tiles_ + tile) * x_.stride;
-    isa_.winograd_in(a);
+    a.out = in + (slot * part_tiles_ + tile) * tile_floats();
+    (call_.pairs ? call_.pairs->kernels.winograd_in : isa_.winograd_in)(a);
   }
 }
 
@@ -209,6 +220,7 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
   RowsArgs a{};
   a.row_in = row_in, a.row_out = row_out, a.segments = segments;
   a.weight_index = weight_index_;
+  a.odd_index = odd_index_;
   a.vectors = layout_.vectors(index);
   for (int64_t first = 0; first < part.frames; ++first) {
     bool done = !any_live(part.frame + first);
@@ -217,18 +229,18 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
     a.rows = a.segment_count = 0;
     for (int64_t f = first; f < part.frames; ++f)
       for (int64_t tile = 0; tile < part.tiles && same_live(part.frame + f, part.frame + first); ++tile) {
-        row_in[a.rows] = (f * g_.strides[0] * part_tiles_ + tile) * x_.stride;
+        row_in[a.rows] = (f * g_.strides[0] * part_tiles_ + tile) * tile_floats();
         row_out[a.rows++] = int32_t(f * part_tiles_ + tile);
       }
     for (int64_t kt = 0; kt < g_.kernel[0]; ++kt)
       if (live(part.frame + first, kt))
-        segments[a.segment_count++] = {kt * g_.dilations[0] * part_tiles_ * x_.stride, kt * layout_.inputs,
+        segments[a.segment_count++] = {kt * g_.dilations[0] * part_tiles_ * tile_floats(), kt * layout_.inputs,
                                        kept_.channels, 0};
     for (int64_t component = component_begin; component < component_end; ++component) {
       a.x = scratch.in + component * in_stride();
       a.weights = weights_ + layout_.offset(0, index) + component * weight_rows * columns(index);
       a.acc = scratch.sums + component * sums_stride();
-      isa_.rows(a);
+      (call_.pairs ? call_.pairs->kernels.rows : isa_.rows)(a);
     }
   }
 }

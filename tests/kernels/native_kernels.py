@@ -68,10 +68,10 @@ def to_layout(array, channels_last):
 
 
 def gated_conv3d(lib, x, w, b, masks, z=None, minimum=names.MIN_DEFAULT, channels_last=False, prepack=True, threads=1,
-                 strides=(1, 1, 1), pads=(0,) * 6, dilations=(1, 1, 1), group=1, variant=0, used=None):
+                 strides=(1, 1, 1), pads=(0,) * 6, dilations=(1, 1, 1), group=1, variant=0, used=None, bf16=False):
     """x: [N, C, T, H, W], converted to the layout asked for; the result is converted back. Checks all buffers.
 
-    variant, used: as in c_api.h; used is a c_int32 or None.
+    variant, used, bf16: as in c_api.h; used is a c_int32 or None.
     """
     out = [(x.shape[2 + i] + pads[i] + pads[i + 3] - dilations[i] * (w.shape[2 + i] - 1) - 1) // strides[i] + 1
            for i in range(3)]
@@ -79,7 +79,7 @@ def gated_conv3d(lib, x, w, b, masks, z=None, minimum=names.MIN_DEFAULT, channel
     conv = Conv((ctypes.c_int64 * 5)(*x.shape), (ctypes.c_int64 * 5)(*w.shape), (ctypes.c_int64 * 3)(*strides),
                 (ctypes.c_int64 * 6)(*pads), (ctypes.c_int64 * 3)(*dilations), group, channels_last,
                 x.dtype == np.float16, masks[0].dtype == np.float32, prepack, threads, 1, minimum,
-                variant, ctypes.pointer(used) if used is not None else None)
+                variant, ctypes.pointer(used) if used is not None else None, bf16)
     inputs = [Guarded(to_layout(x, channels_last)), Guarded(w), Guarded(b), *map(Guarded, masks)]
     z = None if z is None else Guarded(to_layout(z, channels_last))
     y = Guarded(np.empty(to_layout(np.empty(y_shape, x.dtype), channels_last).shape, x.dtype), fill=np.nan)

@@ -1,0 +1,84 @@
+// The inner loops in bfloat16, compiled once per variant like isa_kernels.cc: rows.inc and winograd.inc over 32-bit units
+// of two channels. With AVX512-BF16 by VDPBF16PS, which adds two products to each float32 sum and takes subnormal numbers
+// for zeros; without it by float32 arithmetic on rounded values, so that tests have something to compare with.
+#pragma GCC diagnostic ignored "-Wunused-function"  // of the files included, for float32
+#include "isa.h"
+#include "layout.inc"
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+#define DANCE_ROWS_OF_PAIRS
+
+namespace dance {
+namespace DANCE_ISA {
+
+constexpr bool kPairs = true;
+
+#if defined(__AVX512BF16__)
+constexpr bool kNative = true;
+
+static inline Vec merged(const float* row, const float* odd) {
+  return (Vec)_mm512_mask_loadu_epi16(_mm512_loadu_si512(row), 0xaaaaaaaau, odd);
+}
+static inline Vec add_product(Vec sum, float x, Vec w) {
+  return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(x), (__m512bh)w);
+}
+static inline void store_component(float* out, int64_t channel, Vec v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + channel / 2), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+static inline Vec units_from(Vec low, Vec high) { return (Vec)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low); }
+#else
+constexpr bool kNative = false;
+
+static inline Vec merged(const float* row, const float* odd) {
+  return (Vec)(((Bits)load(row) & 0xffffu) | ((Bits)load(odd) & 0xffff0000u));
+}
+static inline Vec add_product(Vec sum, float x, Vec w) {
+  const uint32_t bits = bits_from_float(x);
+  sum += float_from_bits(bits & 0xffff0000u) * (Vec)((Bits)w & 0xffff0000u);
+  return sum + float_from_bits(bits << 16) * (Vec)((Bits)w << 16);
+}
+static inline void store_component(float* out, int64_t channel, Vec v) {
+  uint32_t units[kVector / 2];
+  for (int i = 0; i < kVector / 2; ++i) units[i] = bf16_from_float(v[2 * i]) | bf16_from_float(v[2 * i + 1]) << 16;
+  __builtin_memcpy(out + channel / 2, units, sizeof units);
+}
+#endif
+
+static void round_to_units(const float* x, int64_t count, float* units) {
+  int64_t i = 0;
+#if defined(__AVX512BF16__)
+  for (; i + 2 * kVector <= count; i += 2 * kVector) store(units + i / 2, units_from(load(x + i), load(x + i + kVector)));
+#endif
+  for (; i < count; i += 2) {
+    const uint32_t unit = bf16_from_float(x[i]) | bf16_from_float(x[i + 1]) << 16;
+    __builtin_memcpy(units + i / 2, &unit, 4);
+  }
+}
+
+}  // namespace DANCE_ISA
+}  // namespace dance
+
+#include "rows.inc"
+#include "winograd.inc"
+
+#define DANCE_TEXT_(x) #x
+#define DANCE_TEXT(x) DANCE_TEXT_(x)
+#define DANCE_TABLE_(isa) pairs_##isa
+#define DANCE_TABLE(isa) DANCE_TABLE_(isa)
+
+namespace dance {
+
+extern const PairKernels DANCE_TABLE(DANCE_ISA);
+
+namespace DANCE_ISA {
+static bool supported() { return DANCE_SUPPORTED; }
+}  // namespace DANCE_ISA
+
+const PairKernels DANCE_TABLE(DANCE_ISA) = {
+    DANCE_TEXT(DANCE_ISA), DANCE_ISA::supported,   DANCE_ISA::kNative,
+    DANCE_ISA::rows,       DANCE_ISA::winograd_in, DANCE_ISA::round_to_units,
+};
+
+}  // namespace dance
