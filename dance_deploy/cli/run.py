@@ -31,6 +31,7 @@ class Options(NamedTuple):
     power_idle: Optional[float]
     report: Optional[str]
     cuda_graph: bool
+    precision: Optional[str]
 
 
 @app.command()
@@ -65,10 +66,13 @@ def run(
     report: Optional[str] = typer.Option(
         None, "--report", metavar="FILE.html", help="Draw the run as one HTML page, complete in itself."),
     cuda_graph: bool = typer.Option(False, "--cuda-graph", help="Launch each engine as a CUDA graph (tensorrt only)."),
+    precision: Optional[str] = typer.Option(
+        None, "--precision", metavar="NAME", help="Of gated convolutions: fp32 (default), or bf16 where the processor "
+        "has AVX512-BF16 (onnxruntime only)."),
 ):
     """Run a bundle on videos: predictions, what each gate kept, MACs against dense, and latency."""
     options = Options(backend, dense, budget, json_path, top, hop, pad, limit, threads, quiet, power, power_interval_ms,
-                      power_total, power_idle, report, cuda_graph)
+                      power_total, power_idle, report, cuda_graph, precision)
     if self_test:
         if inputs:
             raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
@@ -97,16 +101,27 @@ def _run_inputs(path, arguments, options):
     try:
         with _open_runner(path, options) as runner, run_power.opened_meter(
                 options.power, options.power_interval_ms, options.power_total, options.power_idle) as meter:
-            codes += _Show(runner, options, sink, meter, log).run(inputs)
+            accuracy = _accuracy(path, runner)
+            codes += _Show(runner, options, sink, meter, log).run(inputs, accuracy)
             if log is not None and 0 in codes:
-                codes.append(run_report.write_report(log, options.report, path, runner, _mode(runner, options),
-                                                     options.power))
+                mode = "; ".join([_mode(runner, options)] + accuracy)
+                codes.append(run_report.write_report(log, options.report, path, runner, mode, options.power))
         if sink is not None and 0 in codes:
             sink.finish()
     finally:
         if sink is not None:
             sink.abandon()
     return max(codes)
+
+
+def _accuracy(path, runner):
+    """What bfloat16 costs, found on the bundle's own clip, as a list of one line; [] in any other precision."""
+    if runner.backend.precision != "bf16":
+        return []
+    from dance_deploy.bundle import open_bundle
+    from dance_deploy.runtime.selftest import golden_from_bundle, precision_note
+    golden = golden_from_bundle(open_bundle(path, verify=False))
+    return ["bfloat16 against float32 on the bundle's clip: " + precision_note(runner.backend, golden)]
 
 
 def _mode(runner, options):
@@ -121,6 +136,9 @@ def _check(options):
     from dance_deploy.runtime.runner import checked_budget
     if options.dense and options.budget is not None:
         raise InputError("--budget steers the gates and --dense runs without them; give one of the two")
+    if options.dense and options.precision not in (None, "fp32"):
+        raise InputError("--precision {} is of the gated convolutions and --dense runs without them; give one of the "
+                         "two".format(options.precision))
     if options.budget is not None:
         checked_budget(options.budget)
     if options.power is None and (options.power_interval_ms, options.power_total, options.power_idle) != (None,) * 3:
@@ -144,7 +162,8 @@ def _open_runner(path, options, **graphs):
     from dance_deploy.runtime import backends
     from dance_deploy.runtime.runner import open_runner
     graphs = graphs or {"gated": not options.dense, "dense": options.dense}
-    runner = open_runner(path, options.backend or backends.DEFAULT, threads=options.threads, **graphs)
+    runner = open_runner(path, options.backend or backends.DEFAULT, threads=options.threads,
+                         precision=options.precision, **graphs)
     if options.cuda_graph:
         try:
             runner.backend.use_cuda_graphs()
@@ -170,10 +189,11 @@ class _Show(object):
         shows_lines = out is not None and sys.stdout.isatty() and not options.quiet
         self._progress = run_text.Progress(sys.stderr, sys.stderr.isatty() and not shows_lines)
 
-    def run(self, inputs):
-        """Exit codes, one an input."""
+    def run(self, inputs, notes):
+        """Exit codes, one an input. notes: lines for below the first one."""
         budget = self._runner.manifest.budget.default if self._options.budget is None else self._options.budget
         self._report.head(self._runner.backend, budget)
+        self._report.lines(notes)
         codes = []
         for source in inputs:
             position = self._sink.position() if self._sink else None
@@ -230,7 +250,7 @@ class _Show(object):
     def _show(self, source, item, tally):
         from dance_deploy.runtime.records import record_from_result
         self._records.add(lambda: record_from_result(source.name, item.window, item.result, self._runner.manifest,
-                                                     self._runner.backend.name, self._options.top))
+                                                     self._runner.backend, self._options.top))
         if not self._options.quiet:
             self._report.window(item.window, item.result)
         self._progress.show("{}: {} windows, {:.0f} s".format(source.name, tally.windows, item.window.end_s))

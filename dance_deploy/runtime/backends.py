@@ -42,23 +42,28 @@ class BackendBase(object):
 
     load() once, then run_*() for any number of clips from one thread, then close().
     name: as chosen on the command line; description: one phrase on what really computes, known after load();
-    precision: of the arithmetic, "fp32", "tf32" or "fp16".
+    precision: of the arithmetic, "fp32", "tf32", "fp16", or "bf16" where gated convolutions multiply in bfloat16.
     """
 
     name = ""
     description = ""
     precision = "fp32"
+    precisions = ("fp32",)  # that load() may be asked for; empty where something else decides
 
     def __init__(self):
         self._manifest = None
 
-    def load(self, bundle, gated=True, dense=False, threads=None):
+    def load(self, bundle, gated=True, dense=False, threads=None, precision=None):
         """Prepare what is asked for: the gated pair of graphs, the dense one, or both.
 
-        threads: number of CPU threads, None for the backend's own choice. Raises OperationError where a library
-        refuses a graph, MissingPackageError where the backend's package is absent.
+        threads: number of CPU threads, None for the backend's own choice; precision: of the gated graphs, one of
+        `precisions`, None for the backend's own. Raises OperationError where a library refuses a graph, InputError where
+        the backend or this machine lacks the precision, MissingPackageError where the backend's package is absent.
         """
         self._manifest = bundle.manifest
+        if precision is not None:
+            self._check_precision(precision)
+            self.precision = precision
         self.load_impl(bundle, gated, dense, threads)
 
     def run_controller(self, clip, budget):
@@ -117,6 +122,12 @@ class BackendBase(object):
     def run_dense_impl(self, clip):
         """Returns logits."""
         raise NotImplementedError
+
+    def _check_precision(self, precision):
+        if precision not in self.precisions:
+            raise InputError("--precision {}: the backend '{}' {}".format(
+                precision, self.name, "offers " + " and ".join(self.precisions) if self.precisions else
+                "computes in what its engines were built for (dance-export --engine --precision)"))
 
     def _check_clip(self, clip):
         expected = self._manifest.clip.shape

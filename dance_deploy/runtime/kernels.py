@@ -1,4 +1,5 @@
 """Where the compiled libraries are: `python -m dance_deploy.runtime.kernels` prints the op library's path."""
+import ctypes
 import os
 import sys
 
@@ -17,6 +18,14 @@ def library_path():
     """Absolute path of the op library, for `SessionOptions.register_custom_ops_library`; None where it is not built."""
     path = expected_path()
     return path if os.path.isfile(path) else None
+
+
+def has_bf16(path):
+    """Whether the op library at `path` multiplies in bfloat16 on this processor (AVX512-BF16)."""
+    try:
+        return bool(ctypes.CDLL(path).dance_bf16())
+    except (OSError, AttributeError):  # not loadable, or older than this
+        return False
 
 
 def plugin_path():

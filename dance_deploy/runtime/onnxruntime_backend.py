@@ -1,7 +1,7 @@
 """Backend `onnxruntime`: any CPU, the dance ops by our library; without it, by the functions inside the graph."""
 import logging
 
-from dance_deploy.errors import OperationError
+from dance_deploy.errors import InputError, OperationError
 from dance_deploy.runtime import backends
 
 _LOG = logging.getLogger(__name__)
@@ -12,6 +12,7 @@ class Backend(backends.BackendBase):
     """ONNX Runtime's CPU provider, one session a graph."""
 
     name = "onnxruntime"
+    precisions = ("fp32", "bf16")
 
     def __init__(self):
         super(Backend, self).__init__()
@@ -23,11 +24,18 @@ class Backend(backends.BackendBase):
         options = session_options(ort, threads)
         if gated:
             library = _add_library(options)
+            body_options = options
             self.description = "functions, nothing skipped" if library is None else "dance kernels"
+            if self.precision == "bf16":
+                # only the body: what decides the thresholds stays in float32
+                body_options = session_options(ort, threads)
+                use_bf16(body_options, library)
+                _add_library(body_options)
+                self.description += ", bfloat16"
             self._mask_names = backends.mask_outputs(bundle.manifest)
             controller = backends.controller_file(bundle.manifest, library)
             self._controller = _session(ort, options, bundle, controller, bundle.read(controller))
-            self._body = _session(ort, options, bundle, "body.onnx", backends.body_with_masks(bundle))
+            self._body = _session(ort, body_options, bundle, "body.onnx", backends.body_with_masks(bundle))
         else:
             self.description = "standard ops"
         if dense:
@@ -69,6 +77,20 @@ def session_options(ort, threads):
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
+
+
+def use_bf16(options, library):
+    """Have the gated convolutions of sessions with these options multiply in bfloat16; before the library is registered.
+
+    library: its path, None where it is not built. Raises InputError where this machine cannot.
+    """
+    from dance_deploy.runtime.kernels import HOW_TO_BUILD, has_bf16
+    if library is None:
+        raise InputError("--precision bf16: the dance kernels are not built; " + HOW_TO_BUILD)
+    if not has_bf16(library):
+        raise InputError("--precision bf16: this processor has no AVX512-BF16 (Zen 4 and newer, Cooper Lake, Sapphire "
+                         "Rapids and newer have it); leave it out and compute in float32")
+    options.add_session_config_entry("dance.precision", "bf16")
 
 
 def _add_library(options):

@@ -10,7 +10,7 @@ from dance_deploy.files import is_special
 
 
 def record_from_result(name, window, result, manifest, backend, top_k):
-    """The JSON object of one window: a dict of plain Python values. name: the input's; backend: the backend's name."""
+    """The JSON object of one window: a dict of plain Python values. name: the input's; backend: the one that ran it."""
     return {
         "source": name,
         "start_s": _rounded(window.start_s),
@@ -23,7 +23,8 @@ def record_from_result(name, window, result, manifest, backend, top_k):
         "bytes_dense": result.bytes_dense,
         "latency_ms": {key: _rounded(value) for key, value in result.latency_ms._asdict().items()},
         "energy_j": None,
-        "backend": backend,
+        "backend": backend.name,
+        "precision": backend.precision,
     }
 
 

@@ -41,11 +41,12 @@ class Result(NamedTuple):
 class Runner(object):
     """A bundle loaded into a backend. Use from one thread; close() or leave the `with` block when done."""
 
-    def __init__(self, bundle, backend=backends.DEFAULT, gated=True, dense=False, threads=None):
-        """bundle: an opened Bundle; gated, dense: what is to be run; threads: CPU threads, None = backend's choice."""
+    def __init__(self, bundle, backend=backends.DEFAULT, gated=True, dense=False, threads=None, precision=None):
+        """bundle: an opened Bundle; gated, dense: what is to be run; threads: CPU threads, None = backend's choice;
+        precision: as in BackendBase.load()."""
         self.manifest = bundle.manifest
         self.backend = backends.create(backend)
-        self.backend.load(bundle, gated=gated, dense=dense, threads=threads)
+        self.backend.load(bundle, gated=gated, dense=dense, threads=threads, precision=precision)
         self.costs = CostCounter(bundle.manifest)
 
     def __enter__(self):
@@ -88,11 +89,11 @@ class Runner(object):
                       latency)
 
 
-def open_runner(path, backend=backends.DEFAULT, gated=True, dense=False, threads=None):
+def open_runner(path, backend=backends.DEFAULT, gated=True, dense=False, threads=None, precision=None):
     """Verify the bundle in the folder `path` and load it: a Runner. Each file is read from disk once."""
     backends.check_name(backend)
     bundle = open_bundle(path, keep=backends.files_needed(gated, dense))
-    return Runner(bundle, backend, gated=gated, dense=dense, threads=threads)
+    return Runner(bundle, backend, gated=gated, dense=dense, threads=threads, precision=precision)
 
 
 def checked_budget(budget):

@@ -13,7 +13,8 @@ from dance_deploy.runtime import backends
 TOLERANCE = 1e-3
 # A magnitude that lies on its threshold may go either way. A gate that is wrong differs in far more places.
 MASK_TOLERANCE = 1e-3
-# Half precision, and TF32, carry 11 bits: each layer's bound in the contract is 5e-3 of the norm instead of 1e-5.
+# Half precision, and TF32, carry 11 bits: each layer's bound in the contract is 5e-3 of the norm instead of 1e-5. bfloat16
+# carries 8, with sums and everything between layers in float32.
 # Chosen with room for a deep network and still far below what a wrong layer makes.
 HALF_TOLERANCE = 2e-2
 _MAX_BYTES = 1 << 30
@@ -47,7 +48,7 @@ class Golden(NamedTuple):
 
 
 def limits_of(precision) -> Limits:
-    """The Limits for arithmetic in "fp32", "tf32" or "fp16"."""
+    """The Limits for arithmetic in "fp32", "tf32", "fp16" or "bf16"."""
     return Limits(TOLERANCE, MASK_TOLERANCE) if precision == "fp32" else Limits(HALF_TOLERANCE, HALF_TOLERANCE)
 
 
@@ -66,6 +67,18 @@ def backend_checks(backend, golden) -> List[Check]:
     everything = backend.run_body(golden.stem, np.zeros_like(golden.tau))
     dense = backend.run_dense(golden.clip)
     return checks + [_close("nothing pruned: gated body and dense.onnx", everything.logits, dense, limits)]
+
+
+def precision_note(backend, golden) -> str:
+    """How far a loaded backend's gated body is from float32 on the bundle's own clip, in words."""
+    golden = backend.expected(golden)
+    found, stored = backend.run_body(golden.stem, golden.tau), golden.logits[0]
+    span = float(np.ptp(stored)) or 1.0
+    masks = [(a != b) for one, other in zip(found.masks, golden.masks) for a, b in zip(one, other)]
+    return "logits differ by up to {:.2g} % of their range, {} best label, {} of {} mask entries differ".format(
+        100.0 * float(np.abs(found.logits.astype(np.float64) - stored).max()) / span,
+        "same" if int(np.argmax(found.logits)) == int(np.argmax(stored)) else "other",
+        sum(int(m.sum()) for m in masks), sum(m.size for m in masks))
 
 
 def controller_checks(stem, tau, golden, limits) -> List[Check]:

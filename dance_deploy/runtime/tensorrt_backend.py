@@ -31,6 +31,7 @@ class Backend(backends.BackendBase):
     """Controller, body and dense engine on one stream; the body reads the controller's outputs where they lie."""
 
     name = "tensorrt"
+    precisions = ()
 
     def __init__(self):
         super(Backend, self).__init__()

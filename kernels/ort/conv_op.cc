@@ -106,12 +106,13 @@ struct ConvKernel {
       call.z = z.data;
     }
     call.x = x.data, call.w = w.data, call.b = b.data;
-    if (constant) std::call_once(once, [&] { packed.pack(g, dance::isa_current(), w.data); });
+    if (constant) std::call_once(once, [&] { packed.pack(g, dance::isa_current(), w.data, op.bf16); });
     call.packed = constant ? &packed : nullptr;
     call.frame_keep = frame.data, call.channel_keep = channel.data, call.feature_keep = feature.data;
     call.mask_type = op.mask_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL ? dance::MaskType::byte : dance::MaskType::f32;
     call.minimum = minimum;
     call.variant = op.winograd ? dance::Variant::automatic : dance::Variant::direct;
+    call.bf16 = op.bf16;
     call.y = output(api, context, 0, y_shape(g));
     Borrowed workspace;
     PoolCall pool{};

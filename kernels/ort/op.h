@@ -20,6 +20,7 @@ struct Op : OrtCustomOp {
   ONNXTensorElementDataType mask_type;
   bool parallel;                         // ONNX Runtime has KernelContext_ParallelFor
   bool winograd;                         // may be chosen for a convolution
+  bool bf16;                             // convolutions multiply in bfloat16 where they can
 };
 
 // Fills in what gate and conv ops share, with empty defaults for the rest.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "../cpu/isa.h"
 #include "op.h"
 
 namespace dance_ort {
@@ -14,12 +15,19 @@ namespace {
 
 constexpr const char* kDomain = "dance";
 
-// Session config entry: "0" computes every convolution directly, for the smallest rounding error.
+// Session config entries. "0" computes every convolution directly, for the smallest rounding error.
 constexpr const char* kWinogradKey = "dance.winograd";
+// "bf16": convolutions multiply in bfloat16 where they can, and sum in float32; "fp32", the default: they do not.
+constexpr const char* kPrecisionKey = "dance.precision";
+
+struct Wanted {
+  bool winograd, bf16;
+  bool operator==(const Wanted& other) const { return winograd == other.winograd && bf16 == other.bf16; }
+};
 
 struct Library {
   const OrtApiBase* base;
-  bool winograd;
+  Wanted wanted;
   OrtCustomOpDomain* domain;  // lives as long as the process: sessions keep using it
   std::vector<std::unique_ptr<Op>> ops;
 };
@@ -35,7 +43,8 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
       init(op, name, channels_last, float_type, parallel);
       op.mask_type = mask_type;
       op.adds = adds;
-      op.winograd = library.winograd;
+      op.winograd = library.wanted.winograd;
+      op.bf16 = library.wanted.bf16;
       if (conv) init_conv(op); else init_gate(op);
     }
 }
@@ -62,32 +71,43 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }
 
-// One domain for each copy of ONNX Runtime in the process, with and without Winograd.
-Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel, bool winograd) {
+// One domain for each copy of ONNX Runtime in the process and each way of computing.
+Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel, Wanted wanted) {
   static std::mutex mutex;
   static std::vector<std::unique_ptr<Library>>* const libraries = new std::vector<std::unique_ptr<Library>>;
   std::lock_guard<std::mutex> lock(mutex);
   for (const std::unique_ptr<Library>& library : *libraries)
-    if (library->base == base && library->winograd == winograd) return *library;
-  std::unique_ptr<Library> library(new Library{base, winograd, nullptr, {}});
+    if (library->base == base && library->wanted == wanted) return *library;
+  std::unique_ptr<Library> library(new Library{base, wanted, nullptr, {}});
   fill(*library, api, parallel);
   libraries->push_back(std::move(library));
   return *libraries->back();
 }
 
-// Entries must be there before the library is registered: this is when they are read.
-bool winograd_wanted(const OrtApi* api, const OrtSessionOptions* options) {
+// Whether the entry `key` is `yes`, or, where it is not there, whether `yes` is the default; any value but `yes` and `no` is
+// refused. Entries must be there before the library is registered: this is when they are read.
+bool wants(const OrtApi* api, const OrtSessionOptions* options, const char* key, const char* yes, const char* no,
+           bool by_default, const char* expected) {
   int has = 0;
-  check(api, ort::HasSessionConfigEntry(api)(options, kWinogradKey, &has));
-  if (!has) return true;
+  check(api, ort::HasSessionConfigEntry(api)(options, key, &has));
+  if (!has) return by_default;
   std::size_t size = 0;
-  check(api, ort::GetSessionConfigEntry(api)(options, kWinogradKey, nullptr, &size));
+  check(api, ort::GetSessionConfigEntry(api)(options, key, nullptr, &size));
   std::string value(size, '\0');  // with the final zero
-  check(api, ort::GetSessionConfigEntry(api)(options, kWinogradKey, &value[0], &size));
+  check(api, ort::GetSessionConfigEntry(api)(options, key, &value[0], &size));
   value.resize(std::strlen(value.c_str()));
-  if (value == "0" || value == "1") return value == "1";
-  throw Error{ORT_INVALID_ARGUMENT, std::string("dance ops: session config entry ") + kWinogradKey + " is '" + value +
-                                        "', expected 0 (every convolution directly) or 1"};
+  if (value == yes || value == no) return value == yes;
+  throw Error{ORT_INVALID_ARGUMENT, std::string("dance ops: session config entry ") + key + " is '" + value +
+                                        "', expected " + expected};
+}
+
+Wanted wanted_by(const OrtApi* api, const OrtSessionOptions* options) {
+  const Wanted wanted{wants(api, options, kWinogradKey, "1", "0", true, "0 (every convolution directly) or 1"),
+                      wants(api, options, kPrecisionKey, "bf16", "fp32", false, "fp32 or bf16")};
+  if (wanted.bf16 && !dance::bf16_offered())
+    throw Error{ORT_NOT_IMPLEMENTED, std::string("dance ops: session config entry ") + kPrecisionKey + " is 'bf16', but " +
+                                         "this processor, or this build of the library, has no AVX512-BF16; expected fp32"};
+  return wanted;
 }
 
 // Minor version of "1.31.1"; 0 where it reads otherwise.
@@ -113,7 +133,7 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
   }
   return dance_ort::guarded(api, "dance ops", [&] {
     dance_ort::Library& library = dance_ort::library_for(base, api, wanted >= DANCE_ORT_PARALLEL_API,
-                                                         dance_ort::winograd_wanted(api, options));
+                                                         dance_ort::wanted_by(api, options));
     dance_ort::check(api, ort::AddCustomOpDomain(api)(options, library.domain));
   });
 }

@@ -17,10 +17,11 @@ from tiny_video import write_video
 from dance_deploy.bundle import write_bundle
 from dance_deploy.cli import entry
 from dance_deploy.cli.run import app
+from dance_deploy.runtime import kernels
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KEYS = ["source", "start_s", "end_s", "top", "kept", "macs", "macs_dense", "bytes", "bytes_dense", "latency_ms",
-        "energy_j", "backend"]
+        "energy_j", "backend", "precision"]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,48 @@ def test_dense_keeps_all(run, tiny_bundle, clip_file, tmp_path):
         assert record["macs"] == record["macs_dense"] == dense_macs()
         assert all(layer[kind][0] == layer[kind][1] for layer in record["kept"]
                    for kind in ("frames", "channels", "features"))
+
+
+def has_bf16():
+    path = kernels.library_path()
+    return path is not None and kernels.has_bf16(path)
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no AVX512-BF16, or the kernels are not built")
+def test_bfloat16_is_asked_for_and_its_accuracy_told(run, tiny_bundle, clip_file, tmp_path):
+    code, out, err = run(tiny_bundle, clip_file, "--precision", "bf16", "--json", tmp_path / "out.json")
+    assert (code, err) == (0, [])
+    lines = out.splitlines()
+    assert "dance kernels, bfloat16" in lines[0]
+    told = next(line for line in lines if line.startswith("bfloat16 against float32"))
+    assert 0 < float(told.split("by up to ")[1].split(" %")[0]) < 2 and "same best label" in told
+    assert {record["precision"] for record in records(tmp_path / "out.json")} == {"bf16"}
+    run(tiny_bundle, clip_file, "--json", tmp_path / "float.json")
+    assert {record["precision"] for record in records(tmp_path / "float.json")} == {"fp32"}
+    scores = [[r["top"][0]["score"] for r in records(tmp_path / name)] for name in ("out.json", "float.json")]
+    assert scores[0] != scores[1]    # it was really computed otherwise
+    assert run(tiny_bundle, "--self-test", "--precision", "bf16")[0] == 0
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--precision", "fp8"], "--precision fp8: the backend 'onnxruntime' offers fp32 and bf16"),
+    (["--precision", "bf16", "--backend", "reference"], "--precision bf16: the backend 'reference' offers fp32"),
+    (["--precision", "bf16", "--dense"], "--dense")])
+def test_a_precision_that_is_not_there_is_one_line(run, tiny_bundle, clip_file, arguments, said):
+    code, _, err = run(tiny_bundle, clip_file, *arguments)
+    assert code == 2 and len(err) == 1 and said in err[0], err
+
+
+@pytest.mark.parametrize("path, said", [(None, "make -C kernels"), ("a library", "no AVX512-BF16")])
+def test_a_machine_without_bfloat16_says_so(run, tiny_bundle, clip_file, monkeypatch, path, said):
+    if path is not None:
+        if kernels.library_path() is None:
+            pytest.skip("the kernels are not built")
+        monkeypatch.setattr(kernels, "has_bf16", lambda path: False)
+    else:
+        monkeypatch.setattr(kernels, "library_path", lambda: None)
+    code, _, err = run(tiny_bundle, clip_file, "--precision", "bf16")
+    assert code == 2 and said in err[-1] and err[-1].count("--precision bf16") == 1, err
 
 
 def test_backends_tell_the_same_story(run, tiny_bundle, clip_file, tmp_path):

@@ -11,7 +11,7 @@ AUTOMATIC, DIRECT, SIZES = 0, 1, (2, 4)
 RATES = (0.0, 0.2, 0.5, 0.9, 1.0)
 EPS = 2.0 ** -7                             # from 1 to the next bfloat16
 LARGEST = {2: 4, 4: 16}                     # a Winograd element's error, in EPS x S: its tile's others leak into it
-NORM = {DIRECT: 3e-3, 2: 4e-3, 4: 1.1e-2}   # of the whole result's error over its norm, normal random numbers
+NORM = {DIRECT: 3e-3, 2: 4e-3, 4: 1.3e-2}   # of the whole result's error over its norm, normal random numbers
 
 
 @pytest.fixture

@@ -247,6 +247,36 @@ def test_winograd_can_be_turned_off_for_a_session(path):
         open_session(path, model, dance_winograd="off")
 
 
+def test_a_session_may_multiply_in_bfloat16(path):
+    """As the kernels called without ONNX Runtime; beside it a session in float32 that is not touched by it."""
+    if not kernels.has_bf16(path):
+        pytest.skip("this processor has no AVX512-BF16")
+    rng = np.random.default_rng(7)
+    w, b = rng.standard_normal((64, 64, 3, 3, 3)).astype(np.float32), rng.standard_normal(64).astype(np.float32)
+    x = rng.standard_normal((1, 64, 3, 20, 20)).astype(np.float32)
+    masks = [rng.random(shape) < 0.8 for shape in ((1, 3), (1, 64), (1, 20, 20))]
+    model = conv_model(w, b, attributes={"pads": (1,) * 6})
+    sessions = [open_session(path, model, dance_precision=precision) for precision in ("fp32", "bf16")]
+    exact, half = (session.run(None, {"X": x, **dict(zip(MASKS, masks))})[0] for session in sessions)
+    assert definition.check_output(exact, definition.reference(x, w, b, *masks, pads=(1,) * 6)) == []
+    direct = native_kernels.gated_conv3d(native_kernels.library(), x, w, b, masks, pads=(1,) * 6, bf16=True)
+    np.testing.assert_array_equal(half, direct)
+    assert 1e-4 < np.linalg.norm(half - exact) / np.linalg.norm(exact) < 1.3e-2
+
+
+def test_a_precision_that_is_unknown_or_not_to_be_had_is_refused(path):
+    model = conv_model(*tensors()[1:3])
+    with pytest.raises(Exception, match=r"dance\.precision is 'half', expected fp32 or bf16"):
+        open_session(path, model, dance_precision="half")
+    library = native_kernels.library()
+    if "avx2" in native_kernels.isas() and library.dance_force_isa(b"avx2"):
+        try:
+            with pytest.raises(Exception, match="has no AVX512-BF16; expected fp32"):
+                open_session(path, model, dance_precision="bf16")
+        finally:
+            library.dance_force_isa(None)
+
+
 def test_sessions_and_threads_at_once(path):
     """Two sessions, each run by two threads with inputs of their own, give what they give alone."""
     rng = np.random.default_rng(5)
