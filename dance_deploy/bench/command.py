@@ -6,12 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+from dance_deploy.bench.agreement import agreement_on
 from dance_deploy.bench.forced import PATTERNS, keep_rates_from_text
 from dance_deploy.bench.kernels import Settings, bench_kernels
 from dance_deploy.bench.kernels_text import plot_results, text_from_results
 from dance_deploy.bench.layers import chosen_layers
 from dance_deploy.bench.model import BASE, Outcome, bench_model
-from dance_deploy.bench.peers import DESCRIPTIONS, OUTSIDERS, Case
+from dance_deploy.bench.peers import DESCRIPTIONS, OUTSIDERS, PRECISIONS, Case
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
 from dance_deploy.files import whole_file
@@ -50,19 +51,29 @@ def _known_peers(against: str) -> list[str]:
 
 
 def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_keep: str | None, pattern: str,
-                    threads: int, rounds: int, runs: int, seed: int, json_file: Path | None) -> None:
+                    threads: int, rounds: int, runs: int, seed: int, precision: str, videos: str,
+                    json_file: Path | None) -> None:
     """See `dance-bench model --help`; raises InputError for arguments that make no sense."""
     peers = _known_peers(against)
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision: '{precision}' is unknown; choose from {', '.join(PRECISIONS)}")
+    if videos and precision == "fp32":
+        raise InputError("--videos compares another precision with float32; add --precision bf16")
     if pattern not in PATTERNS:
         raise InputError(f"--pattern: '{pattern}' is unknown; choose from {', '.join(PATTERNS)}")
     rates = None if force_keep is None else keep_rates_from_text(force_keep)
     asked = open_bundle(bundle).manifest.budget.default if budget is None else checked_budget(budget)
-    case = Case(threads, asked, rates, pattern, seed)
+    case = Case(threads, asked, rates, pattern, seed, precision)
+    agreement = agreement_on(bundle, _names(videos), asked, precision, threads, _progress) if videos else None
     outcome = bench_model(bundle, peers, case, rounds=rounds, runs=runs, progress=_progress)
     print(text_from_outcome(outcome))
+    found = dict(outcome.to_json(), machine=_machine())
+    if agreement is not None:
+        print("\n" + agreement.text())
+        found["videos"] = agreement._asdict()
     if json_file is not None:
         with whole_file(json_file) as stream:
-            stream.write(json.dumps(dict(outcome.to_json(), machine=_machine()), indent=1) + "\n")
+            stream.write(json.dumps(found, indent=1) + "\n")
 
 
 def text_from_outcome(outcome: Outcome) -> str:
@@ -70,14 +81,23 @@ def text_from_outcome(outcome: Outcome) -> str:
     case = outcome.case
     how = f"budget {case.budget:g}" if case.rates is None else "forced to keep " + ", ".join(
         f"{rate:.0%} of {kind}" for kind, rate in case.rates.items()) + f" ({case.pattern})"
+    exact = case.precision == "fp32"
+    kind = "float32" if exact else "bfloat16 where nothing else is said"
     lines = [f"{outcome.model} ({outcome.bundle}), {how}: {outcome.macs_share:.0%} of the dense MACs (counted)",
-             f"{case.threads} thread{'s' if case.threads > 1 else ''}, float32, one clip at a time; {_machine()}", "",
-             f"{'':24}{'median':>10}   {'peak memory':>11}   {'time over gated':>15}   {'quartiles':>13}"]
+             f"{case.threads} thread{'s' if case.threads > 1 else ''}, {kind}, one clip at a time; {_machine()}", "",
+             f"{'':28}{'median':>10}   {'peak memory':>11}   {'time over gated':>15}   {'quartiles':>13}"
+             + ("" if exact else "   off float32  label")]
     for figures in outcome.figures:
         middle, low, high = figures.ratio()
         ratio = "" if figures.peer == BASE else f"{middle:>14.2f}x   {low:>5.2f} - {high:.2f}"
-        lines.append(f"{DESCRIPTIONS[figures.peer]:24}{figures.median_ms:>7.1f} ms   {figures.peak_mb:>8.0f} MB   "
-                     f"{ratio}".rstrip())
+        off = figures.accuracy
+        accuracy = f"{off.difference:>14.2%}  {'same' if off.same_label else 'OTHER'}" if off else ""
+        name = DESCRIPTIONS[figures.peer] + (", float32" if not (exact or off or figures.peer == "float32") else "")
+        lines.append(f"{name:28}{figures.median_ms:>7.1f} ms   {figures.peak_mb:>8.0f} MB   {ratio:34}{accuracy}"
+                     .rstrip())
+    if not exact:
+        lines.append("off float32: largest difference of the logits on the bundle's clip over their range; label: the "
+                     "best one")
     return "\n".join(lines)
 
 

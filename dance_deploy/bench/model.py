@@ -11,13 +11,23 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from dance_deploy.bench.forced import forced_masks
-from dance_deploy.bench.peers import DESCRIPTIONS, Case, golden_clip
+from dance_deploy.bench.peers import DESCRIPTIONS, FLOAT32_ONLY, Case, golden_clip
 from dance_deploy.bench.process import PeerProcess
 from dance_deploy.bundle import Bundle, open_bundle
 from dance_deploy.errors import OperationError
 from dance_deploy.runtime.runner import Runner
 
 BASE = "gated"
+# largest relative difference between peers with nothing dropped: above, they do not compute the same network
+SAME_ANSWER = {"fp32": 1e-3, "bf16": 5e-2}
+
+
+@dataclass
+class Accuracy:
+    """Logits on the golden clip against float32's, with the same masks or none: largest difference over their range."""
+
+    difference: float
+    same_label: bool
 
 
 @dataclass
@@ -25,7 +35,8 @@ class Figures:
     """One peer's times: median of each round in ms; ratio of each round to our gated time.
 
     memory_mb, peak_mb: resident memory of the peer's process after the last round (None where the system does not say)
-    and at its peak, loading included; the interpreter and the runtime's own libraries are part of both.
+    and at its peak, loading included; the interpreter and the runtime's own libraries are part of both. accuracy: where
+    this is not float32.
     """
 
     peer: str
@@ -33,6 +44,7 @@ class Figures:
     ratios: list[float]
     memory_mb: float | None
     peak_mb: float
+    accuracy: Accuracy | None = None
 
     @property
     def median_ms(self) -> float:
@@ -60,7 +72,8 @@ class Outcome:
         return {"bundle": self.bundle, "model": self.model, **self.case._asdict(), "macs_share": self.macs_share,
                 "peers": [{"peer": f.peer, "median_ms": f.median_ms, "round_ms": f.round_ms,
                            "time_over_gated": dict(zip(("median", "q1", "q3"), f.ratio())),
-                           "memory_mb": f.memory_mb, "peak_mb": f.peak_mb} for f in self.figures]}
+                           "memory_mb": f.memory_mb, "peak_mb": f.peak_mb,
+                           **({"accuracy": vars(f.accuracy)} if f.accuracy else {})} for f in self.figures]}
 
 
 class Worker:
@@ -95,10 +108,12 @@ def bench_model(path: Path, against: Sequence[str], case: Case, *, rounds: int, 
     share = _macs_share(bundle, case)
     workers: list[Worker] = []
     try:
-        for peer in dict.fromkeys((BASE, "kept", *against)):
+        exact = ("float32",) if case.precision != "fp32" else ()
+        for peer in dict.fromkeys((BASE, "kept", *exact, *against)):
             progress(f"loading {DESCRIPTIONS[peer]}")
             workers.append(Worker(path, peer, case))
-        _check_same_answer(workers[1:])
+        _check_same_answer([worker for worker in workers if worker.peer not in (BASE, "float32")], case.precision)
+        accuracies = _accuracies(path, case, workers) if exact else {}
         medians: dict[str, list[float]] = {worker.peer: [] for worker in workers}
         for number in range(rounds):
             progress(f"round {number + 1} of {rounds}")
@@ -109,7 +124,8 @@ def bench_model(path: Path, against: Sequence[str], case: Case, *, rounds: int, 
         for worker in workers:
             worker.close()
     figures = [Figures(worker.peer, times, [t / base for t, base in zip(times, medians[BASE])], worker.memory_mb,
-                       worker.peak_mb) for worker in workers for times in [medians[worker.peer]]]
+                       worker.peak_mb, accuracies.get(worker.peer))
+               for worker in workers for times in [medians[worker.peer]]]
     return Outcome(str(path), bundle.manifest.model.name, case, share, figures)
 
 
@@ -122,10 +138,25 @@ def _macs_share(bundle: Bundle, case: Case) -> float:
         return runner.costs.gated(masks).macs / runner.costs.dense.macs
 
 
-def _check_same_answer(dense: list[Worker]) -> None:
+def _accuracies(path: Path, case: Case, workers: list[Worker]) -> dict[str, Accuracy]:
+    """Of each peer that computes in case.precision."""
+    logits = {worker.peer: worker.logits for worker in workers}
+    if "onnxruntime" in logits:
+        dense = logits["onnxruntime"]
+    else:
+        worker = Worker(path, "onnxruntime", case)
+        worker.close()
+        dense = worker.logits
+    return {peer: Accuracy(float(np.abs(found - exact).max() / (np.ptp(exact) or 1.0)),
+                           bool(np.argmax(found) == np.argmax(exact)))
+            for peer, found in logits.items() if peer not in FLOAT32_ONLY
+            for exact in [logits["float32"] if peer == BASE else dense]}
+
+
+def _check_same_answer(dense: list[Worker], precision: str) -> None:
     """All peers with nothing dropped must compute the same logits, or their times mean nothing."""
     for worker in dense[1:]:
         error = np.linalg.norm(worker.logits - dense[0].logits) / max(np.linalg.norm(dense[0].logits), 1e-30)
-        if not error <= 1e-3:
+        if not error <= SAME_ANSWER[precision]:
             raise OperationError(f"'{worker.peer}' computes other logits than '{dense[0].peer}' (relative "
                                  f"{error:.1e}), so their times cannot be compared")

@@ -14,19 +14,23 @@ from dance_deploy.bundle import Bundle
 from dance_deploy.errors import MissingPackageError, OperationError
 from dance_deploy.runtime.backends import controller_file
 from dance_deploy.runtime.kernels import library_path
-from dance_deploy.runtime.onnxruntime_backend import release_file, session_options
+from dance_deploy.runtime.onnxruntime_backend import release_file, session_options, use_bf16
 
 Run = Callable[[], np.ndarray]
 
 
 class Case(NamedTuple):
-    """What one run measures: budget of the gated body, or forced keep rates in place of the gates' decisions."""
+    """What one run measures: budget of the gated body, or forced keep rates in place of the gates' decisions.
+
+    precision: "fp32" or "bf16"; peers that have no bfloat16 compute in float32 (FLOAT32_ONLY).
+    """
 
     threads: int
     budget: float
     rates: dict[str, float] | None = None
     pattern: str = "blob"
     seed: int = 0
+    precision: str = "fp32"
 
 
 def golden_clip(bundle: Bundle) -> np.ndarray:
@@ -36,12 +40,14 @@ def golden_clip(bundle: Bundle) -> np.ndarray:
     return golden_from_bundle(bundle).clip
 
 
-def _session(data: bytes, threads: int, library: str | None = None) -> Any:
+def _session(data: bytes, threads: int, library: str | None = None, precision: str = "fp32") -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     if library is not None:  # ours: as dance-run runs it
         options = session_options(onnxruntime, threads)
+        if precision == "bf16":
+            use_bf16(options, library)
         options.register_custom_ops_library(library)
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -59,7 +65,7 @@ def _ours(bundle: Bundle, case: Case) -> Run:
     if case.rates is not None:
         body = force_masks(body, forced_masks(bundle.manifest.gates, case.rates, case.pattern, case.seed))
     controller = _session(bundle.read(controller_file(bundle.manifest, library)), case.threads, library)
-    gated = _session(body, case.threads, library)
+    gated = _session(body, case.threads, library, case.precision)
     clip, budget = golden_clip(bundle), np.array([case.budget], np.float32)
 
     def run() -> np.ndarray:
@@ -74,6 +80,11 @@ def _ours_dense(bundle: Bundle, case: Case) -> Run:
     return _ours(bundle, case._replace(budget=1.0, rates=None))
 
 
+def _ours_float32(bundle: Bundle, case: Case) -> Run:
+    """As _ours in float32, beside another precision: what it gains, and what its logits are compared with."""
+    return _ours(bundle, case._replace(precision="fp32"))
+
+
 def _onnxruntime(bundle: Bundle, case: Case) -> Run:
     dense, clip = _session(bundle.read("dense.onnx"), case.threads), golden_clip(bundle)
     return lambda: dense.run(["logits"], {"clip": clip})[0]
@@ -85,7 +96,8 @@ def _torch(bundle: Bundle, case: Case) -> Run:
     from dance_deploy.bench.torch_graph import TorchGraph
 
     torch.set_num_threads(case.threads)
-    graph, clip = TorchGraph(bundle.read("dense.onnx")), torch.from_numpy(golden_clip(bundle))
+    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
+    graph, clip = TorchGraph(bundle.read("dense.onnx"), dtype), torch.from_numpy(golden_clip(bundle))
     return lambda: graph(clip).numpy()
 
 
@@ -95,14 +107,18 @@ def _openvino(bundle: Bundle, case: Case) -> Run:
     except ImportError:
         raise MissingPackageError("openvino", "bench", "the peer openvino") from None
     core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": case.threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    hint = "bf16" if case.precision == "bf16" else "f32"
+    settings = {"INFERENCE_NUM_THREADS": case.threads, "INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     compiled = core.compile_model(core.read_model(bundle.read("dense.onnx")), "CPU", settings)
     request, clip = compiled.create_infer_request(), golden_clip(bundle)
     return lambda: next(iter(request.infer({"clip": clip}).values())).copy()
 
 
 PEERS: dict[str, Callable[[Bundle, Case], Run]] = {
-    "gated": _ours, "kept": _ours_dense, "onnxruntime": _onnxruntime, "torch": _torch, "openvino": _openvino}
+    "gated": _ours, "kept": _ours_dense, "float32": _ours_float32, "onnxruntime": _onnxruntime, "torch": _torch,
+    "openvino": _openvino}
+PRECISIONS = ("fp32", "bf16")
+FLOAT32_ONLY = ("float32", "onnxruntime")
 OUTSIDERS = ("onnxruntime", "torch", "openvino")
-DESCRIPTIONS = {"gated": "dance, gated", "kept": "dance, all kept", "onnxruntime": "ONNX Runtime, dense",
-                "torch": "PyTorch, dense", "openvino": "OpenVINO, dense"}
+DESCRIPTIONS = {"gated": "dance, gated", "kept": "dance, all kept", "float32": "dance, gated, float32",
+                "onnxruntime": "ONNX Runtime, dense", "torch": "PyTorch, dense", "openvino": "OpenVINO, dense"}

@@ -48,14 +48,19 @@ OPS: dict[str, Callable[[list[torch.Tensor], dict[str, Any]], torch.Tensor]] = {
 class TorchGraph:
     """A standard-op graph as a torch callable: one input, one output."""
 
-    def __init__(self, data: bytes) -> None:
-        """data: bytes of an ONNX model. Raises InputError where it holds an op that this peer does not know."""
+    def __init__(self, data: bytes, dtype: torch.dtype = torch.float32) -> None:
+        """data: bytes of an ONNX model; dtype: to compute in, logits are float32 all the same.
+
+        Raises InputError where it holds an op that this peer does not know.
+        """
         graph = onnx.load_model_from_string(data).graph
         unknown = sorted({node.op_type for node in graph.node} - set(OPS))
         if unknown:
             raise InputError(f"the torch peer cannot run the ONNX ops {', '.join(unknown)}; "
                              "leave torch out of --against")
-        self.weights = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
+        values = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
+        self.dtype = dtype
+        self.weights = {name: v.to(dtype) if v.is_floating_point() else v for name, v in values.items()}
         self.input, self.output = graph.input[0].name, graph.output[0].name
         self.steps = [(OPS[n.op_type], list(n.input), n.output[0],
                        {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in graph.node]
@@ -63,7 +68,7 @@ class TorchGraph:
     @torch.inference_mode()
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Run the graph."""
-        values = dict(self.weights, **{self.input: x})
+        values = dict(self.weights, **{self.input: x.to(self.dtype)})
         for op, inputs, output, attributes in self.steps:
             values[output] = op([values[name] for name in inputs], attributes)
-        return values[self.output]
+        return values[self.output].float()

@@ -18,7 +18,7 @@ def bench() -> None:
 def model(
     bundle: Path = typer.Argument(..., metavar="BUNDLE", help="The folder that dance-export wrote."),
     against: str = typer.Option("onnxruntime", metavar="LIST", help="Dense peers, joined by commas: onnxruntime, "
-                                "torch, openvino; each runs dense.onnx's weights in float32."),
+                                "torch, openvino; each runs dense.onnx's weights."),
     budget: Optional[float] = typer.Option(None, help="Share of MACs to aim at (default: the bundle's)."),
     force_keep: Optional[str] = typer.Option(None, metavar="KIND=RATE,...", help="Keep these shares at every gate "
                                              "instead of what the gates decide, such as "
@@ -28,6 +28,10 @@ def model(
     rounds: int = typer.Option(7, min=3, help="How often the peers take turns."),
     runs: int = typer.Option(5, min=1, help="Runs of a peer in its turn."),
     seed: int = typer.Option(0, min=0, help="Seed of the forced masks."),
+    precision: str = typer.Option("fp32", help="fp32, or bf16 for us and every peer that has it, with the accuracy "
+                                  "shown beside the times."),
+    videos: str = typer.Option("", metavar="LIST", help="With --precision bf16: files or folders whose windows are "
+                               "run in float32 too, to count how often the label stays the same."),
     json_file: Optional[Path] = typer.Option(None, "--json", metavar="FILE", help="Write the figures as JSON."),
 ) -> None:
     """Time a bundle's golden clip, gated and with everything kept, against dense runtimes.
@@ -38,7 +42,7 @@ def model(
     from dance_deploy.bench.command import run_model_bench
 
     run_model_bench(bundle, against, budget=budget, force_keep=force_keep, pattern=pattern, threads=threads,
-                    rounds=rounds, runs=runs, seed=seed, json_file=json_file)
+                    rounds=rounds, runs=runs, seed=seed, precision=precision, videos=videos, json_file=json_file)
 
 
 @app.command()

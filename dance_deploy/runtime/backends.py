@@ -57,8 +57,8 @@ class BackendBase(object):
         """Prepare what is asked for: the gated pair of graphs, the dense one, or both.
 
         threads: number of CPU threads, None for the backend's own choice; precision: of the gated graphs, one of
-        `precisions`, None for the backend's own. Raises OperationError where a library refuses a graph, InputError where
-        the backend or this machine lacks the precision, MissingPackageError where the backend's package is absent.
+        `precisions`, None for the backend's own. Raises OperationError where a library refuses a graph, InputError
+        where the backend or this machine lacks the precision, MissingPackageError where its package is absent.
         """
         self._manifest = bundle.manifest
         if precision is not None:

@@ -80,9 +80,10 @@ def session_options(ort, threads):
 
 
 def use_bf16(options, library):
-    """Have the gated convolutions of sessions with these options multiply in bfloat16; before the library is registered.
+    """Have the gated convolutions of sessions with these options multiply in bfloat16.
 
-    library: its path, None where it is not built. Raises InputError where this machine cannot.
+    To be called before the library is registered; library: its path, None where it is not built.
+    Raises InputError where this machine cannot.
     """
     from dance_deploy.runtime.kernels import HOW_TO_BUILD, has_bf16
     if library is None:

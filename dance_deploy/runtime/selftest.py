@@ -13,8 +13,8 @@ from dance_deploy.runtime import backends
 TOLERANCE = 1e-3
 # A magnitude that lies on its threshold may go either way. A gate that is wrong differs in far more places.
 MASK_TOLERANCE = 1e-3
-# Half precision, and TF32, carry 11 bits: each layer's bound in the contract is 5e-3 of the norm instead of 1e-5. bfloat16
-# carries 8, with sums and everything between layers in float32.
+# Half precision, and TF32, carry 11 bits: each layer's bound in the contract is 5e-3 of the norm instead of 1e-5.
+# bfloat16 carries 8, with sums and everything between layers in float32.
 # Chosen with room for a deep network and still far below what a wrong layer makes.
 HALF_TOLERANCE = 2e-2
 _MAX_BYTES = 1 << 30

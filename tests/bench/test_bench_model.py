@@ -8,12 +8,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from tiny_video import write_video
 
+from dance_deploy.bench.agreement import agreement_on
 from dance_deploy.bench.forced import force_masks, forced_masks, keep_rates_from_text
 from dance_deploy.bench.torch_graph import TorchGraph
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
-from dance_deploy.runtime.kernels import library_path
+from dance_deploy.runtime.kernels import has_bf16, library_path
 
 needs_library = pytest.mark.skipif(library_path() is None, reason="the op library is not built: run make -C kernels")
 
@@ -100,7 +102,38 @@ def test_command_measures_and_writes_json(tiny_bundle, tmp_path):
     assert "ONNX Runtime, dense" in done.stdout and "forced to keep" in done.stdout
 
 
+needs_bf16 = pytest.mark.skipif(library_path() is None or not has_bf16(library_path()),
+                                reason="this processor has no AVX512-BF16, or the op library is not built")
+
+
+@needs_bf16
+def test_bfloat16_is_measured_with_its_accuracy(tiny_bundle, tmp_path):
+    output, clip = tmp_path / "bench.json", write_video(tmp_path / "moving.mp4", 20)
+    done = bench(tiny_bundle, "--against", "onnxruntime,torch", "--rounds", 3, "--runs", 1, "--json", output,
+                 "--precision", "bf16", "--videos", clip)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text())
+    peers = {p["peer"]: p for p in found["peers"]}
+    assert list(peers) == ["gated", "kept", "float32", "onnxruntime", "torch"]
+    assert {name for name, peer in peers.items() if "accuracy" in peer} == {"gated", "kept", "torch"}
+    assert all(0 < peers[name]["accuracy"]["difference"] < 0.02 for name in ("gated", "kept", "torch"))
+    videos = found["videos"]
+    assert videos["windows"] == 3 and videos["same_label"] <= 3 and 0 < videos["largest_score_change"] < 0.1
+    assert "off float32" in done.stdout and "of 3 windows" in done.stdout
+
+
+@needs_bf16
+def test_the_same_precision_agrees_with_itself(tiny_bundle, tmp_path):
+    clip = write_video(tmp_path / "moving.mp4", 20)
+    found = agreement_on(tiny_bundle, [clip], 0.5, "fp32", 1)
+    assert (found.windows, found.same_label, found.largest_score_change, found.different_mask_entries) == (3, 3, 0, 0)
+    assert found.mask_entries == 3 * sum(mask.size for mask in forced_masks(
+        open_bundle(tiny_bundle).manifest.gates, dict.fromkeys(("frames", "channels", "features"), 1.0), "blob", 0)
+        for mask in mask)
+
+
 @pytest.mark.parametrize("arguments, said", [
+    (["--precision", "fp8"], "fp8"), (["--videos", "x.mp4"], "--precision bf16"),
     (["--against", "tflite"], "tflite"), (["--budget", "0"], "budget"), (["--pattern", "stripes"], "stripes"),
     (["--force-keep", "frames=2"], "--force-keep")])
 def test_bad_arguments_are_one_line(tiny_bundle, arguments, said):

@@ -64,7 +64,7 @@ def draw(rng, block, winograd=False):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_direct_is_the_definition_on_rounded_inputs_with_float32_sums(lib, bf16, seed):
-    """Within float32's own bound: inputs and weights are rounded to nearest even, and nothing else is rounded coarsely."""
+    """Within float32's own bound: inputs and weights are rounded to nearest even, and nothing else coarsely."""
     rng = np.random.default_rng(seed)
     x_shape, w_shape, attributes, masks = draw(rng, native_kernels.block(lib, bf16))
     x, w, b = values(rng, *x_shape), values(rng, *w_shape), values(rng, w_shape[0])
@@ -75,8 +75,9 @@ def test_direct_is_the_definition_on_rounded_inputs_with_float32_sums(lib, bf16,
     exact = channels_last and w_shape[2:] == (1, 1, 1) and not any(attributes["pads"])    # pointwise: in float32
     inputs = (x, w) if exact else (rounded(x), rounded(w))
     reference = definition.reference(*inputs, b, *masks, z=z, minimum=minimum, **attributes)
-    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=minimum, bf16=True, variant=DIRECT,
-                                    threads=int(rng.integers(1, 4)), channels_last=channels_last, **attributes)
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=minimum, bf16=True,
+                                    variant=DIRECT, threads=int(rng.integers(1, 4)), channels_last=channels_last,
+                                    **attributes)
     assert definition.check_output(y, reference, with_norm=False) == []
 
 
@@ -139,8 +140,8 @@ def test_every_choice_of_channels_is_paired_right(lib, bf16):
         x = np.broadcast_to(np.arange(1, channels + 1, dtype=np.float32)[:, None, None, None], (1, channels, 1, 3, 3))
         for bits in range(1 << channels):
             masks[1][0] = [bits >> c & 1 for c in range(channels)]
-            y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, np.zeros(channels, np.float32), masks, bf16=True,
-                                            channels_last=bits % 2 == 0, pads=(0, 1, 1) * 2)
+            y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, np.zeros(channels, np.float32), masks,
+                                            bf16=True, channels_last=bits % 2 == 0, pads=(0, 1, 1) * 2)
             np.testing.assert_array_equal(y, np.where(masks[1][0][:, None, None, None], x, 0))
 
 
