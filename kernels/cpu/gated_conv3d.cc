@@ -75,7 +75,6 @@ class Clip {
   void plan();
   void load();
   void find_weights();
-  void index_rows(const int32_t* channel, int32_t* index) const;
   void compute();
   void compute_item(int worker, int64_t item) const;
   void sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
@@ -105,7 +104,6 @@ class Clip {
   const float* weights_ = nullptr;
   const float* bias_ = nullptr;          // by column
   const int32_t* weight_index_ = nullptr;
-  const int32_t* odd_index_ = nullptr;   // bfloat16: where there is a weight_index_
   int64_t rows_per_item_ = 0, segments_per_item_ = 0;
   float* sums_ = nullptr;
   int64_t* row_in_ = nullptr;
@@ -141,7 +139,7 @@ void Clip::load() {
 void Clip::find_weights() {
   const bool packed = call_.packed && call_.packed->isa == &isa_;
   if (call_.pairs) {
-    weights_ = call_.packed->pairs(call_.pairs->channels.geometry, 0, call_.w);
+    weights_ = call_.pairs->weights(0, isa_, ws_, parallel_);
   } else if (packed) {
     weights_ = call_.packed->floats;
   } else {
@@ -154,21 +152,17 @@ void Clip::find_weights() {
   bias_ = bias;
   if (kept_.all_channels) return;
   // weight row of every (kw, kept channel): rows stay where they are, copying the kept ones costs more than it saves
-  const int64_t entries = kept_.channels * g_.kernel[2] + kPrefetchRows;
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(2 * entries));
+  const Kept& kept = call_.pairs ? call_.pairs->kept_channels : kept_;
+  const int64_t halves = call_.pairs ? 2 : 1, rows = halves * layout_.inputs;
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(halves * (kept_.channels * g_.kernel[2] + kPrefetchRows)));
   weight_index_ = index;
-  index_rows(kept_.channel, index);
-  if (!call_.pairs) return;
-  odd_index_ = index + entries;
-  index_rows(call_.pairs->odd, index + entries);
-}
-
-void Clip::index_rows(const int32_t* channel, int32_t* index) const {
   for (int64_t group = 0; group < layout_.groups; ++group)
-    for (int64_t kw = 0; kw < g_.kernel[2]; ++kw)
-      for (int32_t i = kept_.first[group]; i < kept_.first[group + 1]; ++i)
-        *index++ = int32_t(kw * layout_.inputs + channel[i] - group * layout_.inputs);
-  std::fill(index, index + kPrefetchRows, 0);
+    for (int64_t kw = 0; kw < g_.kernel[2]; ++kw) {
+      for (int32_t i = kept.first[group]; i < kept.first[group + 1]; ++i)
+        *index++ = int32_t(kw * rows + kept.channel[i] - group * layout_.inputs);
+      if (halves * kept_.channels > kept.channels) *index++ = int32_t(kw * rows);  // of a half that is zero
+    }
+  std::fill(index, index + halves * kPrefetchRows, 0);
 }
 
 void Clip::compute() {
@@ -222,7 +216,6 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   a.row_in = row_in, a.row_out = row_out, a.segments = segments;
   a.weights = weights_ + layout_.offset(group, index);
   a.weight_index = weight_index_ ? weight_index_ + kept_.first[group] * g_.kernel[2] : nullptr;
-  a.odd_index = odd_index_;
   a.acc = acc;
   a.vectors = layout_.vectors(index);
   // rows of groups that are complete by themselves go to Y at once
@@ -303,12 +296,17 @@ void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t
   isa_.store(a);
 }
 
-void general_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& workspace,
-                    const Parallel& parallel) {
+// size: 0 directly, else by Winograd tiles.
+void run_general(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size, Workspace& workspace,
+                 const Parallel& parallel) {
+  if (size == 0) Clip(call, n, isa, kept, workspace, parallel).run();
+  else winograd_conv3d(call, n, isa, kept, size, workspace, parallel);
+}
+
+int chosen_size(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
   const Variant variant = choose_variant(call, kept, isa);
   if (call.used) *call.used = variant;
-  if (variant == Variant::direct) Clip(call, n, isa, kept, workspace, parallel).run();
-  else winograd_conv3d(call, n, isa, kept, variant == Variant::winograd4 ? 4 : 2, workspace, parallel);
+  return variant == Variant::winograd4 ? 4 : variant == Variant::winograd2 ? 2 : 0;
 }
 
 }  // namespace
@@ -321,11 +319,13 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     const Kept kept = find_kept(call, n, g.depthwise() ? 1 : g.group, workspace);
     if (g.depthwise()) depthwise_conv3d(call, n, isa, kept, workspace, parallel);
     else if (is_pointwise(g)) pointwise_conv3d(call, n, isa, kept, workspace, parallel);
-    else if (!call.bf16 || !call.packed || !pairs_possible(g, isa) || kept.channels == 0)
-      general_conv3d(call, n, isa, kept, workspace, parallel);
-    else {
-      const Pairs pairs(call, kept, isa, workspace);
-      general_conv3d(pairs.call, n, isa, pairs.kept, workspace, parallel);
+    else if (call.bf16 && call.packed && pairs_possible(g, isa) && kept.channels > 0) {
+      Pairs pairs(call, kept, isa);
+      const int size = chosen_size(pairs.call, pairs.kept, isa);
+      pairs.decide_gathering(size);
+      run_general(pairs.call, n, isa, pairs.kept, size, workspace, parallel);
+    } else {
+      run_general(call, n, isa, kept, chosen_size(call, kept, isa), workspace, parallel);
     }
   }
 }

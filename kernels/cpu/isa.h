@@ -12,7 +12,7 @@ struct Segment {
   int64_t in;        // from the row's first input, in floats
   int64_t weight;    // first weight row; in indexed mode the row of the kernel position's channel 0
   int32_t length;
-  int32_t index;     // where the run begins in weight_index
+  int32_t index;     // where the run begins in weight_index, in inputs
 };
 
 // acc[row_out[r]] (+)= sum over segments of input x weights, for rows that share their live taps.
@@ -24,8 +24,9 @@ struct RowsArgs {
   const Segment* segments;
   int segment_count;
   const float* weights;          // [weight rows][vectors * vector length]
-  const int32_t* weight_index;   // null: weight rows are consecutive; kPrefetchRows entries past the end are read
-  const int32_t* odd_index;      // bfloat16: where weight_index is given, the row of which every second half is taken
+  // null: weight rows are consecutive; kPrefetchRows entries past the end are read. bfloat16: two entries a unit, and twice
+  // as many past the end, each the half of a row: of row entry / 2, the odd half where the entry is odd.
+  const int32_t* weight_index;
   bool index_inputs;             // inputs are picked by weight_index too: they lie as the weight rows do
   float* acc;                    // [rows of acc][columns]
   int vectors;                   // of output channels, 1..max_vectors
@@ -79,9 +80,8 @@ struct LoadArgs {
   Type type;
   bool channels_last;
   int64_t channel_stride;        // NCTHW: elements from one channel to the next; channels-last: C
-  const int32_t* channels;       // [count] which channels, ascending unless `reordered`
+  const int32_t* channels;       // [count] which channels, ascending
   int count;
-  bool reordered;                // channels are in another order, or some come twice
   const uint8_t* keep;           // [pixels] of the frame, 0 or 1; dropped pixels are left alone or zeroed
   bool zero_dropped;
   int64_t begin, end;
@@ -167,6 +167,8 @@ struct PairKernels {
   void (*rows)(const RowsArgs&);
   void (*winograd_in)(const WinogradInArgs&);  // channels: pixels have floats, components half as many units
   void (*round)(const float* x, int64_t count, float* units);  // count: even; to nearest, ties to even
+  // Halves of two rows of units as one: see weight_index. count: of units, whole vectors.
+  void (*merge)(const float* first, const float* second, int which, int64_t count, float* out);
 };
 
 constexpr int kTileRows = 12;     // most rows of a tile

@@ -1,7 +1,6 @@
 // Convolutions in bfloat16: kept channels two by two, as 32-bit units of which the inner loops multiply both halves at
-// once. The packed weights have the pairs (0, 1), (2, 3), ...; where one of two is dropped, the even one that is left is
-// put beside an odd one that is left of another pair, whose weights the inner loop merges. So a unit with an empty half
-// remains only where more even than odd ones are single, or the other way round.
+// once. The packed weights hold the pairs (0, 1), (2, 3), ...; where channels are dropped, the kept ones are paired in order,
+// and the halves of two rows of weights are put together: by the inner loop, or once a call where many rows share them.
 #pragma once
 #include <cstdint>
 
@@ -15,31 +14,27 @@ namespace dance {
 // machine that has it.
 bool pairs_possible(const ConvGeometry& g, const IsaKernels& isa);
 
-// One n, seen as a convolution of units.
+// One n of a call, seen as a convolution of units.
 struct Pairs {
   const ConvCall& channels;      // the call as it came, and what it keeps
   const Kept& kept_channels;
   const PairKernels& kernels;
-  ConvCall call;                 // of units: C is the number of pairs that the packed weights have
-  Kept kept;                     // of units; `channel` is the pair of every even half
-  const int32_t* odd;            // the pair of every odd half
-  const int32_t* halves;         // [2 * units] the channel of each half; any kept one where it is empty
-  const int32_t* empty;          // [empty_count] halves that hold zeros
-  int32_t empty_count;
+  ConvGeometry all_units;        // C is the number of pairs that the packed weights have
+  bool gathered = false;         // weights are put together first: call and kept are as if there were kept units only
+  ConvCall call;
+  Kept kept;
+  int32_t first[2];              // that of `kept`
 
-  // kept: with at least one channel. `workspace` holds the lists. Throws std::bad_alloc.
-  Pairs(const ConvCall& call, const Kept& kept, const IsaKernels& isa, Workspace& workspace);
+  // kept: with at least one channel.
+  Pairs(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
   Pairs(const Pairs&) = delete;
 
+  // To be called once it is known how `call` will be computed, size 0: directly, else by Winograd tiles of that size.
+  void decide_gathering(int size);
+  // For that size. Throws std::bad_alloc.
+  const float* weights(int size, const IsaKernels& isa, Workspace& workspace, const Parallel& parallel) const;
   // Units of the pixels and frames that are read, in [T][H][W][units]. Throws std::bad_alloc.
   Loaded load(int64_t n, const IsaKernels& isa, bool zero_dropped, Workspace& workspace, const Parallel& parallel) const;
-  // As floats, every half in its place, `stride` floats from pixel to pixel, zeros past the last half.
-  Loaded load_floats(int64_t n, const IsaKernels& isa, int64_t stride, Workspace& workspace,
-                     const Parallel& parallel) const;
-
- private:
-  void load_halves(int64_t n, const IsaKernels& isa, int64_t t, int64_t begin, int64_t end, int64_t stride,
-                   float* out) const;
 };
 
 // Weights as units: PackedLayout's, or for a size above 0 WinogradLayout's order, of a geometry of units.

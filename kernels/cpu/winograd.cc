@@ -36,8 +36,7 @@ class WinogradClip {
                const Parallel& parallel)
       : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), size_(size), components_((size + 2) * (size + 2)),
         ws_(ws), parallel_(parallel), layout_(g_, isa, size),
-        weights_(call.pairs ? call.packed->pairs(call.pairs->channels.geometry, size, call.w)
-                            : call.packed->winograd(g_, size)) {}
+        weights_(call.pairs ? call.pairs->weights(size, isa, ws, parallel) : call.packed->winograd(g_, size)) {}
 
   void run() {
     tiles_ = find_tiles(g_, kept_.masks.feature, size_, ws_.tiles);
@@ -106,7 +105,6 @@ class WinogradClip {
   const float* zeros_ = nullptr;
   const float* bias_ = nullptr;
   const int32_t* weight_index_ = nullptr;
-  const int32_t* odd_index_ = nullptr;  // bfloat16: where there is a weight_index_
   bool shared_ = false;
   int64_t part_frames_ = 0, part_tiles_ = 0, frame_parts_ = 0, tile_parts_ = 0;
   float* scratch_ = nullptr;   // a worker's, or the shared part's
@@ -120,20 +118,17 @@ void WinogradClip::prepare() {
   const Pairs* pairs = call_.pairs;
   const int64_t channels = pairs ? 2 * kept_.channels : kept_.channels;
   const int64_t stride = (channels + isa_.vector - 1) / isa_.vector * isa_.vector;
-  x_ = pairs ? pairs->load_floats(n_, isa_, stride, ws_, parallel_)
-             : load_kept(call_, n_, isa_, kept_, {1, stride, false}, ws_, parallel_);
+  x_ = load_kept(pairs ? pairs->channels : call_, n_, isa_, pairs ? pairs->kept_channels : kept_, {1, stride, false}, ws_,
+                 parallel_);
   float* bias = ws_.bias.of<float>(std::size_t(g_.m + stride));
   to_floats(call_.b, g_.type, g_.m, bias);
   std::fill(bias + g_.m, bias + g_.m + stride, 0.0f);
   bias_ = bias, zeros_ = bias + g_.m;
   if (kept_.all_channels) return;
-  const int64_t entries = kept_.channels + kPrefetchRows;
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(2 * entries));
-  std::fill(std::copy(kept_.channel, kept_.channel + kept_.channels, index), index + entries, 0);
+  const Kept& kept = pairs ? pairs->kept_channels : kept_;
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(channels + 2 * kPrefetchRows));
+  std::fill(std::copy(kept.channel, kept.channel + kept.channels, index), index + channels + 2 * kPrefetchRows, 0);
   weight_index_ = index;
-  if (!pairs) return;
-  odd_index_ = index + entries;
-  std::copy(pairs->odd, pairs->odd + kept_.channels, index + entries);
 }
 
 // Geometry and masks decide, not the number of threads.
@@ -220,7 +215,6 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
   RowsArgs a{};
   a.row_in = row_in, a.row_out = row_out, a.segments = segments;
   a.weight_index = weight_index_;
-  a.odd_index = odd_index_;
   a.vectors = layout_.vectors(index);
   for (int64_t first = 0; first < part.frames; ++first) {
     bool done = !any_live(part.frame + first);

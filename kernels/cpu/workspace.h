@@ -37,7 +37,6 @@ struct Workspace {
   Buffer weights;      // packed per call where they are no constants, or gathered (depthwise)
   Buffer weight_index;
   Buffer channels;     // int32 lists
-  Buffer pairs;        // likewise, of bfloat16
   Buffer sums;         // accumulators of every worker
   Buffer rows;         // row positions of every worker
   Buffer segments;     // of every worker
