@@ -56,8 +56,8 @@ def figures(setting, seed, pruned):
     clips = [[f"c{i}.mp4", i % 2, 1, 5, 0.3 + 0.01 * i] for i in range(10)]
     gated = [{**score, "budget": b, "share": b - 0.02, "per_clip": clips} for b in (1.0, 0.5)]
     return {"run": f"{setting}_s{seed}", "setting": setting, "seed": seed, "fold": None, "labels": ["a", "b"],
-            "original_macs": 1000, "pruned_macs": pruned, "dense": score, "static": score if pruned < 1000 else None, "spread": spread,
-            "gated": gated}
+            "original_macs": 1000, "pruned_macs": pruned, "dense": score,
+            "static": score if pruned < 1000 else None, "spread": spread, "gated": gated}
 
 
 def test_report_says_shares_of_the_original_network_and_what_has_not_run(tmp_path):
