@@ -156,7 +156,8 @@ def _accuracies(path: Path, case: Case, workers: list[Worker]) -> dict[str, Accu
 def _check_same_answer(dense: list[Worker], precision: str) -> None:
     """All peers with nothing dropped must compute the same logits, or their times mean nothing."""
     for worker in dense[1:]:
-        error = np.linalg.norm(worker.logits - dense[0].logits) / max(np.linalg.norm(dense[0].logits), 1e-30)
+        size = max(float(np.linalg.norm(dense[0].logits)), 1e-30)
+        error = float(np.linalg.norm(worker.logits - dense[0].logits)) / size
         if not error <= SAME_ANSWER[precision]:
             raise OperationError(f"'{worker.peer}' computes other logits than '{dense[0].peer}' (relative "
                                  f"{error:.1e}), so their times cannot be compared")
