@@ -3,7 +3,7 @@
 The base class checks what goes in and comes out, once for all; a backend fills in the four *_impl methods.
 """
 import importlib
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Tuple  # noqa: F401 (Tuple in a type comment)
 
 import numpy as np
 
