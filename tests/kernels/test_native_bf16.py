@@ -108,6 +108,23 @@ def test_winograd_of_small_whole_numbers_is_exact(lib, bf16, seed):
     np.testing.assert_array_equal(y, definition.gated_conv3d(x, w, b, *masks, **attributes))
 
 
+@pytest.mark.parametrize("variant", (DIRECT, 2))
+@pytest.mark.parametrize("channels", (20, 35))
+@pytest.mark.parametrize("side", (6, 30))
+def test_dropped_channels_of_small_and_large_maps_are_exact(lib, bf16, side, channels, variant):
+    """Weights of kept channels are put together in the inner loop where few rows share them, else once a call."""
+    rng = np.random.default_rng(channels)
+    x = rng.integers(-4, 5, (2, channels, 2, side, side)).astype(np.float32)
+    w, b = 4 * rng.integers(-4, 5, (70, channels, 3, 3, 3)).astype(np.float32), np.zeros(70, np.float32)
+    masks = all_kept(x.shape)
+    for rate in (0.1, 0.5, 0.9):
+        masks[1][...] = rng.random(masks[1].shape) < rate
+        masks[1][:, rng.integers(channels)] = True
+        y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, bf16=True, variant=variant,
+                                        channels_last=True, pads=(1,) * 6, threads=2)
+        np.testing.assert_array_equal(y, definition.gated_conv3d(x, w, b, *masks, pads=(1,) * 6))
+
+
 def within(y, x, w, b, masks, eps, attributes):
     """Every element within eps x S of the definition, S as in the ops' contract."""
     terms = np.prod(w.shape[1:], dtype=np.float64)
