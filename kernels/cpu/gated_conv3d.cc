@@ -133,13 +133,14 @@ void Clip::find_weights() {
   bias_ = bias;
   if (kept_.all_channels) return;
   // weight row of every (kw, kept channel): rows stay where they are, copying the kept ones costs more than it saves
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels * g_.kernel[2] + kPrefetchRows));
+  const int64_t entries = kept_.channels * g_.kernel[2];
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(entries + kPrefetchRows));
   weight_index_ = index;
   for (int64_t group = 0; group < layout_.groups; ++group)
     for (int64_t kw = 0; kw < g_.kernel[2]; ++kw)
       for (int32_t i = kept_.first[group]; i < kept_.first[group + 1]; ++i)
         *index++ = int32_t(kw * layout_.inputs + kept_.channel[i] - group * layout_.inputs);
-  std::fill(index, index + kPrefetchRows, 0);
+  extend_index(index - entries, entries, layout_.inputs * g_.kernel[2]);
 }
 
 void Clip::compute() {

@@ -135,6 +135,7 @@ struct AbsPixelsArgs {
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
   const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
+  const uint32_t* keep;          // [(size + 2)^2] all ones, or 0 where zeros are taken for what lies there; null: all kept
   int64_t channels;              // whole vectors
   float* out;                    // component 0
   int64_t component_stride;      // floats from one component to the next
@@ -157,7 +158,12 @@ struct WinogradOutArgs {
 };
 
 constexpr int kTileRows = 12;     // most rows of a tile
-constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
+constexpr int kPrefetchRows = 16;  // weight rows fetched ahead
+
+// Entries past the end of a weight index, which are only fetched ahead: the rows of the run that follows `rows` later.
+inline void extend_index(int32_t* index, int64_t count, int64_t rows) {
+  for (int64_t i = 0; i < kPrefetchRows; ++i) index[count + i] = count ? index[i] + int32_t(rows) : 0;
+}
 
 struct IsaKernels {
   const char* name;

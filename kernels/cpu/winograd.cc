@@ -121,7 +121,7 @@ void WinogradClip::prepare() {
   if (kept_.all_channels) return;
   int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + kPrefetchRows));
   std::copy(kept_.channel, kept_.channel + kept_.channels, index);
-  std::fill(index + kept_.channels, index + kept_.channels + kPrefetchRows, 0);
+  extend_index(index, kept_.channels, layout_.inputs);
   weight_index_ = index;
 }
 
@@ -190,10 +190,11 @@ void WinogradClip::transform(const Part& part, int64_t slot, int64_t tile_begin,
   const int64_t t = part.frame * g_.strides[0] - g_.pads[0] + slot;
   const float* frame = x_.x + t * pixels() * x_.stride;
   const float* patch[36];
-  WinogradInArgs a{patch, x_.stride, nullptr, in_stride(), size_};
+  WinogradInArgs a{patch, nullptr, x_.stride, nullptr, in_stride(), size_};
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-    const int32_t* pixel = tiles_.tile[part.tile + tile].pixel;
-    for (int i = 0; i < components_; ++i) patch[i] = pixel[i] < 0 ? zeros_ : frame + pixel[i] * x_.stride;
+    const Tile& place = tiles_.tile[part.tile + tile];
+    for (int i = 0; i < components_; ++i) patch[i] = place.pixel[i] < 0 ? zeros_ : frame + place.pixel[i] * x_.stride;
+    a.keep = place.holes ? place.keep : nullptr;
     a.out = in + (slot * part_tiles_ + tile) * x_.stride;
     isa_.winograd_in(a);
   }
