@@ -37,6 +37,10 @@ std::size_t PackedWeights::bytes() const { return data.bytes() + two.data.bytes(
 
 namespace {
 
+// Steps of one input channel of one row of a tile that beginning and ending take, of a kernel row and of a run along it;
+// only masks with as many runs over kept pixels are judged by them.
+constexpr double kRowSteps = 8, kRunSteps = 3, kScattered = 0.15;
+
 // One n of a call: what is kept, where the kept channels lie, and the loops over work items.
 class Clip {
  public:
@@ -57,6 +61,7 @@ class Clip {
   // Floats from pixel to pixel of a group's part of x.
   int64_t width(int64_t group) const { return layout_.groups == 1 ? stride_ : kept_.in_group(group); }
 
+  bool hopeless(int64_t channels) const;
   void plan();
   void load();
   void find_weights();
@@ -97,14 +102,24 @@ class Clip {
   Segment* segments_ = nullptr;
 };
 
+// Whether going round scattered pixels takes longer than reading zeros, for too few channels between the gaps: plain enough
+// to make no plan for it, which would take more time than is left to save.
+bool Clip::hopeless(int64_t channels) const {
+  if (kept_.scattered() < kScattered) return false;
+  const double kept = double(g_.kernel[2]) * double(kept_.pixels) / double(pixels());  // positions of a kernel row
+  return kept * double(channels) + kRowSteps + kRunSteps * kept * kept_.scattered() > double(g_.kernel[2] * channels);
+}
+
 void Clip::plan() {
   const int64_t blocks = layout_.groups * layout_.blocks();
   const int64_t channels = std::max<int64_t>(1, kept_.channels / layout_.groups);
-  make_plan(g_, kept_.masks.frame, kept_.all_pixels ? nullptr : kept_.masks.feature, channels, blocks, ws_.plan);
+  zero_dropped_ = !kept_.all_pixels && hopeless(channels);
+  const bool all = kept_.all_pixels || zero_dropped_;
+  make_plan(g_, kept_.masks.frame, all ? nullptr : kept_.masks.feature, channels, blocks, ws_.plan);
   plan_ = &ws_.plan;
-  zero_dropped_ = false;
+  if (all) return;
   const double nominal = double(plan_->frames_per_chunk * out_pixels() * g_.kernel[1] * g_.kernel[2] * channels);
-  if (kept_.all_pixels || plan_->cost < 0.7 * nominal) return;
+  if (plan_->cost < 0.7 * nominal) return;
   make_plan(g_, kept_.masks.frame, nullptr, channels, blocks, ws_.plan_unmasked);
   if (ws_.plan_unmasked.cost >= plan_->cost) return;
   plan_ = &ws_.plan_unmasked;

@@ -48,9 +48,10 @@ inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
 // The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
 struct DepthwiseLine {
   const float* x;                // the strip's first position, or where `at` is given the input row's first pixel
-  // null: positions lie `step` floats apart; else floats from x to each, < 0: is zero. Of every position where the kernel
-  // slides, else of [pixels][kernel].
+  // null: positions lie `step` floats apart and all are kept; else floats from x to each, of every position where the
+  // kernel slides, else of [pixels][kernel]; and all ones for each, or 0 where zeros are taken for what lies there.
   const int64_t* at;
+  const uint32_t* keep;
   int64_t tap;                   // first position of the kernel row
 };
 
@@ -60,7 +61,6 @@ struct DepthwiseArgs {
   int pixels;                    // of output, 1..depthwise_pixels
   int64_t kernel, stride, dilation;  // along W
   int64_t step;                  // floats from one input position to the next
-  const float* zeros;            // a vector of them
   const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
   int64_t taps, count;           // kernel positions; channels
   int first, vectors;            // those of the channels to work on
@@ -174,6 +174,8 @@ struct IsaKernels {
   void (*rows)(const RowsArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*load)(const LoadArgs&);
+  // out[i] = x[i] where keep[i] is all ones, 0 where it is 0.
+  void (*select)(const float* x, const uint32_t* keep, int64_t count, float* out);
   void (*store)(const StoreArgs&);
   // Sum of |x| over consecutive elements; select: null, or all ones for each element that counts and 0 for others.
   double (*abs_sum)(const void* x, Type type, const uint32_t* select, int64_t count);

@@ -33,6 +33,7 @@ class Buffer {
 struct Workspace {
   Buffer activation;   // kept channels, channels-last
   Buffer masks;        // one byte an entry
+  Buffer float_mask;   // all ones or 0 for each float of a frame
   Buffer bias;         // as floats, in column order
   Buffer weights;      // packed per call where they are no constants, or gathered (depthwise)
   Buffer weight_index;
