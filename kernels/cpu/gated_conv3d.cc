@@ -13,11 +13,11 @@
 
 namespace dance {
 
-void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const void* w) {
+void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const void* w, bool discard) {
   const PackedLayout layout(g, chosen);
   float* out = data.of<float>(std::size_t(layout.floats()));
   if (g.depthwise()) pack_depthwise(layout, w, g.type, nullptr, out);
-  else pack_weights(layout, w, g.type, out);
+  else pack_weights(layout, w, g.type, out, discard);
   isa = &chosen;
   floats = out;
 }

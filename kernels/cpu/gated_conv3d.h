@@ -19,8 +19,9 @@ struct PackedWeights {
   const IsaKernels* isa = nullptr;
   Buffer data;
   const float* floats = nullptr;
-  // g: only group, m, c and kernel are looked at. Throws std::bad_alloc.
-  void pack(const ConvGeometry& g, const IsaKernels& isa, const void* w);
+  // g: only group, m, c and kernel are looked at. discard: w is lost (pack.h); not where it is depthwise: such weights are
+  // few, and read again where channels are dropped. Throws std::bad_alloc.
+  void pack(const ConvGeometry& g, const IsaKernels& isa, const void* w, bool discard = false);
 
   // Transformed for Winograd tiles of `size`, by the first call that asks: 4 (size 4) or 16/9 times the memory, which
   // a layer that never chooses Winograd must not pay. Many threads may ask at once. Throws std::bad_alloc.

@@ -47,6 +47,9 @@ struct Workspace {
   Plan plan, plan_unmasked;
 };
 
+// Gives whole pages inside [data, data + bytes) back to the system; what was there is lost.
+void discard_pages(void* data, std::size_t bytes);
+
 class WorkspacePool {
  public:
   std::unique_ptr<Workspace> take();

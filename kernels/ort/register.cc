@@ -14,12 +14,20 @@ namespace {
 
 constexpr const char* kDomain = "dance";
 
-// Session config entry: "0" computes every convolution directly, for the smallest rounding error.
+// Session config entries. "0" computes every convolution directly, for the smallest rounding error.
 constexpr const char* kWinogradKey = "dance.winograd";
+// "1" gives the memory of W, where it is a constant, back to the system as soon as the packed copy is made, which alone is
+// read from then on. W is lost: for sessions made from the bytes of a model in which nothing but our ops reads it.
+constexpr const char* kWeightsOnceKey = "dance.weights_once";
+
+struct Wanted {
+  bool winograd, weights_once;
+  bool operator==(const Wanted& other) const { return winograd == other.winograd && weights_once == other.weights_once; }
+};
 
 struct Library {
   const OrtApiBase* base;
-  bool winograd;
+  Wanted wanted;
   OrtCustomOpDomain* domain;  // lives as long as the process: sessions keep using it
   std::vector<std::unique_ptr<Op>> ops;
 };
@@ -35,7 +43,8 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
       init(op, name, channels_last, float_type, parallel);
       op.mask_type = mask_type;
       op.adds = adds;
-      op.winograd = library.winograd;
+      op.winograd = library.wanted.winograd;
+      op.weights_once = library.wanted.weights_once;
       if (conv) init_conv(op); else init_gate(op);
     }
 }
@@ -62,32 +71,32 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }
 
-// One domain for each copy of ONNX Runtime in the process, with and without Winograd.
-Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel, bool winograd) {
+// One domain for each copy of ONNX Runtime in the process and what a session may want.
+Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel, const Wanted& wanted) {
   static std::mutex mutex;
   static std::vector<std::unique_ptr<Library>>* const libraries = new std::vector<std::unique_ptr<Library>>;
   std::lock_guard<std::mutex> lock(mutex);
   for (const std::unique_ptr<Library>& library : *libraries)
-    if (library->base == base && library->winograd == winograd) return *library;
-  std::unique_ptr<Library> library(new Library{base, winograd, nullptr, {}});
+    if (library->base == base && library->wanted == wanted) return *library;
+  std::unique_ptr<Library> library(new Library{base, wanted, nullptr, {}});
   fill(*library, api, parallel);
   libraries->push_back(std::move(library));
   return *libraries->back();
 }
 
 // Entries must be there before the library is registered: this is when they are read.
-bool winograd_wanted(const OrtApi* api, const OrtSessionOptions* options) {
+bool flag_of(const OrtApi* api, const OrtSessionOptions* options, const char* key, bool standard) {
   int has = 0;
-  check(api, ort::HasSessionConfigEntry(api)(options, kWinogradKey, &has));
-  if (!has) return true;
+  check(api, ort::HasSessionConfigEntry(api)(options, key, &has));
+  if (!has) return standard;
   std::size_t size = 0;
-  check(api, ort::GetSessionConfigEntry(api)(options, kWinogradKey, nullptr, &size));
+  check(api, ort::GetSessionConfigEntry(api)(options, key, nullptr, &size));
   std::string value(size, '\0');  // with the final zero
-  check(api, ort::GetSessionConfigEntry(api)(options, kWinogradKey, &value[0], &size));
+  check(api, ort::GetSessionConfigEntry(api)(options, key, &value[0], &size));
   value.resize(std::strlen(value.c_str()));
   if (value == "0" || value == "1") return value == "1";
-  throw Error{ORT_INVALID_ARGUMENT, std::string("dance ops: session config entry ") + kWinogradKey + " is '" + value +
-                                        "', expected 0 (every convolution directly) or 1"};
+  throw Error{ORT_INVALID_ARGUMENT, std::string("dance ops: session config entry ") + key + " is '" + value +
+                                        "', expected 0 or 1"};
 }
 
 // Minor version of "1.31.1"; 0 where it reads otherwise.
@@ -112,8 +121,9 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     return ort::CreateStatus(base->GetApi(1))(ORT_NOT_IMPLEMENTED, text.c_str());
   }
   return dance_ort::guarded(api, "dance ops", [&] {
-    dance_ort::Library& library = dance_ort::library_for(base, api, wanted >= DANCE_ORT_PARALLEL_API,
-                                                         dance_ort::winograd_wanted(api, options));
+    const dance_ort::Wanted flags{dance_ort::flag_of(api, options, dance_ort::kWinogradKey, true),
+                                  dance_ort::flag_of(api, options, dance_ort::kWeightsOnceKey, false)};
+    dance_ort::Library& library = dance_ort::library_for(base, api, wanted >= DANCE_ORT_PARALLEL_API, flags);
     dance_ort::check(api, ort::AddCustomOpDomain(api)(options, library.domain));
   });
 }

@@ -1,6 +1,7 @@
 """The op library inside ONNX Runtime: types, layouts, errors, threads, and that it wins over the model's functions."""
 import json
 import os
+import sys
 import tempfile
 import threading
 
@@ -243,8 +244,39 @@ def test_winograd_can_be_turned_off_for_a_session(path):
     assert not np.array_equal(on, off)
     direct = native_kernels.gated_conv3d(native_kernels.library(), x, w, b, masks, pads=pads, variant=1)
     np.testing.assert_array_equal(off, direct)
-    with pytest.raises(Exception, match=r"dance\.winograd is 'off', expected 0 .* or 1"):
+    with pytest.raises(Exception, match=r"dance\.winograd is 'off', expected 0 or 1"):
         open_session(path, model, dance_winograd="off")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are given back on Linux only")
+@pytest.mark.parametrize("shared", [False, True])
+def test_weights_are_given_back_where_one_node_alone_reads_them(path, shared):
+    """Results stay; a look at W shows that its pages went, and that they stay where a second of our nodes reads them."""
+    rng = np.random.default_rng(11)
+    w, b = rng.standard_normal((130, 65, 3, 1, 3)).astype(np.float32), rng.standard_normal(130).astype(np.float32)
+    x = rng.standard_normal((1, 65, 3, 5, 4)).astype(np.float32)
+    model = conv_model(w, b)
+    graph = model.graph
+    graph.node.append(helper.make_node("Mul", ["W", "scale"], ["seen"]))
+    graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, [1]))
+    graph.output.append(helper.make_tensor_value_info("seen", TensorProto.FLOAT, None))
+    if shared:
+        second = graph.node.add()
+        second.CopyFrom(graph.node[0])
+        second.name, second.output[0] = "again", "Y2"
+        graph.output.append(helper.make_tensor_value_info("Y2", TensorProto.FLOAT, None))
+    feed = {"X": x, "scale": np.ones(1, np.float32),
+            **{name: np.ones(shape, bool) for name, shape in zip(MASKS, ((1, 3), (1, 65), (1, 5, 4)))}}
+    expected = open_session(path, model).run(["Y"], feed)[0]
+    session = open_session(path, model, dance_weights_once="1")
+    session.run(None, feed)
+    y, seen, *more = session.run(None, feed)
+    for got in (y, *more):
+        np.testing.assert_array_equal(got, expected)
+    if shared:
+        np.testing.assert_array_equal(seen, w)
+    else:
+        assert np.count_nonzero(seen) < w.size / 4
 
 
 def test_sessions_and_threads_at_once(path):
