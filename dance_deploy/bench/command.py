@@ -28,9 +28,9 @@ def run_kernel_bench(architectures: str, layers: str, against: str, *, threads: 
                          "use --threads 1")
     settings = Settings(threads, rounds, runs, seed, "cpu" if cpu_time else "wall")
     results = bench_kernels(chosen, _known_peers(against), settings, _progress)
-    print(text_from_results(results, settings, _machine()))
+    print(text_from_results(results, settings, machine_line()))
     if json_file is not None:
-        found = {**settings._asdict(), "machine": _machine(), "layers": [result.to_json() for result in results]}
+        found = {**settings._asdict(), "machine": machine_line(), "layers": [result.to_json() for result in results]}
         with whole_file(json_file) as stream:
             stream.write(json.dumps(found, indent=1) + "\n")
     if plot is not None:
@@ -62,7 +62,7 @@ def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_k
     print(text_from_outcome(outcome))
     if json_file is not None:
         with whole_file(json_file) as stream:
-            stream.write(json.dumps(dict(outcome.to_json(), machine=_machine()), indent=1) + "\n")
+            stream.write(json.dumps(dict(outcome.to_json(), machine=machine_line()), indent=1) + "\n")
 
 
 def text_from_outcome(outcome: Outcome) -> str:
@@ -70,8 +70,9 @@ def text_from_outcome(outcome: Outcome) -> str:
     case = outcome.case
     how = f"budget {case.budget:g}" if case.rates is None else "forced to keep " + ", ".join(
         f"{rate:.0%} of {kind}" for kind, rate in case.rates.items()) + f" ({case.pattern})"
+    threads = f"{case.threads} thread{'s' if case.threads > 1 else ''}"
     lines = [f"{outcome.model} ({outcome.bundle}), {how}: {outcome.macs_share:.0%} of the dense MACs (counted)",
-             f"{case.threads} thread{'s' if case.threads > 1 else ''}, float32, one clip at a time; {_machine()}", "",
+             f"{threads}, float32, one clip at a time; {machine_line()}", "",
              f"{'':24}{'median':>10}   {'peak memory':>11}   {'time over gated':>15}   {'quartiles':>13}"]
     for figures in outcome.figures:
         middle, low, high = figures.ratio()
@@ -81,7 +82,8 @@ def text_from_outcome(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _machine() -> str:
+def machine_line() -> str:
+    """What a figure is of no worth without: system, processor, cores, instruction sets."""
     return ", ".join(f.detail for f in system_findings() if f.name in ("processor", "OS"))
 
 
