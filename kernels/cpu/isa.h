@@ -158,7 +158,7 @@ struct WinogradOutArgs {
 };
 
 constexpr int kTileRows = 12;     // most rows of a tile
-constexpr int kPrefetchRows = 16;  // weight rows fetched ahead
+constexpr int kPrefetchRows = 12;  // weight rows fetched ahead
 
 // Entries past the end of a weight index, which are only fetched ahead: the rows of the run that follows `rows` later.
 inline void extend_index(int32_t* index, int64_t count, int64_t rows) {
