@@ -48,6 +48,14 @@ double direct_pixels(const ConvGeometry& g, const uint8_t* feature) {
   return double(positions);
 }
 
+// The same with all pixels kept.
+double all_positions(const ConvGeometry& g) {
+  int64_t rows = 0, columns = 0;
+  for (int64_t h = 0; h < g.h; ++h) rows += readers(h, g.pads[1], g.out[1]);
+  for (int64_t w = 0; w < g.w; ++w) columns += readers(w, g.pads[2], g.out[2]);
+  return double(rows * columns);
+}
+
 double live_tiles(const ConvGeometry& g, const uint8_t* feature, int size) {
   int64_t live = 0;
   for (int64_t ho = 0; ho < g.out[1]; ho += size)
@@ -116,10 +124,7 @@ int tile_size(const ConvGeometry& g, const IsaKernels& isa) {
   };
   const int size = g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
   if (WinogradLayout(g, isa, size).floats() * 4 <= kLargeBytes) return size;
-  int64_t rows = 0, columns = 0;
-  for (int64_t h = 0; h < g.h; ++h) rows += readers(h, g.pads[1], g.out[1]);
-  for (int64_t w = 0; w < g.w; ++w) columns += readers(w, g.pads[2], g.out[2]);
-  return steps(size) < kLargeGain * direct_steps(g, work, isa, double(rows * columns)) ? size : 0;
+  return steps(size) < kLargeGain * direct_steps(g, work, isa, all_positions(g)) ? size : 0;
 }
 
 }  // namespace
@@ -136,9 +141,12 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
   work.tiles = live_tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
   work.indexed = !kept.all_channels;
   // no plan is made for this: it would cost more than a slightly better choice brings
-  const double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature));
-  const double holes = kept.all_pixels ? 1.0 : kHoles + kScattered * kept.scattered() / work.channels;
-  if (winograd_steps(g, work, isa, size) >= kGain * holes * direct) return Variant::direct;
+  double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature));
+  if (!kept.all_pixels) {
+    direct *= kHoles + kScattered * kept.scattered() / work.channels;
+    direct = std::min(direct, direct_steps(g, work, isa, all_positions(g)));  // zeros are read where that is faster
+  }
+  if (winograd_steps(g, work, isa, size) >= kGain * direct) return Variant::direct;
   return size == 4 ? Variant::winograd4 : Variant::winograd2;
 }
 
