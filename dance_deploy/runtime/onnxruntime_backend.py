@@ -67,7 +67,7 @@ def session_options(ort, threads):
     # the cores from the body's and from decoding, and energy. Measured on 2 cores, against not spinning at all: X3D-S
     # gated 0.7 of the time, R3D-18 within noise; against spinning on: 0.3 and 0.7.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # A plan of the memory is a second block beside the one that the first run filled: 53 MB for an R3D-18, no time gained.
+    # A plan of the memory is a second block beside the one that the first run filled: 53 MB for an R3D-18, no time won.
     options.enable_mem_pattern = False
     # Our kernels read packed copies; in a bundle no weights are read by two nodes. 133 MB for an R3D-18.
     options.add_session_config_entry("dance.weights_once", "1")

@@ -19,7 +19,7 @@ constexpr double kGain = 0.95;        // Winograd's estimate must be below this 
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
 constexpr double kHoles = 1.03;       // what dropped pixels cost the direct kernel in full tiles, and ...
-constexpr double kScattered = 34;     // ... this over the channels that each position reads, where no two neighbours are kept
+constexpr double kScattered = 34;     // ... this over the channels a position reads, where no two neighbours are kept
 constexpr double kMemoryGain = 0.9;   // size 4's must be below this share of size 2's, as it takes 2.25 times the memory
 constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
 constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
@@ -113,8 +113,8 @@ double direct_steps(const ConvGeometry& g, const Work& work, const IsaKernels& i
   return work.channels * block_count(g, isa) * (positions * work.pairs + weights);
 }
 
-// Tiles of a layer, or 0 where it is always computed directly. By the geometry alone, so that weights are transformed for
-// one size only, and take their memory by the first call or never.
+// Tiles of a layer, or 0 where it is always computed directly. By the geometry alone, so that weights are transformed
+// for one size only, and take their memory or never do.
 int tile_size(const ConvGeometry& g, const IsaKernels& isa) {
   Work work = count_frames(g, nullptr);
   work.channels = double(g.c);

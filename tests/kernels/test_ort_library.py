@@ -251,7 +251,7 @@ def test_winograd_can_be_turned_off_for_a_session(path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are given back on Linux only")
 @pytest.mark.parametrize("shared", [False, True])
 def test_weights_are_given_back_where_one_node_alone_reads_them(path, shared):
-    """Results stay; a look at W shows that its pages went, and that they stay where a second of our nodes reads them."""
+    """Results stay; a look at W shows that its pages went, or that they stayed where two of our nodes read them."""
     rng = np.random.default_rng(11)
     w, b = rng.standard_normal((130, 65, 3, 1, 3)).astype(np.float32), rng.standard_normal(130).astype(np.float32)
     x = rng.standard_normal((1, 65, 3, 5, 4)).astype(np.float32)
