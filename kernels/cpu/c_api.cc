@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "activation_gate.h"
+#include "channels_last.h"
 #include "gated_conv3d.h"
 #include "isa.h"
 #include "pairs.h"
@@ -110,6 +111,36 @@ int64_t dance_packed_bytes(const DanceConv* conv, const void* w) {
   } catch (const std::bad_alloc&) {
     return 0;
   }
+}
+
+int dance_to_channels_last(const int64_t* s, int32_t type, const void* x, void* y, int32_t threads) {
+  const dance::ToChannelsLastCall call{x, y, type ? dance::Type::f16 : dance::Type::f32, s[0], s[1], s[2], s[3], s[4]};
+  try {
+    dance::Workspace workspace;
+    dance::to_channels_last(call, workspace, dance::Parallel{run_on_threads, nullptr, threads});
+  } catch (const std::bad_alloc&) {
+    return DANCE_NO_MEMORY;
+  }
+  return DANCE_OK;
+}
+
+int dance_max_pool3d(const int64_t* s, const int64_t* kernel, const int64_t* strides, const int64_t* pads, int32_t type,
+                     const void* x, void* y, int32_t threads) {
+  dance::MaxPoolCall call{x, y, {}};
+  dance::ConvGeometry& g = call.geometry;
+  g.n = s[0], g.c = g.m = s[1], g.t = s[2], g.h = s[3], g.w = s[4];
+  for (int i = 0; i < 3; ++i) g.kernel[i] = kernel[i], g.strides[i] = strides[i], g.dilations[i] = 1;
+  for (int i = 0; i < 6; ++i) g.pads[i] = pads[i];
+  g.group = 1, g.channels_last = true;
+  g.type = type ? dance::Type::f16 : dance::Type::f32;
+  if (!dance::conv_out_size(g) || !dance::conv_fits(g)) return DANCE_BAD_SHAPE;
+  try {
+    dance::Workspace workspace;
+    dance::max_pool3d(call, workspace, dance::Parallel{run_on_threads, nullptr, threads});
+  } catch (const std::bad_alloc&) {
+    return DANCE_NO_MEMORY;
+  }
+  return DANCE_OK;
 }
 
 int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x, const float* tau,

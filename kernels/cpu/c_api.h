@@ -36,6 +36,11 @@ DANCE_EXPORT int dance_gated_conv3d(const DanceConv* conv, const void* x, const 
                                     const void* z, void* y, double* times_s);
 // Bytes of the packed weights of a session that has run this variant; 0 where they cannot be had.
 DANCE_EXPORT int64_t dance_packed_bytes(const DanceConv* conv, const void* w);
+// X [N,C,T,H,W] -> Y [N,T,H,W,C].
+DANCE_EXPORT int dance_to_channels_last(const int64_t* x_shape, int32_t type, const void* x, void* y, int32_t threads);
+// Over channels-last X; x_shape: N, C, T, H, W; strides and pads as in DanceConv; pads less than the kernel's extents.
+DANCE_EXPORT int dance_max_pool3d(const int64_t* x_shape, const int64_t* kernel, const int64_t* strides, const int64_t* pads,
+                                  int32_t type, const void* x, void* y, int32_t threads);
 DANCE_EXPORT int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x,
                                        const float* tau, uint8_t* frame_keep, uint8_t* channel_keep,
                                        uint8_t* feature_keep, int32_t threads);

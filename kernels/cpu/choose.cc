@@ -16,9 +16,10 @@ constexpr double kWeightSteps = 0.2;  // reading a row of weights from outside t
 constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
 constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wait for once more
 constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
-constexpr double kLargeGain = 0.7;    // ... and below this where its weights take more than kLargeBytes:
-constexpr int64_t kLargeBytes = 16 << 20;  // 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
-constexpr double kScattered = 1.12;   // what pixels are dropped costs the direct kernel in full tiles
+constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
+constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
+constexpr double kHoles = 1.03;       // what dropped pixels cost the direct kernel in full tiles, and ...
+constexpr double kScattered = 34;     // ... this over the channels a position reads, where no two neighbours are kept
 constexpr double kMemoryGain = 0.9;   // size 4's must be below this share of size 2's, as it takes 2.25 times the memory
 constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
 constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
@@ -36,15 +37,23 @@ int64_t readers(int64_t i, int64_t pad, int64_t out) {
   return std::max<int64_t>(0, std::min(out - 1, i + pad) - std::max<int64_t>(0, i + pad - 2) + 1);
 }
 
-double direct_pixels(const ConvGeometry& g, const Kept& kept) {
+// Pairs (output pixel, kernel position) that are live.
+double direct_pixels(const ConvGeometry& g, const uint8_t* feature) {
   int64_t positions = 0;
   for (int64_t h = 0; h < g.h; ++h) {
     int64_t row = 0;
-    for (int64_t w = 0; w < g.w; ++w)
-      if (kept.masks.feature[h * g.w + w]) row += readers(w, g.pads[2], g.out[2]);
+    for (int64_t w = 0; w < g.w; ++w) row += feature[h * g.w + w] * readers(w, g.pads[2], g.out[2]);
     positions += row * readers(h, g.pads[1], g.out[1]);
   }
   return double(positions);
+}
+
+// The same with all pixels kept.
+double all_positions(const ConvGeometry& g) {
+  int64_t rows = 0, columns = 0;
+  for (int64_t h = 0; h < g.h; ++h) rows += readers(h, g.pads[1], g.out[1]);
+  for (int64_t w = 0; w < g.w; ++w) columns += readers(w, g.pads[2], g.out[2]);
+  return double(rows * columns);
 }
 
 double live_tiles(const ConvGeometry& g, const uint8_t* feature, int size) {
@@ -100,7 +109,13 @@ double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels&
   return kCallSteps + components * (work.tiles * tile + weights);
 }
 
-// By the geometry alone, so that a layer's weights are transformed for one size only.
+double direct_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, double positions) {
+  const double weights = 9.0 * double(g.kernel[0]) * weight_steps(work, isa);
+  return work.channels * block_count(g, isa) * (positions * work.pairs + weights);
+}
+
+// Tiles of a layer, or 0 where it is always computed directly. By the geometry alone, so that weights are transformed
+// for one size only, and take their memory or never do.
 int tile_size(const ConvGeometry& g, const IsaKernels& isa, double halves) {
   Work work = count_frames(g, nullptr);
   work.halves = halves;
@@ -109,7 +124,9 @@ int tile_size(const ConvGeometry& g, const IsaKernels& isa, double halves) {
     work.tiles = live_tiles(g, nullptr, size);
     return winograd_steps(g, work, isa, size);
   };
-  return g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
+  const int size = g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
+  if (WinogradLayout(g, isa, size).floats() * 4 <= kLargeBytes) return size;
+  return steps(size) < kLargeGain * direct_steps(g, work, isa, all_positions(g)) ? size : 0;
 }
 
 }  // namespace
@@ -121,17 +138,19 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
   if (call.variant == Variant::winograd4) return g.c >= kLeastChannels ? Variant::winograd4 : Variant::direct;
   const double halves = call.pairs ? 2 : 1;
   const int size = tile_size(g, isa, halves);
+  if (size == 0) return Variant::direct;
   Work work = count_frames(g, kept.masks.frame);
   work.halves = halves;
   work.channels = kept.channels;
   work.tiles = live_tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
   work.indexed = !kept.all_channels;
   // no plan is made for this: it would cost more than a slightly better choice brings
-  const double scattered = kept.all_pixels ? 1.0 : kScattered;
-  const double direct = scattered * work.channels * block_count(g, isa) *
-                        (direct_pixels(g, kept) * work.pairs + 9.0 * double(g.kernel[0]) * weight_steps(work, isa));
-  const double gain = WinogradLayout(g, isa, size).floats() * 4 > kLargeBytes ? kLargeGain : kGain;
-  if (winograd_steps(g, work, isa, size) >= gain * direct) return Variant::direct;
+  double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature));
+  if (!kept.all_pixels) {
+    direct *= kHoles + kScattered * kept.scattered() / work.channels;
+    direct = std::min(direct, direct_steps(g, work, isa, all_positions(g)));  // zeros are read where that is faster
+  }
+  if (winograd_steps(g, work, isa, size) >= kGain * direct) return Variant::direct;
   return size == 4 ? Variant::winograd4 : Variant::winograd2;
 }
 

@@ -85,9 +85,7 @@ class DepthwiseClip {
 
   // Bias by column, and where lanes of dropped channels are cleared, which ones.
   void find_bias() {
-    float* bias = ws_.bias.of<float>(std::size_t(2 * g_.m + isa_.vector));
-    zeros_ = bias + 2 * g_.m;
-    std::fill(zeros_, zeros_ + isa_.vector, 0.0f);
+    float* bias = ws_.bias.of<float>(std::size_t(2 * g_.m));
     to_floats(call_.b, g_.type, g_.m, bias);
     bias_ = bias;
     if (kept_.all_channels) return;
@@ -100,19 +98,25 @@ class DepthwiseClip {
     bias_ = bias + g_.m;
   }
 
-  // For every input row (one for all where all pixels are kept): where each position along W lies, -1 where it is dropped
-  // or out of range; and how many before it are not.
+  // For every input row (one for all where all pixels are kept): where each position along W lies, or, if it is dropped or
+  // out of range, where a kept one near it does, which is in the cache; whether it is kept; and how many before it are.
   void find_inputs() {
     const int64_t count = positions(g_.out[2]), rows = kept_.all_pixels ? 1 : g_.h;
     int64_t* at = ws_.rows.of<int64_t>(std::size_t(2 * rows * (count + 1)));
-    at_ = at;
+    uint32_t* keep = ws_.float_mask.of<uint32_t>(std::size_t(rows * (count + 1)));
+    at_ = at, at_keep_ = keep;
     before_ = at + rows * (count + 1);
     for (int64_t h = 0; h < rows; ++h) {
       int64_t live = 0, *before = at + (rows + h) * (count + 1);
+      const uint8_t* feature = kept_.masks.feature + h * g_.w;
+      const void* first = std::memchr(feature, 1, std::size_t(g_.w));
+      int64_t near = first ? static_cast<const uint8_t*>(first) - feature : 0;
       for (int64_t i = 0; i < count; ++i) {
         const int64_t w = position_w(i);
-        const bool in = w >= 0 && w < g_.w && (kept_.all_pixels || kept_.masks.feature[h * g_.w + w]);
-        at[h * (count + 1) + i] = in ? w * step_ : -1;
+        const bool in = w >= 0 && w < g_.w && feature[w];
+        near = in ? w : near;
+        at[h * (count + 1) + i] = near * step_;
+        keep[h * (count + 1) + i] = in ? 0xffffffffu : 0u;
         before[i] = live;
         live += in;
       }
@@ -139,7 +143,6 @@ class DepthwiseClip {
     a.lines = lines;
     a.kernel = g_.kernel[2], a.stride = g_.strides[2], a.dilation = g_.dilations[2];
     a.step = step_;
-    a.zeros = zeros_;
     a.weights = weights_;
     a.taps = layout_.taps;
     a.count = layout_.outputs;
@@ -180,8 +183,8 @@ class DepthwiseClip {
         if (live == 0) continue;
         const float* x = x_ + (t * g_.h + h) * g_.w * step_;
         const int64_t tap = (kt * g_.kernel[1] + kh) * g_.kernel[2];
-        if (live == count) lines[found++] = {x + (wo * g_.strides[2] - g_.pads[2]) * step_, nullptr, tap};
-        else lines[found++] = {x, at_ + row, tap};
+        if (live == count) lines[found++] = {x + (wo * g_.strides[2] - g_.pads[2]) * step_, nullptr, nullptr, tap};
+        else lines[found++] = {x, at_ + row, at_keep_ + row, tap};
       }
     }
     return found;
@@ -225,7 +228,7 @@ class DepthwiseClip {
   const float* bias_ = nullptr;
   uint32_t* keep_ = nullptr;
   const int64_t *at_ = nullptr, *before_ = nullptr;
-  float* zeros_ = nullptr;
+  const uint32_t* at_keep_ = nullptr;
   float* sums_ = nullptr;
   DepthwiseLine* lines_ = nullptr;
   int64_t rows_ = 1;              // of output, of an item

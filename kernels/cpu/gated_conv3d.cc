@@ -14,13 +14,13 @@
 
 namespace dance {
 
-void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const void* w, bool bf16) {
+void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const void* w, bool bf16, bool discard) {
   isa = &chosen;
-  if (bf16 && pairs_possible(g, chosen)) return;
+  if (bf16 && pairs_possible(g, chosen)) return;  // w is read again, by the first call that computes it
   const PackedLayout layout(g, chosen);
   float* out = data.of<float>(std::size_t(layout.floats()));
   if (g.depthwise()) pack_depthwise(layout, w, g.type, nullptr, out);
-  else pack_weights(layout, w, g.type, out);
+  else pack_weights(layout, w, g.type, out, discard);
   floats = out;
 }
 
@@ -52,6 +52,10 @@ std::size_t PackedWeights::bytes() const {
 
 namespace {
 
+// Steps of one input channel of one row of a tile that beginning and ending take, of a kernel row and of a run along it;
+// only masks with as many runs over kept pixels are judged by them.
+constexpr double kRowSteps = 8, kRunSteps = 3, kScattered = 0.15;
+
 // One n of a call: what is kept, where the kept channels lie, and the loops over work items.
 class Clip {
  public:
@@ -72,6 +76,7 @@ class Clip {
   // Floats from pixel to pixel of a group's part of x.
   int64_t width(int64_t group) const { return layout_.groups == 1 ? stride_ : kept_.in_group(group); }
 
+  bool hopeless(int64_t channels) const;
   void plan();
   void load();
   void find_weights();
@@ -112,14 +117,24 @@ class Clip {
   Segment* segments_ = nullptr;
 };
 
+// Whether going round scattered pixels takes longer than reading zeros, for too few channels between the gaps: plain enough
+// to make no plan for it, which would take more time than is left to save.
+bool Clip::hopeless(int64_t channels) const {
+  if (kept_.scattered() < kScattered) return false;
+  const double kept = double(g_.kernel[2]) * double(kept_.pixels) / double(pixels());  // positions of a kernel row
+  return kept * double(channels) + kRowSteps + kRunSteps * kept * kept_.scattered() > double(g_.kernel[2] * channels);
+}
+
 void Clip::plan() {
   const int64_t blocks = layout_.groups * layout_.blocks();
   const int64_t channels = std::max<int64_t>(1, kept_.channels / layout_.groups);
-  make_plan(g_, kept_.masks.frame, kept_.all_pixels ? nullptr : kept_.masks.feature, channels, blocks, ws_.plan);
+  zero_dropped_ = !kept_.all_pixels && hopeless(channels);
+  const bool all = kept_.all_pixels || zero_dropped_;
+  make_plan(g_, kept_.masks.frame, all ? nullptr : kept_.masks.feature, channels, blocks, ws_.plan);
   plan_ = &ws_.plan;
-  zero_dropped_ = false;
+  if (all) return;
   const double nominal = double(plan_->frames_per_chunk * out_pixels() * g_.kernel[1] * g_.kernel[2] * channels);
-  if (kept_.all_pixels || plan_->cost < 0.7 * nominal) return;
+  if (plan_->cost < 0.7 * nominal) return;
   make_plan(g_, kept_.masks.frame, nullptr, channels, blocks, ws_.plan_unmasked);
   if (ws_.plan_unmasked.cost >= plan_->cost) return;
   plan_ = &ws_.plan_unmasked;
@@ -154,7 +169,8 @@ void Clip::find_weights() {
   // weight row of every (kw, kept channel): rows stay where they are, copying the kept ones costs more than it saves
   const Kept& kept = call_.pairs ? call_.pairs->kept_channels : kept_;
   const int64_t halves = call_.pairs ? 2 : 1, rows = halves * layout_.inputs;
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(halves * (kept_.channels * g_.kernel[2] + kPrefetchRows)));
+  const int64_t entries = halves * kept_.channels * g_.kernel[2];
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(entries + halves * kPrefetchRows));
   weight_index_ = index;
   for (int64_t group = 0; group < layout_.groups; ++group)
     for (int64_t kw = 0; kw < g_.kernel[2]; ++kw) {
@@ -162,7 +178,7 @@ void Clip::find_weights() {
         *index++ = int32_t(kw * rows + kept.channel[i] - group * layout_.inputs);
       if (halves * kept_.channels > kept.channels) *index++ = int32_t(kw * rows);  // of a half that is zero
     }
-  std::fill(index, index + halves * kPrefetchRows, 0);
+  extend_index(index - entries, entries, rows * g_.kernel[2], halves);
 }
 
 void Clip::compute() {

@@ -19,8 +19,9 @@ struct PackedWeights {
   const IsaKernels* isa = nullptr;
   Buffer data;
   const float* floats = nullptr;
-  // Throws std::bad_alloc. bf16: what can be computed in bfloat16 will be, and needs none of this.
-  void pack(const ConvGeometry& g, const IsaKernels& isa, const void* w, bool bf16 = false);
+  // g: only group, m, c and kernel are looked at. bf16: what can be computed in bfloat16 will be, and needs none of this.
+  // discard: w is lost (pack.h); not where it is depthwise or bf16: such weights are read again. Throws std::bad_alloc.
+  void pack(const ConvGeometry& g, const IsaKernels& isa, const void* w, bool bf16 = false, bool discard = false);
 
   // Transformed for Winograd tiles of `size`, by the first call that asks: 4 (size 4) or 16/9 times the memory, which
   // a layer that never chooses Winograd must not pay. Many threads may ask at once. Throws std::bad_alloc.

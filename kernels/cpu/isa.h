@@ -50,9 +50,10 @@ inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
 // The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
 struct DepthwiseLine {
   const float* x;                // the strip's first position, or where `at` is given the input row's first pixel
-  // null: positions lie `step` floats apart; else floats from x to each, < 0: is zero. Of every position where the kernel
-  // slides, else of [pixels][kernel].
+  // null: positions lie `step` floats apart and all are kept; else floats from x to each, of every position where the
+  // kernel slides, else of [pixels][kernel]; and all ones for each, or 0 where zeros are taken for what lies there.
   const int64_t* at;
+  const uint32_t* keep;
   int64_t tap;                   // first position of the kernel row
 };
 
@@ -62,7 +63,6 @@ struct DepthwiseArgs {
   int pixels;                    // of output, 1..depthwise_pixels
   int64_t kernel, stride, dilation;  // along W
   int64_t step;                  // floats from one input position to the next
-  const float* zeros;            // a vector of them
   const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
   int64_t taps, count;           // kernel positions; channels
   int first, vectors;            // those of the channels to work on
@@ -137,6 +137,7 @@ struct AbsPixelsArgs {
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
   const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
+  const uint32_t* keep;          // [(size + 2)^2] all ones, or 0 where zeros are taken for what lies there; null: all kept
   int64_t channels;              // whole vectors
   float* out;                    // component 0
   int64_t component_stride;      // floats from one component to the next
@@ -172,7 +173,13 @@ struct PairKernels {
 };
 
 constexpr int kTileRows = 12;     // most rows of a tile
-constexpr int kPrefetchRows = 8;  // weight rows fetched ahead
+constexpr int kPrefetchRows = 12;  // weight rows fetched ahead
+
+// Entries past the end of a weight index, which are only fetched ahead: the rows of the run that follows `rows` later.
+// halves: entries a unit of the run has.
+inline void extend_index(int32_t* index, int64_t count, int64_t rows, int64_t halves = 1) {
+  for (int64_t i = 0; i < halves * kPrefetchRows; ++i) index[count + i] = count ? index[i] + int32_t(rows) : 0;
+}
 
 struct IsaKernels {
   const char* name;
@@ -183,6 +190,8 @@ struct IsaKernels {
   void (*rows)(const RowsArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*load)(const LoadArgs&);
+  // out[i] = x[i] where keep[i] is all ones, 0 where it is 0.
+  void (*select)(const float* x, const uint32_t* keep, int64_t count, float* out);
   void (*store)(const StoreArgs&);
   // Sum of |x| over consecutive elements; select: null, or all ones for each element that counts and 0 for others.
   double (*abs_sum)(const void* x, Type type, const uint32_t* select, int64_t count);

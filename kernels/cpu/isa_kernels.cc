@@ -27,7 +27,7 @@ const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
     DANCE_ISA::kStripPixels,
     DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::load_activation,
-    DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
+    DANCE_ISA::select,       DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
     DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels,
 #ifdef DANCE_PAIRS

@@ -57,7 +57,12 @@ Kept find_kept(const ConvCall& call, int64_t n, int64_t groups, Workspace& ws) {
   uint8_t* feature = mask_bytes(call.channel_keep, call.mask_type, n, g.c, channel);
   uint8_t* read_frame = mask_bytes(call.feature_keep, call.mask_type, n, pixels, feature);
   kept.masks = {frame, channel, feature};
-  kept.all_pixels = std::memchr(feature, 0, std::size_t(pixels)) == nullptr;
+  kept.pixels = kept.runs = feature[0];
+  for (int64_t i = 1; i < pixels; ++i) {  // a run may go on in the next row
+    kept.pixels += feature[i];
+    kept.runs += feature[i] & (feature[i - 1] ^ 1);
+  }
+  kept.all_pixels = kept.pixels == pixels;
   list_channels(g, groups, ws, kept);
   uint8_t* read_pixel = read_frame + g.t;
   uint8_t *row = read_pixel + pixels, *column = row + g.h;

@@ -12,6 +12,7 @@ struct ConvCall;
 struct Kept {
   Masks masks;                   // one byte an entry, whatever the caller's type
   bool all_channels, all_pixels;
+  int64_t pixels, runs;          // how many pixels are kept, in how many runs of neighbours along W
   int32_t channels;              // how many are kept
   const int32_t* channel;        // which, ascending
   const int32_t* first;          // [groups + 1] into `channel`
@@ -20,6 +21,8 @@ struct Kept {
   const uint8_t* read_pixel;     // [H, W] likewise
 
   int32_t in_group(int64_t group) const { return first[group + 1] - first[group]; }
+  // 0 for large regions, 1 where no kept pixel has a kept neighbour.
+  double scattered() const { return all_pixels || pixels == 0 ? 0 : double(runs) / double(pixels); }
 };
 
 // groups: of the kernels' layout, where a depthwise convolution counts as one. Throws std::bad_alloc.

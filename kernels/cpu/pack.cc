@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "workspace.h"
+
 // halves through the portable variant: packing happens once a session
 #define DANCE_ISA scalar
 #define DANCE_VECTOR 4
@@ -37,12 +39,15 @@ static void pack_block(const PackedLayout& l, int64_t index, const void* w, Type
   }
 }
 
-void pack_weights(const PackedLayout& l, const void* w, Type type, float* out) {
+void pack_weights(const PackedLayout& l, const void* w, Type type, float* out, bool discard) {
   const int64_t row = l.inputs * l.taps;
   for (int64_t group = 0; group < l.groups; ++group)
-    for (int64_t index = 0; index < l.blocks(); ++index)
+    for (int64_t index = 0; index < l.blocks(); ++index) {
       pack_block(l, index, w, type, [&](int64_t j) { return (group * l.outputs + j) * row; },
                  out + l.offset(group, index));
+      const int64_t done = (group * l.outputs + l.block_begin(index) + l.columns(index)) * row;
+      if (discard) discard_pages(const_cast<void*>(w), std::size_t(done) * (type == Type::f32 ? 4 : 2));
+    }
 }
 
 void pack_depthwise(const PackedLayout& l, const void* w, Type type, const int32_t* channels, float* out) {

@@ -31,8 +31,9 @@ struct PackedLayout {
   }
 };
 
-// w: [M, C/group, kT, kH, kW] of `type`; out: layout.floats() floats.
-void pack_weights(const PackedLayout& layout, const void* w, Type type, float* out);
+// w: [M, C/group, kT, kH, kW] of `type`; out: layout.floats() floats. discard: w's pages are given back to the system, and
+// lost, block by block, so that there is never room needed for both.
+void pack_weights(const PackedLayout& layout, const void* w, Type type, float* out, bool discard = false);
 
 // Depthwise: as pack_weights, for channels chosen by a list (layout.outputs of them), or for all where it is null. Vectors
 // are full wherever there are as many channels: the last one is of the last channels, some of which the one before has too.

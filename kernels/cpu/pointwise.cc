@@ -63,7 +63,8 @@ class PointwiseClip {
     bias_ = bias;
     if (kept_.all_channels) return;
     int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + kPrefetchRows));
-    std::fill(std::copy(kept_.channel, kept_.channel + kept_.channels, index), index + kept_.channels + kPrefetchRows, 0);
+    std::copy(kept_.channel, kept_.channel + kept_.channels, index);
+    extend_index(index, kept_.channels, 0);
     index_ = index;
   }
 

@@ -126,8 +126,10 @@ void WinogradClip::prepare() {
   bias_ = bias, zeros_ = bias + g_.m;
   if (kept_.all_channels) return;
   const Kept& kept = pairs ? pairs->kept_channels : kept_;
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(channels + 2 * kPrefetchRows));
-  std::fill(std::copy(kept.channel, kept.channel + kept.channels, index), index + channels + 2 * kPrefetchRows, 0);
+  const int64_t halves = pairs ? 2 : 1;
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(channels + halves * kPrefetchRows));
+  std::fill(std::copy(kept.channel, kept.channel + kept.channels, index), index + channels, 0);
+  extend_index(index, channels, halves * layout_.inputs, halves);
   weight_index_ = index;
 }
 
@@ -196,10 +198,11 @@ void WinogradClip::transform(const Part& part, int64_t slot, int64_t tile_begin,
   const int64_t t = part.frame * g_.strides[0] - g_.pads[0] + slot;
   const float* frame = x_.x + t * pixels() * x_.stride;
   const float* patch[36];
-  WinogradInArgs a{patch, x_.stride, nullptr, in_stride(), size_};
+  WinogradInArgs a{patch, nullptr, x_.stride, nullptr, in_stride(), size_};
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-    const int32_t* pixel = tiles_.tile[part.tile + tile].pixel;
-    for (int i = 0; i < components_; ++i) patch[i] = pixel[i] < 0 ? zeros_ : frame + pixel[i] * x_.stride;
+    const Tile& place = tiles_.tile[part.tile + tile];
+    for (int i = 0; i < components_; ++i) patch[i] = place.pixel[i] < 0 ? zeros_ : frame + place.pixel[i] * x_.stride;
+    a.keep = place.holes ? place.keep : nullptr;
     a.out = in + (slot * part_tiles_ + tile) * tile_floats();
     (call_.pairs ? call_.pairs->kernels.winograd_in : isa_.winograd_in)(a);
   }

@@ -8,13 +8,17 @@ namespace dance {
 static bool find_pixels(const ConvGeometry& g, const uint8_t* feature, int size, Tile& tile) {
   const int n = size + 2;
   bool any = false;
+  tile.holes = false;
   for (int i = 0; i < n; ++i) {
     const int64_t h = int64_t(tile.row) * size - g.pads[1] + i;
     for (int j = 0; j < n; ++j) {
       const int64_t w = int64_t(tile.column) * size - g.pads[2] + j;
-      const bool kept = h >= 0 && h < g.h && w >= 0 && w < g.w && feature[h * g.w + w];
-      tile.pixel[i * n + j] = kept ? int32_t(h * g.w + w) : -1;
-      any = any || kept;
+      const bool in = h >= 0 && h < g.h && w >= 0 && w < g.w;
+      const bool kept = in && feature[h * g.w + w];
+      tile.pixel[i * n + j] = in ? int32_t(h * g.w + w) : -1;
+      tile.keep[i * n + j] = kept ? 0xffffffffu : 0u;
+      any |= kept;
+      tile.holes |= in != kept;
     }
   }
   return any;

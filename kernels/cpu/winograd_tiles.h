@@ -9,7 +9,9 @@ namespace dance {
 
 struct Tile {
   int32_t row, column;  // in tiles
-  int32_t pixel[36];    // of the patch: in the frame, or -1 where it is dropped or out of range: zero
+  int32_t pixel[36];    // of the patch: in the frame, or -1 where it is out of range: zero
+  uint32_t keep[36];    // all ones, or 0 where the pixel is dropped or out of range
+  bool holes;           // some pixel of it is dropped
 };
 
 struct TileList {

@@ -1,9 +1,11 @@
 #include "workspace.h"
 
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace dance {
@@ -29,6 +31,16 @@ void* Buffer::reserve(std::size_t bytes) {
 #endif
   bytes_ = rounded;
   return data_;
+}
+
+void discard_pages(void* data, std::size_t bytes) {
+#if defined(__linux__)
+  const std::uintptr_t page = std::uintptr_t(sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t first = (begin + page - 1) / page * page, end = (begin + bytes) / page * page;
+  if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+#else
+  (void)data, (void)bytes;
+#endif
 }
 
 std::unique_ptr<Workspace> WorkspacePool::take() {

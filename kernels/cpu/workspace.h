@@ -33,6 +33,7 @@ class Buffer {
 struct Workspace {
   Buffer activation;   // kept channels, channels-last
   Buffer masks;        // one byte an entry
+  Buffer float_mask;   // all ones or 0 for each float of a frame
   Buffer bias;         // as floats, in column order
   Buffer weights;      // packed per call where they are no constants, or gathered (depthwise)
   Buffer weight_index;
@@ -45,6 +46,9 @@ struct Workspace {
   Buffer components;   // Winograd: transformed input, sums, and finished pixels of every worker
   Plan plan, plan_unmasked;
 };
+
+// Gives whole pages inside [data, data + bytes) back to the system; what was there is lost.
+void discard_pages(void* data, std::size_t bytes);
 
 class WorkspacePool {
  public:

@@ -2,6 +2,7 @@
 // calls the kernel, translates errors.
 #include "../cpu/gated_conv3d.h"
 
+#include <map>
 #include <mutex>
 
 #include "op.h"
@@ -12,13 +13,39 @@ namespace {
 enum Input { X, W, B, FrameKeep, ChannelKeep, FeatureKeep, Z };
 constexpr float kMinimumDefault = -3.4028234663852886e38f;
 
+// Which kernels have a constant W in common: what several read none may give away.
+class Readers {
+ public:
+  void add(const void* w) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++count_[w];
+  }
+  void remove(const void* w) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (--count_[w] == 0) count_.erase(w);
+  }
+  bool alone(const void* w) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return count_[w] == 1;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<const void*, int> count_;
+};
+
+Readers& readers() {
+  static Readers* const instance = new Readers;  // outlives sessions closed at exit
+  return *instance;
+}
+
 struct ConvKernel {
   const Op& op;
   const OrtApi* api;
   std::string where;
   dance::ConvGeometry attributes{};  // strides, pads, dilations, group, type, layout
   float minimum = kMinimumDefault;
-  bool constant = false;             // W is a constant of the graph
+  const void* constant = nullptr;    // W, where it is a constant of the graph
   // By the first call and not at load: then the file that was loaded is still in memory, once or twice.
   mutable std::once_flag once;
   mutable dance::PackedWeights packed;
@@ -37,7 +64,12 @@ struct ConvKernel {
     int is_constant = 0;
     const OrtValue* value = nullptr;
     check(api, ort::KernelInfoGetConstantInput_tensor(api)(info, W, &is_constant, &value));
-    constant = is_constant && value;
+    if (is_constant && value) constant = tensor_of(api, value).data;
+    if (constant) readers().add(constant);
+  }
+
+  ~ConvKernel() {
+    if (constant) readers().remove(constant);
   }
 
   void in_range(const char* name, const std::vector<int64_t>& values, std::size_t count, int64_t least) const {
@@ -106,7 +138,10 @@ struct ConvKernel {
       call.z = z.data;
     }
     call.x = x.data, call.w = w.data, call.b = b.data;
-    if (constant) std::call_once(once, [&] { packed.pack(g, dance::isa_current(), w.data, op.bf16); });
+    if (constant)
+      std::call_once(once, [&] {
+        packed.pack(g, dance::isa_current(), w.data, op.bf16, op.weights_once && readers().alone(constant));
+      });
     call.packed = constant ? &packed : nullptr;
     call.frame_keep = frame.data, call.channel_keep = channel.data, call.feature_keep = feature.data;
     call.mask_type = op.mask_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL ? dance::MaskType::byte : dance::MaskType::f32;
@@ -132,10 +167,7 @@ OrtStatus* create(const OrtCustomOp* self, const OrtApi* api, const OrtKernelInf
 
 OrtStatus* compute(void* kernel, OrtKernelContext* context) {
   const ConvKernel& conv = *static_cast<ConvKernel*>(kernel);
-  return guarded(conv.api, conv.where, [&] {
-    first_call();
-    conv.compute(context);
-  });
+  return guarded(conv.api, conv.where, [&] { conv.compute(context); });
 }
 
 }  // namespace

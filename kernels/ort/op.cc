@@ -1,11 +1,7 @@
 #include "op.h"
 
-#include <atomic>
 #include <mutex>
 #include <thread>
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
 
 namespace dance_ort {
 
@@ -18,7 +14,6 @@ dance::WorkspacePool& pool() {
 
 std::mutex kernels_mutex;
 int kernels = 0;
-std::atomic<bool> created{false};
 
 const Op& as_op(const OrtCustomOp* op) { return *static_cast<const Op*>(op); }
 
@@ -83,15 +78,6 @@ Borrowed::~Borrowed() {
 void kernel_created() {
   std::lock_guard<std::mutex> lock(kernels_mutex);
   ++kernels;
-  created = true;
-}
-
-void first_call() {
-  if (!created.load(std::memory_order_relaxed) || !created.exchange(false)) return;
-#if defined(__GLIBC__)
-  // a parsed model is thousands of small pieces: freed, they stay with the process unless asked for
-  malloc_trim(0);
-#endif
 }
 
 void kernel_destroyed() {

@@ -21,6 +21,7 @@ struct Op : OrtCustomOp {
   bool parallel;                         // ONNX Runtime has KernelContext_ParallelFor
   bool winograd;                         // may be chosen for a convolution
   bool bf16;                             // convolutions multiply in bfloat16 where they can
+  bool weights_once;                     // constant W may be lost once it is packed
 };
 
 // Fills in what gate and conv ops share, with empty defaults for the rest.
@@ -60,8 +61,6 @@ class Borrowed {
   std::unique_ptr<dance::Workspace> workspace_;
 };
 void kernel_created();
-// To be called before the first run of kernels that were created: gives back what loading a session has freed.
-void first_call();
 void kernel_destroyed();
 
 // body() with every exception turned into a status that begins with `where`: none crosses the C border.

@@ -19,10 +19,15 @@ constexpr const char* kDomain = "dance";
 constexpr const char* kWinogradKey = "dance.winograd";
 // "bf16": convolutions multiply in bfloat16 where they can, and sum in float32; "fp32", the default: they do not.
 constexpr const char* kPrecisionKey = "dance.precision";
+// "1" gives the memory of W, where it is a constant, back to the system as soon as the packed copy is made, which alone is
+// read from then on. W is lost: for sessions made from the bytes of a model in which nothing but our ops reads it.
+constexpr const char* kWeightsOnceKey = "dance.weights_once";
 
 struct Wanted {
-  bool winograd, bf16;
-  bool operator==(const Wanted& other) const { return winograd == other.winograd && bf16 == other.bf16; }
+  bool winograd, bf16, weights_once;
+  bool operator==(const Wanted& other) const {
+    return winograd == other.winograd && bf16 == other.bf16 && weights_once == other.weights_once;
+  }
 };
 
 struct Library {
@@ -45,6 +50,7 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
       op.adds = adds;
       op.winograd = library.wanted.winograd;
       op.bf16 = library.wanted.bf16;
+      op.weights_once = library.wanted.weights_once;
       if (conv) init_conv(op); else init_gate(op);
     }
 }
@@ -71,8 +77,8 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }
 
-// One domain for each copy of ONNX Runtime in the process and each way of computing.
-Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel, Wanted wanted) {
+// One domain for each copy of ONNX Runtime in the process and what a session may want.
+Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel, const Wanted& wanted) {
   static std::mutex mutex;
   static std::vector<std::unique_ptr<Library>>* const libraries = new std::vector<std::unique_ptr<Library>>;
   std::lock_guard<std::mutex> lock(mutex);
@@ -103,7 +109,8 @@ bool wants(const OrtApi* api, const OrtSessionOptions* options, const char* key,
 
 Wanted wanted_by(const OrtApi* api, const OrtSessionOptions* options) {
   const Wanted wanted{wants(api, options, kWinogradKey, "1", "0", true, "0 (every convolution directly) or 1"),
-                      wants(api, options, kPrecisionKey, "bf16", "fp32", false, "fp32 or bf16")};
+                      wants(api, options, kPrecisionKey, "bf16", "fp32", false, "fp32 or bf16"),
+                      wants(api, options, kWeightsOnceKey, "1", "0", false, "0 or 1")};
   if (wanted.bf16 && !dance::bf16_offered())
     throw Error{ORT_NOT_IMPLEMENTED, std::string("dance ops: session config entry ") + kPrecisionKey + " is 'bf16', but " +
                                          "this processor, or this build of the library, has no AVX512-BF16; expected fp32"};

@@ -1,4 +1,4 @@
-// Random convolutions and gates through every variant this machine has, against plain loops, on buffers of exact size:
+// Random convolutions, gates, conversions and pools through every variant this machine has, against plain loops, on buffers of exact size:
 // meant to be built with sanitizers (make sanitize, make tsan). The full property suite is tests/kernels/ (Python).
 //   run_cases [cases] [first seed]
 #include <algorithm>
@@ -183,6 +183,50 @@ bool run_gate(Random& r, uint32_t seed, const char* isa) {
   return good;
 }
 
+// Elements of a type of `Element`, compared bit by bit: nothing is computed with them.
+template <class Element>
+bool run_to_channels_last(Random& r, uint32_t seed, const char* isa, int type) {
+  const int64_t s[5] = {r.range(1, 2), r.range(1, 70), r.range(1, 3), r.range(1, 13), r.range(1, 13)};
+  const int64_t count = s[0] * s[1] * s[2] * s[3] * s[4];
+  auto x = exact<Element>(count), y = exact<Element>(count);
+  for (int64_t i = 0; i < count; ++i) x[i] = Element(i % 1000 + 1), y[i] = Element(0);
+  bool good = dance_to_channels_last(s, type, x.get(), y.get(), int32_t(r.range(1, 3))) == DANCE_OK;
+  for (int64_t i = 0; i < count && good; ++i) {
+    const int64_t w = i % s[4], h = i / s[4] % s[3], t = i / (s[4] * s[3]) % s[2], plane = i / (s[4] * s[3] * s[2]);
+    good = y[at(true, s, plane / s[1], plane % s[1], t, h, w)] == x[i];
+  }
+  if (!good) std::printf("to channels last: seed %u, %s: wrong\n", seed, isa);
+  return good;
+}
+
+bool run_max_pool(Random& r, uint32_t seed, const char* isa) {
+  const int64_t s[5] = {r.range(1, 2), r.range(1, 40), r.range(1, 5), r.range(1, 9), r.range(1, 9)};
+  int64_t kernel[3], strides[3], pads[6], out[5] = {s[0], s[1]};
+  for (int i = 0; i < 3; ++i) {
+    kernel[i] = r.range(1, 3), strides[i] = r.range(1, 2), pads[i] = r.range(0, kernel[i] - 1), pads[i + 3] = r.range(0, kernel[i] - 1);
+    const int64_t room = s[2 + i] + pads[i] + pads[i + 3] - kernel[i];
+    if (room < 0) return true;
+    out[2 + i] = room / strides[i] + 1;
+  }
+  const int64_t count = out[0] * out[1] * out[2] * out[3] * out[4];
+  auto x = exact<float>(s[0] * s[1] * s[2] * s[3] * s[4]), y = exact<float>(count);
+  for (int64_t i = 0; i < s[0] * s[1] * s[2] * s[3] * s[4]; ++i) x[i] = r.value();
+  bool good = dance_max_pool3d(s, kernel, strides, pads, 0, x.get(), y.get(), int32_t(r.range(1, 3))) == DANCE_OK;
+  for (int64_t i = 0; i < count && good; ++i) {
+    const int64_t w = i % out[4], h = i / out[4] % out[3], t = i / (out[4] * out[3]) % out[2], plane = i / (out[4] * out[3] * out[2]);
+    float largest = -std::numeric_limits<float>::infinity();
+    for (int64_t k = 0; k < kernel[0] * kernel[1] * kernel[2]; ++k) {
+      const int64_t ti = t * strides[0] - pads[0] + k / (kernel[2] * kernel[1]), hi = h * strides[1] - pads[1] + k / kernel[2] % kernel[1];
+      const int64_t wi = w * strides[2] - pads[2] + k % kernel[2];
+      if (ti < 0 || ti >= s[2] || hi < 0 || hi >= s[3] || wi < 0 || wi >= s[4]) continue;
+      largest = std::fmax(largest, x[at(true, s, plane / s[1], plane % s[1], ti, hi, wi)]);
+    }
+    good = y[at(true, out, plane / s[1], plane % s[1], t, h, w)] == largest;
+  }
+  if (!good) std::printf("max pool: seed %u, %s: wrong\n", seed, isa);
+  return good;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -197,6 +241,9 @@ int main(int argc, char** argv) {
       Random r{std::mt19937(seed)};
       failed += !run_conv(r, seed, dance_isa_name(isa));
       failed += !run_gate(r, seed, dance_isa_name(isa));
+      failed += !run_to_channels_last<float>(r, seed, dance_isa_name(isa), 0);
+      failed += !run_to_channels_last<uint16_t>(r, seed, dance_isa_name(isa), 1);
+      failed += !run_max_pool(r, seed, dance_isa_name(isa));
     }
     std::printf("%s: %u cases\n", dance_isa_name(isa), cases);
   }

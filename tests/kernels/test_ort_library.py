@@ -1,6 +1,7 @@
 """The op library inside ONNX Runtime: types, layouts, errors, threads, and that it wins over the model's functions."""
 import json
 import os
+import sys
 import tempfile
 import threading
 
@@ -275,6 +276,37 @@ def test_a_precision_that_is_unknown_or_not_to_be_had_is_refused(path):
                 open_session(path, model, dance_precision="bf16")
         finally:
             library.dance_force_isa(None)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are given back on Linux only")
+@pytest.mark.parametrize("shared", [False, True])
+def test_weights_are_given_back_where_one_node_alone_reads_them(path, shared):
+    """Results stay; a look at W shows that its pages went, or that they stayed where two of our nodes read them."""
+    rng = np.random.default_rng(11)
+    w, b = rng.standard_normal((130, 65, 3, 1, 3)).astype(np.float32), rng.standard_normal(130).astype(np.float32)
+    x = rng.standard_normal((1, 65, 3, 5, 4)).astype(np.float32)
+    model = conv_model(w, b)
+    graph = model.graph
+    graph.node.append(helper.make_node("Mul", ["W", "scale"], ["seen"]))
+    graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, [1]))
+    graph.output.append(helper.make_tensor_value_info("seen", TensorProto.FLOAT, None))
+    if shared:
+        second = graph.node.add()
+        second.CopyFrom(graph.node[0])
+        second.name, second.output[0] = "again", "Y2"
+        graph.output.append(helper.make_tensor_value_info("Y2", TensorProto.FLOAT, None))
+    feed = {"X": x, "scale": np.ones(1, np.float32),
+            **{name: np.ones(shape, bool) for name, shape in zip(MASKS, ((1, 3), (1, 65), (1, 5, 4)))}}
+    expected = open_session(path, model).run(["Y"], feed)[0]
+    session = open_session(path, model, dance_weights_once="1")
+    session.run(None, feed)
+    y, seen, *more = session.run(None, feed)
+    for got in (y, *more):
+        np.testing.assert_array_equal(got, expected)
+    if shared:
+        np.testing.assert_array_equal(seen, w)
+    else:
+        assert np.count_nonzero(seen) < w.size / 4
 
 
 def test_sessions_and_threads_at_once(path):
