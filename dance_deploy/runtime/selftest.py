@@ -87,6 +87,11 @@ def body_checks(body, expected, limits) -> List[Check]:
     return [masks, _counted(body), _close(name, body.logits, expected.logits, limits)]
 
 
+def dense_check(logits, stored, limits) -> Check:
+    """Logits of the dense network against those that it gave before, of any shape with as many values."""
+    return _close("dense network: logits", np.ravel(logits), np.ravel(stored), limits)
+
+
 def body_of(golden) -> backends.BodyOutput:
     """What the body gave in a Golden."""
     return backends.BodyOutput(golden.logits[0], golden.kept, golden.masks)
