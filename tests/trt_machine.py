@@ -64,7 +64,8 @@ class Machine:
 
         change: called with its weights, edit: with its files, to change them; changes: of the manifest.
         """
-        fields = dict(tiny_fields(), **changes)
+        profile = "jetson-nano" if self.generation.startswith("8") else "desktop-gpu"
+        fields = dict(tiny_fields(), **dict({"profile": profile}, **changes))
         if self.generation.startswith("8"):
             fields["tools"] = dict(fields["tools"], opset=13, ir_version=7)
         files = flavoured_files(self.generation, change)

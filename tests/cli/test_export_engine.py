@@ -99,6 +99,26 @@ def test_doctor_knows_engines_and_what_lacks(machine, call):
     assert "left.over" in found["stray file"]["detail"]
 
 
+@pytest.mark.parametrize("lack, name, said", [
+    ("memory", "memory", "too little memory to build engines: 600 MiB are free"),
+    ("opset", "graphs", "opset 17, TensorRT 8.2.1.8 reads up to 13"),
+    ("layout", "graphs", "channels last")])
+def test_doctor_knows_what_would_stop_a_build(machine, call, lack, name, said):
+    if lack == "memory":
+        machine.world.memory_bytes = 600 << 20
+    elif lack == "opset":
+        machine.generation = "10"
+        machine.write_bundle()
+    else:
+        machine.write_bundle(profile="cpu")
+    tree = json.loads(call(doctor.app, machine.bundle, "--json")[1])
+    found = {finding["name"]: finding for finding in tree["findings"] if finding["section"] == "engines"}
+    assert found[name]["state"] == "optional" and said in found[name]["detail"] and found[name]["mend"]
+    assert "--engine" in found["this machine"]["mend"]
+    code, _, err = call(export.app, machine.bundle, "--engine")  # and so it does
+    assert code in (1, 2) and len(err.splitlines()) == 1 and said in err
+
+
 def test_doctor_without_a_gpu(machine, call):
     machine.world.gpus = 0
     tree = json.loads(call(doctor.app, "--json")[1])

@@ -476,11 +476,12 @@ def test_a_channels_last_bundle_is_for_cpus(machine):
         model = onnx.load_from_string(files["body.onnx"])
         next(node for node in model.graph.node if node.op_type == ops.GATED_CONV3D_ADD).op_type += "Cl"
         files["body.onnx"] = model.SerializeToString()
-    machine.write_bundle(edit=change)
-    with pytest.raises(InputError, match="channels last.*dance-export CKPT --profile jetson-nano") as caught:
-        built(machine)
-    one_line(caught)
-    assert machine.world.builds == []
+    for changes in (dict(profile="cpu"), dict(profile="a user's own", edit=change)):
+        machine.write_bundle(**changes)
+        with pytest.raises(InputError, match="channels last.*dance-export CKPT --profile jetson-nano") as caught:
+            built(machine)
+        one_line(caught)
+        assert machine.world.builds == []
 
 
 @pytest.mark.parametrize("generation, built_for, said", [

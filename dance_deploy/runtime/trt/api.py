@@ -33,7 +33,9 @@ _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int3
 _KEPT_IN_FLOAT = ("REDUCE", "UNARY", "MATRIX_MULTIPLY", "FULLY_CONNECTED", "SOFTMAX", "SCALE", "SELECT", "FILL",
                   "TOPK")
 INSTALL = ("on a Jetson it comes with JetPack (sudo apt install python3-libnvinfer), elsewhere run: "
-           "pip install tensorrt")
+           "pip install --upgrade tensorrt")
+
+EXPORT_AGAIN = "export it with this device's profile: dance-export CKPT --profile NAME -o BUNDLE"
 
 
 class Tensor(NamedTuple):
@@ -162,8 +164,8 @@ class Api(object):
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, self.log)  # owns weights that the network points at: lives until the build
         if not parser.parse(model):
-            raise OperationError("{}: the parser of {} refuses it: {}".format(
-                what, self.title, _parser_error(parser, self.log)))
+            raise OperationError("{}: the parser of {} refuses it: {}; {}".format(
+                what, self.title, _parser_error(parser, self.log), EXPORT_AGAIN))
         tensors = _network_tensors(network)
         for tensor in tensors:
             if tensor.is_input and any(extent < 0 for extent in tensor.shape):

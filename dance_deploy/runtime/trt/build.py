@@ -4,6 +4,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from dance_deploy import profiles
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.ops import names
 from dance_deploy.runtime import selftest
@@ -39,13 +40,24 @@ def build_engines(bundle, api, device, options, progress):
     return _Build(bundle, api, device, options, progress).run()
 
 
-def check_bundle_suits(manifest, api):
-    """Raise InputError where the bundle's graphs were exported for another generation of TensorRT."""
+def check_bundle_suits(manifest, api, with_plugin=True):
+    """Raise InputError where the bundle's graphs were exported for another generation of TensorRT, or for CPUs."""
+    try:
+        channels_last = profiles.load(manifest.profile).channels_last
+    except InputError:
+        channels_last = False  # a profile of the user's own: seen when the body is read
+    if channels_last and with_plugin:
+        raise _for_cpus()
     opset = int(manifest.tools["opset"])
     if opset > api.newest_opset:
         raise InputError("the bundle's graphs are of opset {}, {} reads up to {}; export it again: "
                          "dance-export CKPT --profile jetson-nano -o BUNDLE".format(
                              opset, api.title, api.newest_opset))
+
+
+def _for_cpus():
+    return InputError("the bundle's body is channels last, which is for CPUs; export it again for this device: "
+                      "dance-export CKPT --profile jetson-nano (or another board's, or desktop-gpu) -o BUNDLE")
 
 
 def golden_outputs(golden, body):
@@ -70,7 +82,7 @@ class _Build(object):
                                                 memory.board_bytes(self.manifest.profile, device))
 
     def run(self):
-        check_bundle_suits(self.manifest, self.api)
+        check_bundle_suits(self.manifest, self.api, self.options.plugin is not None)
         golden = selftest.golden_from_bundle(self.bundle)
         graphs = {graph: self.bundle.read(name) for graph, name in GRAPH_FILES.items()}
         graphs["body"] = self._for_this_plugin(graphs["body"] + self.bundle.read("body_masks.onnxpart"))
@@ -101,9 +113,7 @@ class _Build(object):
         unread = bool(model.functions) and not self.api.strongly_typed
         if self.options.plugin is not None and any(
                 node.domain == names.DOMAIN and node.op_type not in _SERVED for node in model.nodes):
-            raise InputError("bundle '{}': its body is channels last, which is for CPUs; export it again for this "
-                             "device: dance-export CKPT --profile jetson-nano (or another board's, or desktop-gpu) -o "
-                             "BUNDLE".format(self.bundle.path))
+            raise _for_cpus()
         if self.options.plugin is None or (graph_edit.mask_type(model) == wanted and not unread):
             return data
         if unread:
