@@ -31,6 +31,7 @@ test: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)

@@ -40,11 +40,16 @@ class ConvCost(object):
     def __init__(self, geometry):
         self.geometry = geometry
         reads = [_axis_reads(geometry, axis) for axis in range(3)]
-        self._reads_t, self._reads_h, self._reads_w = reads
         # how many (output, tap) pairs read each input frame [T] and each input position [H, W]
         self.uses_t = reads[0].sum(axis=0)
         self.uses_hw = np.outer(reads[1].sum(axis=0), reads[2].sum(axis=0))
         self._out_positions = int(np.prod(geometry.out_size, dtype=np.int64))
+        # counting runs beside every clip: float64 products, exact below 2^53, are numpy's fast way
+        self._per_frame, self._per_feature = (uses.ravel().astype(np.float64) for uses in (self.uses_t, self.uses_hw))
+        # 1 where tap k reads input position i at all, [kernel, in]
+        self._taps_t, self._taps_h, self._taps_w = ((axis_reads > 0).astype(np.float64) for axis_reads in reads)
+        every = [np.ones(n, np.float64) for n in (geometry.in_size[0], geometry.in_size[1] * geometry.in_size[2])]
+        self._all_frames, self._all_features = self._of_frames(every[0]), self._of_features(every[1])
 
     def dense(self):
         """Cost with everything kept."""
@@ -57,17 +62,25 @@ class ConvCost(object):
         frame_keep: [T] bool, channel_keep: [C] bool, feature_keep: [H, W] bool; element_bytes: bytes of one number.
         """
         g = self.geometry
-        frames, channels, features = (np.asarray(m) != 0 for m in (frame_keep, channel_keep, feature_keep))
-        kept_channels = int(channels.sum())
-        reads = int(self.uses_t[frames].sum()) * int(self.uses_hw[features].sum())
-        macs = g.out_channels * kept_channels * reads // g.group
-        numbers_in = kept_channels * int(frames.sum()) * int(features.sum())
+        channels, frames, features = (int(np.count_nonzero(m)) for m in (channel_keep, frame_keep, feature_keep))
+        reads_t, taps_t = self._all_frames if frames == g.in_size[0] else self._of_frames(_ones(frame_keep))
+        reads_hw, taps_hw = (self._all_features if features == self._per_feature.size
+                             else self._of_features(_ones(feature_keep)))
+        macs = g.out_channels * channels * reads_t * reads_hw // g.group
+        numbers_in = channels * frames * features
         numbers_out = g.out_channels * self._out_positions
-        weights = g.out_channels * kept_channels // g.group * self._live_taps(frames, features)
+        weights = g.out_channels * channels // g.group * taps_t * taps_hw
         return Cost(macs, element_bytes * (numbers_in + numbers_out + weights))
 
-    def _live_taps(self, frames, features):
-        """Number of kernel positions that meet at least one kept input position."""
-        live_t = int((self._reads_t[:, frames].sum(axis=1) > 0).sum())
-        hits = self._reads_h.dot(features.astype(np.int64)).dot(self._reads_w.T)
-        return live_t * int((hits > 0).sum())
+    def _of_frames(self, kept):
+        """(pairs of output frame and tap that read a kept frame, taps that meet one); kept: float64 [T]."""
+        return int(self._per_frame.dot(kept)), int(np.count_nonzero(self._taps_t.dot(kept)))
+
+    def _of_features(self, kept):
+        """The same for positions; kept: float64 [H * W]."""
+        hits = self._taps_h.dot(kept.reshape(self.geometry.in_size[1:])).dot(self._taps_w.T)
+        return int(self._per_feature.dot(kept)), int(np.count_nonzero(hits))
+
+
+def _ones(keep):
+    return (np.asarray(keep) != 0).ravel().astype(np.float64)

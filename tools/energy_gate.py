@@ -22,6 +22,7 @@ try:
     from dance_deploy.errors import DanceError, InputError, OperationError
     from dance_deploy.files import is_special, whole_file
     from dance_deploy.power import catalog, gate, gate_report, recording, recording_file, summary
+    from dance_deploy.signals import ended_by_signals
 except ImportError as missing:
     sys.stderr.write("error: {}; energy_gate.py needs dance_deploy: pip install dance-deploy\n".format(missing))
     sys.exit(2)
@@ -49,7 +50,7 @@ def main(arguments=None):
         for path in (options.json, options.junit, options.markdown, options.keep):
             if path is not None:
                 recording.check_output(path)
-        with recording.ended_by_signals():
+        with ended_by_signals():
             named = _recordings(options, limits)
         checks = gate.judge(named, limits)
         verdict = gate.overall(checks)

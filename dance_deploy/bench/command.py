@@ -46,7 +46,7 @@ def run_kernel_bench(architectures: str, layers: str, against: str | None, *, ba
 def _cpu(layers: list[Layer], against: str | None, settings: Settings) -> tuple[str, dict[str, Any]]:
     peers = _known_peers("onnxruntime" if against is None else against)
     results = bench_kernels(layers, peers, settings, _progress)
-    return text_from_results(results, settings, _machine()), {"machine": _machine(), "layers": results}
+    return text_from_results(results, settings, machine_line()), {"machine": machine_line(), "layers": results}
 
 
 def _cuda(layers: list[Layer], against: str | None, settings: Settings) -> tuple[str, dict[str, Any]]:
@@ -88,7 +88,7 @@ def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_k
     print(text_from_outcome(outcome))
     if json_file is not None:
         with whole_file(json_file) as stream:
-            stream.write(json.dumps(dict(outcome.to_json(), machine=_machine()), indent=1) + "\n")
+            stream.write(json.dumps(dict(outcome.to_json(), machine=machine_line()), indent=1) + "\n")
 
 
 def text_from_outcome(outcome: Outcome) -> str:
@@ -96,8 +96,9 @@ def text_from_outcome(outcome: Outcome) -> str:
     case = outcome.case
     how = f"budget {case.budget:g}" if case.rates is None else "forced to keep " + ", ".join(
         f"{rate:.0%} of {kind}" for kind, rate in case.rates.items()) + f" ({case.pattern})"
+    threads = f"{case.threads} thread{'s' if case.threads > 1 else ''}"
     lines = [f"{outcome.model} ({outcome.bundle}), {how}: {outcome.macs_share:.0%} of the dense MACs (counted)",
-             f"{case.threads} thread{'s' if case.threads > 1 else ''}, float32, one clip at a time; {_machine()}", "",
+             f"{threads}, float32, one clip at a time; {machine_line()}", "",
              f"{'':24}{'median':>10}   {'peak memory':>11}   {'time over gated':>15}   {'quartiles':>13}"]
     for figures in outcome.figures:
         middle, low, high = figures.ratio()
@@ -107,7 +108,8 @@ def text_from_outcome(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _machine() -> str:
+def machine_line() -> str:
+    """What a figure is of no worth without: system, processor, cores, instruction sets."""
     return ", ".join(f.detail for f in system_findings() if f.name in ("processor", "OS"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
@@ -25,7 +27,7 @@ def input_of(geometry: Conv3dGeometry, seed: int) -> np.ndarray:
     return np.random.default_rng(seed + 1).standard_normal((1, geometry.in_channels, *geometry.in_size), np.float32)
 
 
-def _attributes(geometry: Conv3dGeometry) -> dict[str, object]:
+def _attributes(geometry: Conv3dGeometry) -> dict[str, Any]:
     return {"strides": list(geometry.strides), "pads": list(geometry.pads), "dilations": list(geometry.dilations),
             "group": geometry.group}
 

@@ -161,7 +161,7 @@ class CudnnConv2d(CudnnConv3d):
         plane = {key: settings[key][1:] for key in ("stride", "padding", "dilation")}
 
         def launch() -> None:
-            total = None
+            total: Any = None
             for k, part in enumerate(slices):
                 # output frames whose frame under this kernel frame exists
                 first = max(0, -(-(pad - k * apart) // step))

@@ -158,9 +158,11 @@ class Torch:
         torch.set_num_threads(threads)
         x = torch.nn.functional.pad(torch.from_numpy(input_of(geometry, seed)), unequal_pads(geometry))
         w, b = (torch.from_numpy(a) for a in weights_of(geometry, seed))
-        settings = dict(stride=geometry.strides, padding=tuple(map(min, geometry.pads[:3], geometry.pads[3:])),
-                        dilation=geometry.dilations, groups=geometry.group)
-        self.torch, self.y, self.clock = torch, None, clock
+        settings: dict[str, Any] = {
+            "stride": geometry.strides, "padding": tuple(map(min, geometry.pads[:3], geometry.pads[3:])),
+            "dilation": geometry.dilations, "groups": geometry.group}
+        self.torch, self.clock = torch, clock
+        self.y: Any = None
         self.formats = [(x.contiguous(memory_format=f), w.contiguous(memory_format=f), b, settings)
                         for f in (torch.contiguous_format, torch.channels_last_3d)]
         self.chosen = min(self.formats, key=self._best_ms)
@@ -179,7 +181,7 @@ class Torch:
 
     def output(self, what: str) -> np.ndarray:
         """Y of the last run."""
-        return self.y.numpy()  # type: ignore[union-attr]
+        return self.y.numpy()
 
 
 class OpenVino:

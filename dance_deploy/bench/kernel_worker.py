@@ -20,7 +20,7 @@ import numpy as np
 from dance_deploy.bench.keep_cases import KeepCase, masks_of
 from dance_deploy.bench.kernel_peers import CLOCKS, PEERS, dense_way
 from dance_deploy.bench.native import library, variant_used
-from dance_deploy.errors import DanceError
+from dance_deploy.errors import DanceError, OperationError
 from dance_deploy.geometry import Conv3dGeometry
 
 SETTLE_S = 0.02  # threads of whoever ran before wait in a loop for a while, and would take our cores
@@ -38,9 +38,11 @@ class Server:
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """What one line of stdin is answered by; raises DanceError."""
         if "layer" in asked:
-            fields = (tuple(value) if isinstance(value, list) else value for value in asked["layer"])
+            fields: list[Any] = [tuple(v) if isinstance(v, list) else v for v in asked["layer"]]
             return {"check": self._load(Conv3dGeometry(*fields))}
         if "variant" in asked:
+            if self.geometry is None:
+                raise OperationError("asked for a layer's variant before any layer was given")
             masks = masks_of(KeepCase(*asked["variant"]), self.geometry, self.seed)
             return {"variant": variant_used(library(), self.geometry, masks)}
         times: dict[str, float] = {}

@@ -125,7 +125,8 @@ def _macs_share(bundle: Bundle, case: Case) -> float:
 def _check_same_answer(dense: list[Worker]) -> None:
     """All peers with nothing dropped must compute the same logits, or their times mean nothing."""
     for worker in dense[1:]:
-        error = np.linalg.norm(worker.logits - dense[0].logits) / max(np.linalg.norm(dense[0].logits), 1e-30)
+        size = max(float(np.linalg.norm(dense[0].logits)), 1e-30)
+        error = float(np.linalg.norm(worker.logits - dense[0].logits)) / size
         if not error <= 1e-3:
             raise OperationError(f"'{worker.peer}' computes other logits than '{dense[0].peer}' (relative "
                                  f"{error:.1e}), so their times cannot be compared")

@@ -43,7 +43,7 @@ def instruction_set(lib: ctypes.CDLL) -> str:
 def variant_used(lib: ctypes.CDLL, geometry: Conv3dGeometry, masks: LayerMasks) -> str:
     """Which variant the masks make the kernels choose for a channels-last layer: one of VARIANTS."""
     g, used = geometry, ctypes.c_int32()
-    arrays = [np.zeros((1, *g.in_size, g.in_channels), np.float32),
+    arrays: list[np.ndarray] = [np.zeros((1, *g.in_size, g.in_channels), np.float32),
               np.zeros((g.out_channels, g.in_channels // g.group, *g.kernel), np.float32),
               np.zeros(g.out_channels, np.float32), *(np.ascontiguousarray(m, np.uint8) for m in masks)]
     y = np.empty((*g.out_size, g.out_channels), np.float32)

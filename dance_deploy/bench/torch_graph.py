@@ -19,7 +19,8 @@ def _begins(pads: list[int]) -> list[int]:
 
 
 def _conv(x: list[torch.Tensor], a: dict[str, Any]) -> torch.Tensor:
-    return F.conv3d(*x, stride=a["strides"], padding=_begins(a["pads"]), dilation=a["dilations"], groups=a["group"])
+    bias = x[2] if len(x) > 2 else None
+    return F.conv3d(x[0], x[1], bias, a["strides"], _begins(a["pads"]), a["dilations"], a["group"])
 
 
 def _max_pool(x: list[torch.Tensor], a: dict[str, Any]) -> torch.Tensor:

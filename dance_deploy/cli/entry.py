@@ -1,7 +1,7 @@
 """What every command shares: how its Typer app is run and how it ends.
 
-DanceError -> one line `error: ...` on stderr and the error's exit code; wrong usage -> exit 2; Ctrl-C -> one line,
-exit 1; a reader that went away -> quiet, exit 1; anything else is a bug of ours and keeps its traceback.
+DanceError -> one line `error: ...` on stderr and the error's exit code; wrong usage -> exit 2; Ctrl-C, SIGTERM, SIGHUP
+-> one line, exit 1; a reader that went away -> quiet, exit 1; anything else is a bug of ours and keeps its traceback.
 """
 import errno
 import logging
@@ -9,6 +9,7 @@ import os
 import sys
 
 from dance_deploy.errors import DanceError, OperationError
+from dance_deploy.signals import ended_by_signals
 
 MAX_THREADS = 1024  # far above any machine this runs on; 100000 threads start for minutes, or not at all
 
@@ -20,7 +21,9 @@ def run(app):
     """Run a Typer app and leave the process with its exit code."""
     _stand_in_for_closed_streams()
     _log_to_stderr()
-    sys.exit(exit_code_of(app))
+    with ended_by_signals():
+        code = exit_code_of(app)
+    sys.exit(code)
 
 
 def exit_code_of(app, args=None):

@@ -129,7 +129,7 @@ def _measure(output, source_options, work, margin=0.02, needs_total=False):
     from dance_deploy.power import boards, recording, recording_file
     if output is not None:
         recording.check_output(output)
-    with recording.ended_by_signals(), contextlib.closing(open_from_options(*source_options)) as source:
+    with contextlib.closing(open_from_options(*source_options)) as source:
         if needs_total and not source.total_rails:
             raise OperationError("; ".join(source.warnings) or boards.unknown_total(source.rails))
         with recording.Recorder(source, say=_say) as recorder:

@@ -65,7 +65,7 @@ def _masks_by_gate(layers: list[Any], run: RungRun) -> list[GateMasks]:
 
 
 def _golden(clip: np.ndarray, budget: float, run: RungRun, masks: list[GateMasks]) -> bytes:
-    arrays = {"clip": clip, "budget": np.array([budget], np.float32), "stem": run.stem, "tau": run.tau,
+    arrays: dict[str, Any] = {"clip": clip, "budget": np.array([budget], np.float32), "stem": run.stem, "tau": run.tau,
               "logits": run.logits, "kept": np.array([[m.sum() for m in gate] for gate in masks], np.int64)}
     for i, gate in enumerate(masks):
         arrays.update({f"gate{i}_{kind}": mask for kind, mask in gate._asdict().items()})

@@ -19,8 +19,8 @@ def emit_controller(builder: OnnxBuilder, controller: Controller, stem: str, ste
     features = [*_statistics(builder, stem, stem_shape), fed, log]
     x = builder.node("Concat", features, "controller.features", axis=1)
     for name in ("hidden", "output"):
-        layer = getattr(controller, name)
-        weight, bias = (builder.constant(f"controller.{name}.{k}", getattr(layer, k).detach().cpu().numpy())
+        layer = controller.get_submodule(name)
+        weight, bias = (builder.constant(f"controller.{name}.{k}", layer.get_parameter(k).detach().cpu().numpy())
                         for k in ("weight", "bias"))
         x = builder.node("Gemm", [x, weight, bias], f"controller.{name}", transB=1)
         if name == "hidden":

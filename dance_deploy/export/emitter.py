@@ -126,15 +126,15 @@ class Emitter:
         if self.gated:
             i = gate.index
             self.gate_inputs[i] = x
-            outputs = [f"gate{i}.{kind}" for kind in names.MASK_NAMES]
-            self.builder.nodes.append(gate_node([x, self.tau[i]], outputs, f"gate{i}", channels_last=last))
-            self.masks[i] = tuple(outputs)
+            frames, channels, features = (f"gate{i}.{kind}" for kind in names.MASK_NAMES)
+            self.masks[i] = frames, channels, features
+            self.builder.nodes.append(gate_node([x, self.tau[i]], self.masks[i], f"gate{i}", channels_last=last))
 
     def _emit_conv(self, fused: FusedConv) -> None:
         source = source_of(fused.conv)
         gate = self._gate_of(source)
         g = geometry_of(fused.name, fused.module, (1, 1, 1))
-        attributes = {"strides": list(g.strides), "pads": list(g.pads), "dilations": list(g.dilations),
+        attributes: dict[str, Any] = {"strides": list(g.strides), "pads": list(g.pads), "dilations": list(g.dilations),
                       "group": g.group}
         # what both comes and goes in torch's layout is converted inside the op
         last = bool(self.channels_last) and (self.tensors.is_last(source) or fused.last not in self.border)

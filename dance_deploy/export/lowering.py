@@ -103,7 +103,8 @@ def _triple(value: Any) -> list[int]:
 
 def _pool(op: str) -> Lowering:
     def lower(e: Emitter, node: fx.Node, layer: Any) -> str:
-        pads, extra = _triple(layer.padding), {}
+        pads = _triple(layer.padding)
+        extra: dict[str, Any] = {}
         if op == "MaxPool":
             extra["dilations"] = _triple(layer.dilation)
         elif layer.divisor_override:
@@ -179,14 +180,19 @@ def _last_mean(e: Emitter, node: fx.Node, layer: Any) -> str | None:
     return e.builder.reduce("ReduceMean", e.value(source_of(node)), last, node.name, int(args.get("keepdim", False)))
 
 
+def _nodes(argument: Any) -> list[fx.Node]:
+    """The tensors that torch.cat is given."""
+    return list(argument)
+
+
 def _last_concat(e: Emitter, node: fx.Node, layer: Any) -> str | None:
     axis = LAST_AXIS[_arguments(node, "dim").get("dim", 0) % 5]
-    return e.builder.node("Concat", [e.value(a) for a in node.args[0]], node.name, axis=axis)
+    return e.builder.node("Concat", [e.value(a) for a in _nodes(node.args[0])], node.name, axis=axis)
 
 
 def _concat(e: Emitter, node: fx.Node, layer: Any) -> str:
     axis = _arguments(node, "dim").get("dim", 0)
-    return e.builder.node("Concat", [e.value(a) for a in node.args[0]], node.name, axis=axis)
+    return e.builder.node("Concat", [e.value(a) for a in _nodes(node.args[0])], node.name, axis=axis)
 
 
 def _softmax(e: Emitter, node: fx.Node, layer: Any) -> str:

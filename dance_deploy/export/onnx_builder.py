@@ -55,11 +55,10 @@ class OnnxBuilder:
     def node(self, op: str, inputs: Sequence[str], output: str | Sequence[str], *, domain: str = "",
              name: str = "", **attributes: Any) -> Any:
         """Add a node; `output` is the wanted name (or names); returns the name(s) actually given."""
-        single = isinstance(output, str)
-        outputs = [self.unique(o) for o in ([output] if single else output)]
+        outputs = [self.unique(o) for o in ([output] if isinstance(output, str) else output)]
         self.nodes.append(helper.make_node(op, list(inputs), outputs, name=name or outputs[0], domain=domain,
                                            **attributes))
-        return outputs[0] if single else outputs
+        return outputs[0] if isinstance(output, str) else outputs
 
     def reduce(self, op: str, x: str, axes: Sequence[int], output: str, keepdims: int = 0) -> str:
         """ReduceMean or ReduceSum, whose axes moved from an attribute to an input at opset 18 (ReduceSum: 13)."""

@@ -117,7 +117,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if value.get("version") != VERSION:
         raise InputError(f"{path}: checkpoint version {value.get('version')}, this program reads version {VERSION}")
     try:
-        clip = ClipSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in value["clip"].items()}).check()
+        entries: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["clip"].items()}
+        clip = ClipSpec(**entries).check()
         fields = {k: value[k] for k in ("arch", "labels", "graph", "samples", "default_budget", "reached", "trained",
                                         "results")}
         channels = dict(value.get("channels", {}))  # absent in the first checkpoints
@@ -172,11 +173,11 @@ def model_from_checkpoint(checkpoint: Checkpoint, own: str | None = None) -> Gat
     backbone = build(own or checkpoint.arch, len(checkpoint.labels))
     shrink(backbone, checkpoint.clip.shape, checkpoint.channels)
     model = gate_model(backbone, checkpoint.clip.shape, checkpoint.kinds)
-    for name, own in model.graph.state_dict().items():
-        given = checkpoint.graph.get(name, own)
-        if given.dtype != own.dtype:  # load_state_dict would cast it, and lose what does not fit
+    for name, expected in model.graph.state_dict().items():
+        given = checkpoint.graph.get(name, expected)
+        if given.dtype != expected.dtype:  # load_state_dict would cast it, and lose what does not fit
             raise InputError(f"checkpoint does not fit architecture '{checkpoint.arch}': '{name}' is {given.dtype}, "
-                             f"expected {own.dtype}")
+                             f"expected {expected.dtype}")
     try:
         model.graph.load_state_dict(checkpoint.graph)
     except RuntimeError as error:

@@ -38,6 +38,10 @@ class Controller(nn.Module):
     channels: C of the stem's activation; gates: L; kinds: which kinds may be pruned (thresholds of the others are 0).
     """
 
+    tau_scale: torch.Tensor
+    asked: torch.Tensor
+    fed: torch.Tensor
+
     def __init__(self, channels: int, gates: int, kinds: tuple[str, ...] = KINDS, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.gates = gates
@@ -79,9 +83,10 @@ class Controller(nn.Module):
         """Statistics of stem [N, C, T, H, W]: [N, FRAME_BINS + C + grid cells], each about 1 on average."""
         m = magnitudes(stem.float())
         _, _, t, h, w = stem.shape
-        to = {"device": stem.device, "dtype": torch.float32}
-        frames = relative(m.frames) @ torch.as_tensor(resampling_matrix(t, FRAME_BINS), **to)
-        rows, columns = (torch.as_tensor(resampling_matrix(n, b), **to) for n, b in ((h, GRID[0]), (w, GRID[1])))
+        onto_bins, rows, columns = (
+            torch.as_tensor(resampling_matrix(n, bins), device=stem.device, dtype=torch.float32)
+            for n, bins in ((t, FRAME_BINS), (h, GRID[0]), (w, GRID[1])))
+        frames = relative(m.frames) @ onto_bins
         grid = rows.T @ relative(m.features).view(-1, h, w) @ columns
         return torch.cat([frames, relative(m.channels), grid.flatten(1)], 1)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +148,8 @@ class _Walk:
         index = len(self.parent)
         self.parent.append(index)
         meta = node.meta.get("tensor_meta")
-        channels = int(meta.shape[1]) if hasattr(meta, "shape") and len(meta.shape) > 1 else 0
+        shape: Sequence[int] = getattr(meta, "shape", ())
+        channels = int(shape[1]) if len(shape) > 1 else 0
         self.parts.append(ChannelGroup(producer or "", channels, [producer] if producer else []))
         if producer is None:
             self.pinned.add(index)
@@ -226,7 +228,7 @@ def channel_scores(model: nn.Module, group: ChannelGroup, by: str) -> torch.Tens
         raise InputError(f"channel score '{by}' is unknown; choose one of {', '.join(SCORES)}")
     norms = [model.get_submodule(n) for n in group.norms]
     scales = [n.weight.detach().abs() for n in norms if isinstance(n.weight, torch.Tensor)]
-    filters = [model.get_submodule(p).weight.detach().abs().flatten(1).sum(1) for p in group.producers]
+    filters = [model.get_parameter(f"{p}.weight").detach().abs().flatten(1).sum(1) for p in group.producers]
     norm = torch.stack([f / f.mean().clamp_min(1e-12) for f in filters]).sum(0)
     if by == "bn" and scales:
         # equal scales, as before any training, are told apart by the filters
@@ -286,7 +288,7 @@ def keep_channels(model: nn.Module, groups: ChannelGroups, kept: Mapping[str, to
             for norm in group.norms:
                 _cut_norm(model.get_submodule(norm), index)
             for apart in group.depthwise:
-                layer = model.get_submodule(apart)
+                layer = cast(nn.Conv3d, model.get_submodule(apart))
                 _cut_outputs(layer, index)
                 layer.in_channels = layer.groups = len(index)
             for reader, per in group.readers:

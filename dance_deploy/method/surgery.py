@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from dance_deploy.cost import ConvCost, Cost
 from dance_deploy.errors import InputError
-from dance_deploy.geometry import Conv3dGeometry
+from dance_deploy.geometry import Conv3dGeometry, Size3
 from dance_deploy.method.controller import Controller
 from dance_deploy.method.gate import Gate
 from dance_deploy.method.saliency import KINDS
@@ -182,15 +182,21 @@ def geometry_of(name: str, conv: nn.Conv3d, in_size: tuple[int, ...]) -> Conv3dG
     if conv.padding_mode != "zeros":
         raise InputError(f"convolution '{name}': padding_mode '{conv.padding_mode}' is not supported, only 'zeros'")
     if conv.padding == "valid":
-        begins = ends = (0, 0, 0)
+        begins = ends = [0, 0, 0]
     elif conv.padding == "same":
         total = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size)]
-        begins = tuple(n // 2 for n in total)
-        ends = tuple(n - n // 2 for n in total)
+        begins = [n // 2 for n in total]
+        ends = [n - n // 2 for n in total]
     else:
-        begins = ends = tuple(conv.padding)
-    return Conv3dGeometry(name, conv.in_channels, conv.out_channels, tuple(in_size), tuple(conv.kernel_size),
-                          tuple(conv.stride), begins + ends, tuple(conv.dilation), conv.groups)
+        begins = ends = [int(n) for n in conv.padding]
+    return Conv3dGeometry(name, conv.in_channels, conv.out_channels, _size3(in_size), _size3(conv.kernel_size),
+                          _size3(conv.stride), (begins[0], begins[1], begins[2], ends[0], ends[1], ends[2]),
+                          _size3(conv.dilation), conv.groups)
+
+
+def _size3(values: Sequence[int]) -> Size3:
+    t, h, w = values
+    return int(t), int(h), int(w)
 
 
 def _may_gate(conv: nn.Conv3d, in_shape: tuple[int, ...]) -> bool:
@@ -335,7 +341,7 @@ class _ShareCounter(nn.Module):
     def forward(self, masks) -> torch.Tensor:  # type: ignore[no-untyped-def]
         """masks: Masks of the gate or None (open) -> MACs, [N] or [1]."""
         if masks is None:
-            return torch.full((1,), float(self.dense_macs), device=self.uses_t0.device)
+            return torch.full((1,), float(self.dense_macs), device=self.get_buffer("uses_t0").device)
         channels = masks.channels.sum(1)
         total = torch.zeros_like(channels)
         for i, weight in enumerate(self.weights):

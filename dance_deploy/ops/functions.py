@@ -3,6 +3,8 @@
 They are valid from opset 13 and IR version 8 on. One set serves one float type and one mask type; put it into the
 model's `functions` and import the domain `dance`, version 1. Source: docs/ops.md, 'As ONNX functions'.
 """
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -46,7 +48,7 @@ def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "flo
                         _max_pool3d_cl(_Body(opset, mask_dtype, float_type))]
 
 
-def gate_node(inputs: list[str], outputs: list[str], name: str, *, channels_last: bool = False) -> NodeProto:
+def gate_node(inputs: list[str], outputs: Sequence[str], name: str, *, channels_last: bool = False) -> NodeProto:
     """A node of the gate: inputs X, tau; outputs frame_keep, channel_keep, feature_keep; with TensorRT's attributes."""
     op_type = names.ACTIVATION_GATE_CL if channels_last else names.ACTIVATION_GATE
     return helper.make_node(op_type, inputs, outputs, name=name, domain=names.DOMAIN, **names.PLUGIN_ATTRIBUTES)

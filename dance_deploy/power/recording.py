@@ -1,9 +1,7 @@
 """Measuring commands: idle first, then runs, repeated until the interval is tight enough. The result is a Recording."""
-import contextlib
 import datetime
 import errno
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -186,24 +184,6 @@ def _repeat(recorder, commands, plan, half_width):
         if count >= plan.least and (plan.precision is None or half_width(recorder.recording()) <= plan.precision):
             break
     return 0
-
-
-@contextlib.contextmanager
-def ended_by_signals():
-    """Inside, SIGTERM and SIGHUP (a CI job cancelled, a connection lost) end a measurement as Ctrl-C does: the command
-    that is measured must not run on. For the main thread."""
-    def leave(*_):
-        raise KeyboardInterrupt
-
-    # one that is ignored stays so: nohup means it
-    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def run_command(argv):

@@ -51,6 +51,7 @@ class BackendBase(object):
 
     def __init__(self):
         self._manifest = None
+        self._mask_shapes = []
 
     def load(self, bundle, gated=True, dense=False, threads=None):
         """Prepare what is asked for: the gated pair of graphs, the dense one, or both.
@@ -59,6 +60,7 @@ class BackendBase(object):
         refuses a graph, MissingPackageError where the backend's package is absent.
         """
         self._manifest = bundle.manifest
+        self._mask_shapes = mask_shapes(bundle.manifest)
         self.load_impl(bundle, gated, dense, threads)
 
     def run_controller(self, clip, budget):
@@ -77,12 +79,10 @@ class BackendBase(object):
         gates = self._manifest.gates
         self._check_output("body.onnx", "logits", logits, (1, len(self._manifest.model.labels)))
         self._check_output("body.onnx", "kept", kept, (len(gates), 3))
-        masks = []
-        for layer, gate in enumerate(gates):
-            channels, frames, height, width = gate.input_size
-            for array, name, shape in zip(flat[3 * layer:], MASK_NAMES, ((frames,), (channels,), (height, width))):
-                self._check_output("body.onnx", mask_output(layer, name), array, (1,) + shape)
-            masks.append(LayerMasks(*(array[0] != 0 for array in flat[3 * layer:3 * layer + 3])))
+        for array, (name, shape) in zip(flat, self._mask_shapes):
+            self._check_output("body.onnx", name, array, shape)
+        kept_masks = [_as_bool(array[0]) for array in flat]
+        masks = [LayerMasks(*kept_masks[i:i + 3]) for i in range(0, len(kept_masks), 3)]
         return BodyOutput(logits[0], kept, masks)
 
     def run_dense(self, clip):
@@ -136,7 +136,21 @@ def mask_output(layer, mask):
 
 def mask_outputs(manifest):
     """Names of all mask outputs, layer by layer."""
-    return [mask_output(layer, mask) for layer in range(len(manifest.gates)) for mask in MASK_NAMES]
+    return [name for name, _ in mask_shapes(manifest)]
+
+
+def mask_shapes(manifest):
+    """(name, shape) of all mask outputs, layer by layer."""
+    found = []
+    for layer, gate in enumerate(manifest.gates):
+        channels, frames, height, width = gate.input_size
+        for name, shape in zip(MASK_NAMES, ((1, frames), (1, channels), (1, height, width))):
+            found.append((mask_output(layer, name), shape))
+    return found
+
+
+def _as_bool(mask):
+    return mask if mask.dtype == np.bool_ else mask != 0
 
 
 def body_with_masks(bundle):

@@ -244,7 +244,8 @@ def test_a_closed_stdout_is_like_none(tiny_bundle, clip_file):
         assert done.returncode == 0 and "Traceback" not in done.stderr
 
 
-def test_ctrl_c_is_one_line_and_leaves_no_file(tiny_bundle, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_its_like_are_one_line_and_leave_no_file(tiny_bundle, tmp_path, number):
     long = write_video(tmp_path / "long.mp4", 3000)
     process = subprocess.Popen(
         [sys.executable, "-m", "dance_deploy.cli.run", tiny_bundle, long, "--hop", "1", "--backend", "reference",
@@ -253,7 +254,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_file(tiny_bundle, tmp_path):
     for line in process.stdout:
         if " MACs " in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     start = time.monotonic()
     _, err = process.communicate(timeout=30)
     assert time.monotonic() - start < 10

@@ -1,19 +1,24 @@
 """The experiments' tables and report; the runs themselves are dance-train's, tested there."""
+import contextlib
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
+pytest.importorskip("onnx")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from dance_deploy.bundle import open_bundle  # noqa: E402
 from dance_deploy.errors import InputError  # noqa: E402
 from dance_deploy.method.training.settings import TrainSettings  # noqa: E402
+from tools.experiments import times  # noqa: E402
 from tools.experiments.report import rank_correlation, write_report  # noqa: E402
 from tools.experiments.runs import runs_of  # noqa: E402
 from tools.experiments.table import TABLES  # noqa: E402
@@ -50,9 +55,9 @@ def figures(setting, seed, pruned):
               for stage in ("dense", "aap")}
     clips = [[f"c{i}.mp4", i % 2, 1, 5, 0.3 + 0.01 * i] for i in range(10)]
     gated = [{**score, "budget": b, "share": b - 0.02, "per_clip": clips} for b in (1.0, 0.5)]
-    return {"run": f"{setting}_s{seed}", "setting": setting, "seed": seed, "fold": None, "original_macs": 1000,
-            "pruned_macs": pruned, "dense": score, "static": score if pruned < 1000 else None, "spread": spread,
-            "gated": gated}
+    return {"run": f"{setting}_s{seed}", "setting": setting, "seed": seed, "fold": None, "labels": ["a", "b"],
+            "original_macs": 1000, "pruned_macs": pruned, "dense": score,
+            "static": score if pruned < 1000 else None, "spread": spread, "gated": gated}
 
 
 def test_report_says_shares_of_the_original_network_and_what_has_not_run(tmp_path):
@@ -66,3 +71,37 @@ def test_report_says_shares_of_the_original_network_and_what_has_not_run(tmp_pat
     assert [json.loads(line)["run"] for line in (tmp_path / "weizmann.jsonl").read_text().splitlines()] == [
         "dance_s0", "dance_s1", "static25_s0"]
     assert (tmp_path / "weizmann.png").read_bytes().startswith(b"\x89PNG")
+    assert "Mean share per class at budget 0.5 (`dance_s0`): a 0.34, b 0.35." in text
+
+
+def test_report_sums_folds_and_sets_settings_side_by_side(tmp_path):
+    better = {**figures("dance", 0, 1000), "fold": "loso/a"}
+    for score in better["gated"]:
+        score["right_windows"] = 49
+    measured = [better, {**figures("dance", 0, 1000), "fold": "loso/b"},
+                {**figures("no-ava", 0, 1000), "fold": "loso/a"}]
+    only = {**figures("only-bn-50", 0, 500), "gated": []}
+    write_report(TABLES["weizmann"], "weizmann", [*measured, only], tmp_path, {})
+    text = (tmp_path / "weizmann.md").read_text()
+    assert "| 2 | 0.5 | 0.480 | 18.0 of 20 | 93.0 % |" in text  # one seed, two folds
+    assert "| AVA: `dance`, `no-ava` | 1 | 0.5 | 0.480, 0.480 | 9.0, 9.0 of 10 | 98.0 %, 88.0 % | +10.0 |" in text
+    assert ("| `only-bn-50` (1) | 0.500 | 9.0 of 10 | 88.0 % | `dance` at budget 0.5 | 0.480 | 18.0 of 20 | 93.0 % |"
+            in text)
+
+
+def test_times_go_through_all_points_of_a_bundle_and_are_reported(tiny_bundle):
+    bundle = open_bundle(tiny_bundle)
+    clip = np.random.default_rng(0).standard_normal(bundle.manifest.clip.shape).astype(np.float32)
+    with contextlib.ExitStack() as stack:
+        points = list(times.points_of(stack, bundle, figures("dance", 0, 1000), 1))
+        assert [(p["what"], p["budget"]) for p in points][:3] == [("gated", 1.0), ("gated", 0.5),
+                                                                  ("dense, ONNX Runtime", None)]
+        assert points[2]["right_clips"] is None  # other weights than the scored dense network
+        times.measure(points, [clip, clip], rounds=1)
+    assert all(0.0 < p["quartiles_ms"][0] <= p["mean_ms"] * 2 for p in points)
+    settings = {"table": "weizmann", "windows": 2, "rounds": 1, "threads": 1, "machine": "a machine"}
+    lines = times.report_lines(settings, points)
+    assert lines[-len(points)].startswith("| dance_s0 | gated | 1 | 0.980 | 9 of 10 | 44 of 50 | ")
+    with contextlib.ExitStack() as stack:
+        static = list(times.points_of(stack, bundle, {**figures("only-bn-50", 0, 500), "gated": []}, 1))
+    assert [p["what"] for p in static][0] == "all kept, our kernels" and static[0]["macs"] == 0.5

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dance_deploy.files import whole_file
-from tools.experiments.table import Table
+from tools.experiments.table import COMPARISONS, Table
 
 Figures = dict[str, Any]
 
@@ -21,8 +21,9 @@ def write_report(table: Table, name: str, measured: Sequence[Figures], folder: P
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / f"{name}.jsonl") as stream:
         stream.write("".join(json.dumps(m) + "\n" for m in measured))
-    lines = [f"# {table.title}", "", _how(table, name), "", *_main_table(table, measured), *_obedience(measured),
-             *_spread(measured), *_adaptivity(measured, difficulty), "", f"![accuracy over MACs]({name}.png)", ""]
+    lines = [f"# {table.title}", "", _how(table, name), "", *_main_table(table, measured), *_side_by_side(measured),
+             *_against_static(measured), *_obedience(measured), *_spread(measured),
+             *_adaptivity(measured, difficulty), "", f"![accuracy over MACs]({name}.png)", ""]
     with whole_file(folder / f"{name}.md") as stream:
         stream.write("\n".join(lines))
     _plot(table, measured, folder / f"{name}.png")
@@ -35,7 +36,7 @@ def _how(table: Table, name: str) -> str:
             f"Raw figures with all settings, per clip where that was measured: [{name}.jsonl]({name}.jsonl). Network "
             f"`{table.arch}`. MACs are counted from the masks, controller included, as a share of the original dense "
             "network's; they are not times. A clip is right by the mean over its windows; a window, on its own. Means "
-            "over the runs (seeds and folds) of each row; in brackets the lowest and highest.")
+            "over the seeds of each row, folds summed; in brackets the lowest and highest.")
 
 
 def by_setting(measured: Sequence[Figures]) -> dict[str, list[Figures]]:
@@ -56,33 +57,96 @@ def _main_table(table: Table, measured: Sequence[Figures]) -> list[str]:
              "| --- | --- | --- | --- | --- | --- |"]
     groups = by_setting(measured)
     denses = {(m["seed"], m["fold"]): m["dense"] for m in measured}
-    lines.append(_row("dense network (the teacher)", len(denses), "", [(1.0, d) for d in denses.values()]))
+    lines.append(_row("dense network (the teacher)", "", [(seed, 1.0, d) for (seed, _), d in denses.items()]))
     for name, setting in table.settings.items():
         runs = groups.get(name, [])
         if not runs:
             continue
         label = f"{name}: {setting.text}"
         if all(m["static"] for m in runs):
-            lines.append(_row(f"{label}; gates not yet trained" if runs[0]["gated"] else label, len(runs), "",
-                              [(share_of_original(m, 1.0), m["static"]) for m in runs]))
+            lines.append(_row(f"{label}; gates not yet trained" if runs[0]["gated"] else label, "",
+                              [(m["seed"], share_of_original(m, 1.0), m["static"]) for m in runs]))
         for budget in _budgets(runs):
-            at = [(share_of_original(m, g["share"]), g) for m in runs for g in m["gated"] if g["budget"] == budget]
-            lines.append(_row(label, len(at), f"{budget:g}", at))
+            lines.append(_row(label, f"{budget:g}", _at(runs, budget)))
     missing = [f"`{name}`" for name in table.settings if name not in groups]
     if missing:
         lines += ["", f"Not run: {', '.join(missing)}."]
     return lines
 
 
-def _row(label: str, runs: int, budget: str, scores: Sequence[tuple[float, Figures]]) -> str:
-    share = float(np.mean([s for s, _ in scores]))
-    clips = [s["right_clips"] for _, s in scores]
-    windows = [100.0 * s["right_windows"] / s["windows"] for _, s in scores]
-    low_high = "" if runs == 1 else f" ({min(clips)}-{max(clips)})"
-    spread = "" if runs == 1 else f" ({min(windows):.1f}-{max(windows):.1f})"
-    of = scores[0][1]["clips"]
-    return (f"| {label} | {runs} | {budget} | {share:.3f} | {np.mean(clips):.1f} of {of}{low_high} | "
+Scored = tuple[int, float, Figures]  # seed, share of the original MACs, score
+
+
+def _at(runs: Sequence[Figures], budget: float) -> list[Scored]:
+    return [(m["seed"], share_of_original(m, g["share"]), g) for m in runs for g in m["gated"]
+            if g["budget"] == budget]
+
+
+def _row(label: str, budget: str, scored: Sequence[Scored]) -> str:
+    share, clips, windows, of = _summed(scored)
+    several = len(clips) > 1
+    low_high = f" ({min(clips)}-{max(clips)})" if several else ""
+    spread = f" ({min(windows):.1f}-{max(windows):.1f})" if several else ""
+    return (f"| {label} | {len(scored)} | {budget} | {share:.3f} | {np.mean(clips):.1f} of {of}{low_high} | "
             f"{np.mean(windows):.1f} %{spread} |")
+
+
+def _summed(scored: Sequence[Scored]) -> tuple[float, list[int], list[float], int]:
+    """Mean share; per seed the right clips and the percentage of right windows over all its folds; clips of a seed."""
+    seeds = sorted({seed for seed, _, _ in scored})
+    of_seeds = [[score for seed, _, score in scored if seed == one] for one in seeds]
+    clips = [sum(score["right_clips"] for score in scores) for scores in of_seeds]
+    windows = [100.0 * sum(score["right_windows"] for score in scores) / sum(score["windows"] for score in scores)
+               for scores in of_seeds]
+    return (float(np.mean([share for _, share, _ in scored])), clips, windows,
+            max(sum(score["clips"] for score in scores) for scores in of_seeds))
+
+
+def _side_by_side(measured: Sequence[Figures]) -> list[str]:
+    """With and without one thing, at the same budget, seeds and folds."""
+    found = []
+    groups = by_setting(measured)
+    for what, with_it, without in COMPARISONS:
+        runs = [{(m["seed"], m["fold"]): m for m in groups.get(name, [])} for name in (with_it, without)]
+        shared = sorted(set(runs[0]) & set(runs[1]), key=str)
+        for budget in _budgets([runs[0][key] for key in shared]):
+            sides = [_summed(_at([side[key] for key in shared], budget)) for side in runs]
+            (share, clips, windows, of), (other_share, other_clips, other_windows, _) = sides
+            found.append(f"| {what}: `{with_it}`, `{without}` | {len(shared)} | {budget:g} | "
+                         f"{share:.3f}, {other_share:.3f} | {np.mean(clips):.1f}, {np.mean(other_clips):.1f} of {of} | "
+                         f"{np.mean(windows):.1f} %, {np.mean(other_windows):.1f} % | "
+                         f"{np.mean(windows) - np.mean(other_windows):+.1f} |")
+    return found and [
+        "", "## With and without", "", "The same seeds and folds on both sides. One window of 150 is 0.7 points.", "",
+        "| what: with, without | runs | budget | MACs | clips right | windows right | windows, points |",
+        "| --- | --- | --- | --- | --- | --- | --- |", *found]
+
+
+def _against_static(measured: Sequence[Figures]) -> list[str]:
+    """What gates reach with no more MACs than each network whose channels alone were pruned."""
+    groups = by_setting(measured)
+    static = [(name, [(m["seed"], share_of_original(m, 1.0), m["static"]) for m in runs])
+              for name, runs in groups.items() if all(m["static"] and not m["gated"] for m in runs)]
+    dynamic = [(f"`{name}` at budget {budget:g}", _at(runs, budget))
+               for name, runs in groups.items() for budget in _budgets(runs)]
+    lines = []
+    for name, scored in sorted(static, key=lambda item: -item[1][0][1]):
+        share, clips, windows, of = _summed(scored)
+        cheaper = [(label, found) for label, points in dynamic for found in [_summed(points)] if found[0] <= share]
+        best = max(cheaper, key=lambda item: (np.mean(item[1][2]), -item[1][0]), default=None)
+        cells = "none |  |  | " if best is None else f"{best[0]} | {_cells(best[1])}"
+        lines.append(f"| `{name}` ({len(scored)}) | {_cells((share, clips, windows, of))} | {cells} |")
+    return lines and [
+        "", "## Static pruning and gates at equal MACs", "",
+        "Each network whose channels alone were pruned (runs in brackets), beside the best point with gates, by "
+        "windows, that spends no more MACs.", "",
+        "| static | MACs | clips | windows | gates | MACs | clips | windows |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |", *lines]
+
+
+def _cells(summed: tuple[float, list[int], list[float], int]) -> str:
+    share, clips, windows, of = summed
+    return f"{share:.3f} | {np.mean(clips):.1f} of {of} | {np.mean(windows):.1f} %"
 
 
 def _obedience(measured: Sequence[Figures]) -> list[str]:
@@ -139,8 +203,8 @@ def _per_class(runs: Sequence[Figures]) -> list[str]:
     clips = next(g for g in run["gated"] if g["budget"] == 0.5)["per_clip"]
     labels = sorted({c[1] for c in clips})
     shares = [np.mean([c[4] for c in clips if c[1] == label]) for label in labels]
-    cells = ", ".join(f"{label}: {share:.2f}" for label, share in zip(labels, shares))
-    return [f"Mean share per class at budget 0.5 (`{run['run']}`, label: share): {cells}."]
+    cells = ", ".join(f"{run['labels'][label]} {share:.2f}" for label, share in zip(labels, shares))
+    return [f"Mean share per class at budget 0.5 (`{run['run']}`): {cells}."]
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:

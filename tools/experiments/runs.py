@@ -89,8 +89,8 @@ def measure_run(run: Run, data: str, folder: Path, table: Table, *, again: bool 
     stored = work_folder(out) / "measured.json"
     if stored.is_file():
         return json.loads(stored.read_text())
-    results = json.loads((work_folder(out) / "results.json").read_text())
-    split = "test" if "test" in results["scores"] else "val"
+    results = _results(run, folder)
+    split = _split(results)
     scores = results["scores"][split]
     spread = {event["stage"]: {kind: {"variation": value["variation"], "hoyer": value["hoyer"]}
                                for kind, value in event["kinds"].items()}
@@ -102,18 +102,29 @@ def measure_run(run: Run, data: str, folder: Path, table: Table, *, again: bool 
              "gated": [_short(score) for score in scores["gated"]] if results["settings"]["epochs_aap"] else []}
     if again:
         if found["gated"] and out.is_file():
-            found["gated"] = _gated(out, _dataset(data, folder, table, run, results, split))
+            found["labels"] = load_checkpoint(out).labels
+            found["gated"] = _gated(out, dataset_of(data, folder, table, run))
         write_json(stored, found)
     return found
 
 
-def _dataset(data: str, folder: Path, table: Table, run: Run, results: dict[str, Any], split: str) -> ClipDataset:
+def dataset_of(data: str, folder: Path, table: Table, run: Run) -> ClipDataset:
+    """The clips that a finished run is measured on: the test part, or where there is none the validation part."""
+    results = _results(run, folder)
     extra: dict[str, Any] = {}
     if data == "rendered":
         extra = {"render_dir": folder / "rendered", "clips_per_class": table.options["render_clips"]}
     splits = open_dataset(data, fold=run.fold, **extra)
     spec = load_checkpoint(run.checkpoint(folder)).clip
-    return ClipDataset(getattr(splits, split), spec, False, results["settings"]["eval_windows"])
+    return ClipDataset(getattr(splits, _split(results)), spec, False, results["settings"]["eval_windows"])
+
+
+def _results(run: Run, folder: Path) -> dict[str, Any]:
+    return json.loads((work_folder(run.checkpoint(folder)) / "results.json").read_text())
+
+
+def _split(results: dict[str, Any]) -> str:
+    return "test" if "test" in results["scores"] else "val"
 
 
 def _short(score: dict[str, Any]) -> dict[str, Any]:

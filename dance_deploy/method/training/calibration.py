@@ -16,7 +16,6 @@ from dance_deploy.method.training.evaluation import Evaluator
 FED = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0)
 ASKED = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 ALL_OPEN = 1.001  # fed for a budget of 1: beyond 1, so that no rounding of the map leaves a gate half open
-MARGIN = 0.97  # aim a little below: clips of other people and places cost a little more or less
 
 
 class Calibration(NamedTuple):
@@ -41,11 +40,11 @@ def fed_for(asked: Sequence[float], fed: Sequence[float], shares: Sequence[float
     return [float(v) for v in np.interp(np.asarray(asked, dtype=np.float64), rising, np.asarray(fed))]
 
 
-def calibrate(model: GatedModel, evaluator: Evaluator, margin: float = MARGIN) -> Calibration:
+def calibrate(model: GatedModel, evaluator: Evaluator) -> Calibration:
     """Measure the share for a grid of fed budgets on the evaluator's clips, and set the controller's map."""
     controller = model.controller
     shares = [_share_when_fed(model, controller, evaluator, fed) for fed in FED]
-    fed = fed_for([a * margin for a in ASKED], FED, shares)
+    fed = fed_for(ASKED, FED, shares)
     points = Calibration([0.0, *ASKED, 1.0], [fed[0], *fed, ALL_OPEN], list(FED), shares)
     controller.calibrate(points.asked, points.fed)
     return points

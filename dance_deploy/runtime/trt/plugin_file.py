@@ -28,11 +28,11 @@ def built_for(path) -> Optional[BuiltFor]:
             found = _BUILT_FOR.search(data)
             if found is None:
                 return None
-            numbers = [int(number) for number in found.groups()]
+            interface, major, minor, patch = (int(number) for number in found.groups())
         finally:
             del found  # it holds on to the mapping
             data.close()
-    return BuiltFor(numbers[0], tuple(numbers[1:]))
+    return BuiltFor(interface, (major, minor, patch))
 
 
 def check_built_for(path, title, wanted):
