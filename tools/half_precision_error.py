@@ -29,7 +29,7 @@ NOISE = {"share": 0.0, "rng": None}
 
 def convolved(x, w, b, strides, pads, dilations, group):
     """Float32 sums of what was rounded, noise added, rounded again to x's type."""
-    tensors = [torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in (x, w, b)]
+    tensors = [torch.from_numpy(np.array(a, np.float32)) for a in (x, w, b)]
     padded = torch.nn.functional.pad(tensors[0], [pads[i] for i in (2, 5, 1, 4, 0, 3)])
     y = torch.nn.functional.conv3d(padded, tensors[1], None, strides, 0, dilations, group).numpy()
     if x.dtype == np.float16 and NOISE["share"]:
