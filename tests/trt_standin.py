@@ -174,7 +174,7 @@ def _register(world, path):
     text = Path(path).read_bytes()
     if not text.startswith(b"plugin"):
         raise OSError(f"{path}: invalid ELF header")
-    suits = (10, 11) if world.generation == "rtx" else world.level[:1]
+    suits = (1, 11) if world.generation == "rtx" else world.level[:1]
     if not any(f"TensorRT {major}.".encode() in text for major in suits):
         raise Misuse("a plugin library of another generation is loaded, which may end the process")
     world.plugins |= set(op_names.OP_TYPES)

@@ -118,9 +118,10 @@ class Api(object):
     def plugin_headers(self):
         """Major versions of the headers that a plugin library may be built with.
 
-        Interfaces hold within a major version. TensorRT-RTX counts from 1; 1.7 took libraries of 10's and 11's headers.
+        Interfaces hold within a major version. TensorRT-RTX counts from 1; 1.7 is built as 11 is: it took libraries of
+        10's headers too, but their refusals did not reach its log.
         """
-        return (1, 10, 11) if self.product == RTX else self._level[:1]
+        return (1, 11) if self.product == RTX else self._level[:1]
 
     @property
     def newest_opset(self):
