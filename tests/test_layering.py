@@ -38,7 +38,7 @@ DEVICE = [path for path in SOURCES if is_device(path)]
 # the commands for the board must start there as well, Typer at hand
 ON_BOARD = DEVICE + [PACKAGE / "cli" / name for name in (
     "__init__.py", "entry.py", "run.py", "run_text.py", "run_power.py", "run_report.py", "power.py", "power_text.py",
-    "doctor.py", "export.py")]
+    "doctor.py", "export.py")] + [PACKAGE / "bench" / "cuda_library.py"]  # by kernels/cuda/tests/on_device.py
 
 
 def name_of(path: Path) -> str:

@@ -2,7 +2,7 @@
 import onnx
 from onnx import TensorProto, helper
 from tiny_bundle import tiny_fields, tiny_files
-from trt_standin import World, install
+from trt_standin import World, install, plugin_bytes
 
 from dance_deploy.bundle import write_bundle
 from dance_deploy.runtime import kernels
@@ -53,7 +53,7 @@ class Machine:
         self.world = World(generation, capability=capability)
         self.trt, self.cuda = install(monkeypatch, self.world)
         self.plugin = tmp_path / "libdance_trt.so"
-        self.plugin.write_bytes(b"plugin for " + (b"8" if generation.startswith("8") else b"10"))
+        self.plugin.write_bytes(plugin_bytes(generation))
         monkeypatch.setattr(kernels, "plugin_path",
                             lambda: str(self.plugin) if self.plugin.exists() else None)
         self.bundle = str(tmp_path / "bundle")
@@ -64,7 +64,8 @@ class Machine:
 
         change: called with its weights, edit: with its files, to change them; changes: of the manifest.
         """
-        fields = dict(tiny_fields(), **changes)
+        profile = "jetson-nano" if self.generation.startswith("8") else "desktop-gpu"
+        fields = dict(tiny_fields(), **dict({"profile": profile}, **changes))
         if self.generation.startswith("8"):
             fields["tools"] = dict(fields["tools"], opset=13, ir_version=7)
         files = flavoured_files(self.generation, change)

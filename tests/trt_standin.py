@@ -156,7 +156,7 @@ def install(monkeypatch, world):
         monkeypatch.setitem(sys.modules, key, module)
 
     def load(path, mode=0):
-        _register(world, path, "8")
+        _register(world, path)
         return object()
 
     monkeypatch.setattr(cuda_graph, "_driver", lambda: Driver(world))
@@ -164,10 +164,19 @@ def install(monkeypatch, world):
     return trt, cuda
 
 
-def _register(world, path, kind):
+def plugin_bytes(generation, note=b""):
+    """A library built for a generation; note: to tell two of them apart."""
+    old = LEVELS[generation] < (10, 0)
+    return b"plugin %s\0IPluginV%d, TensorRT %d.%d.0\0" % ((note, 2 if old else 3) + LEVELS[generation])
+
+
+def _register(world, path):
     text = Path(path).read_bytes()
-    if not text.startswith(b"plugin for " + kind.encode()):
+    if not text.startswith(b"plugin"):
         raise OSError(f"{path}: invalid ELF header")
+    suits = (1, 11) if world.generation == "rtx" else world.level[:1]
+    if not any(f"TensorRT {major}.".encode() in text for major in suits):
+        raise Misuse("a plugin library of another generation is loaded, which may end the process")
     world.plugins |= set(op_names.OP_TYPES)
 
 
@@ -298,8 +307,14 @@ def tensorrt_module(world):
                                                  "dilations", "group"}
                     if unknown:
                         return index, f"attributes {unknown}"
-                    if old and any(o.type.tensor_type.elem_type == TensorProto.BOOL for o in model.graph.output):
+                    if old and functions:
+                        raise Misuse("TensorRT 8 reads no functions: they only cost memory")
+                    masks = {o.name: o.type.tensor_type.elem_type for o in model.graph.output}
+                    made = [masks[name] for name in node.output if node.op_type in op_names.GATES and name in masks]
+                    if old and TensorProto.BOOL in made:
                         return index, "kBOOL is not supported at a plugin's border"
+                    if not old and TensorProto.FLOAT in made:
+                        return index, "the output is declared FLOAT and the plugin makes BOOL"
             return None
 
         def get_error(self, index):
@@ -620,7 +635,7 @@ def tensorrt_module(world):
     class Registry(guarded(world, "IPluginRegistry")):
         def load_library(self, path):
             try:
-                _register(world, path, "10")
+                _register(world, path)
             except OSError:
                 return None
             return object()

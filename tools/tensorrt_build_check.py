@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Build engines of named architectures with TensorRT, without running them, and compare shapes with the graphs'.
 
-    python tools/tensorrt_build_check.py [ARCH ...] [--sm 8.0] [--precision fp32|fp16] [--plugin LIBRARY]
+    python tools/tensorrt_build_check.py [ARCH ...] [--profile NAME] [--sm 8.0] [--precision fp32|fp16]
+                                            [--plugin LIBRARY]
 
 Without --plugin the dance ops are inlined, as `dance-export BUNDLE --engine --no-plugin` does. TensorRT-RTX (pip
 install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings) needs no GPU for it; the plugin built for the host (make -C
@@ -19,10 +20,13 @@ from dance_deploy.runtime.trt import build, graph_edit
 from dance_deploy.runtime.trt.onnx_file import Model
 
 
-def graphs_of(arch):
-    """{graph: bytes} of an architecture with random weights, the body with its masks as outputs."""
+def graphs_of(arch, profile):
+    """{graph: bytes} of an architecture with random weights, the body with its masks as outputs.
+
+    profile: name of one whose body has channels first and carries functions.
+    """
     model = model_from_checkpoint(untrained_checkpoint(arch))
-    graphs = graphs_from_model(model, profiles.load(profiles.DEFAULT))
+    graphs = graphs_from_model(model, profiles.load(profile))
     body = graphs.body.SerializeToString() + graphs.mask_outputs().SerializePartialToString()
     return {"controller": graphs.controller.SerializeToString(), "body": body,
             "dense": graphs.dense.SerializeToString()}
@@ -45,6 +49,7 @@ def built(api, data, what, capability, precision, plugin):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archs", nargs="*", metavar="ARCH", default=sorted(models.ARCHITECTURES))
+    parser.add_argument("--profile", default="desktop-gpu")
     parser.add_argument("--sm", default="8.0")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16"))
     parser.add_argument("--plugin", metavar="LIBRARY")
@@ -53,11 +58,12 @@ def main():
     if args.plugin is not None:
         api.load_plugin(args.plugin)
     capability = tuple(int(part) for part in args.sm.split("."))
-    print("TensorRT-RTX {}, compute capability {}, {}, {}".format(
-        api.version_text, args.sm, args.precision, "no plugin" if args.plugin is None else "plugin " + args.plugin))
+    print("TensorRT-RTX {}, profile {}, compute capability {}, {}, {}".format(
+        api.version_text, args.profile, args.sm, args.precision,
+        "no plugin" if args.plugin is None else "plugin " + args.plugin))
     print("| network | graph | outputs compared | layers | engine | seconds |\n| --- | --- | --- | --- | --- | --- |")
     for arch in args.archs:
-        for graph, data in graphs_of(arch).items():
+        for graph, data in graphs_of(arch, args.profile).items():
             made, seconds = built(api, data, graph, capability, args.precision, args.plugin)
             outputs = sum(not tensor.is_input for tensor in made.tensors)
             print("| {} | {} | {} | {} | {:.1f} MB | {:.1f} |".format(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any, Sequence
 
 from dance_deploy.bench.agreement import agreement_on
 from dance_deploy.bench.forced import PATTERNS, keep_rates_from_text
-from dance_deploy.bench.kernels import Settings, bench_kernels
+from dance_deploy.bench.kernels import CUDA, CUDA_RIVALS, Settings, bench_kernels
 from dance_deploy.bench.kernels_text import plot_results, text_from_results
-from dance_deploy.bench.layers import chosen_layers
+from dance_deploy.bench.layers import Layer, chosen_layers
 from dance_deploy.bench.model import BASE, Outcome, bench_model
 from dance_deploy.bench.peers import DESCRIPTIONS, OUTSIDERS, PRECISIONS, Case
 from dance_deploy.bundle import open_bundle
@@ -20,33 +21,58 @@ from dance_deploy.machine import system_findings
 from dance_deploy.runtime.runner import checked_budget
 
 
-def run_kernel_bench(architectures: str, layers: str, against: str, *, threads: int, rounds: int, runs: int, seed: int,
-                     cpu_time: bool, json_file: Path | None, plot: Path | None) -> None:
+def run_kernel_bench(architectures: str, layers: str, against: str | None, *, backend: str, threads: int, rounds: int,
+                     runs: int, seed: int, cpu_time: bool, json_file: Path | None, plot: Path | None) -> None:
     """See `dance-bench kernels --help`; raises InputError for arguments that make no sense."""
-    chosen = chosen_layers(_names(architectures), _names(layers))
+    if backend not in ("cpu", "cuda"):
+        raise InputError(f"--backend: '{backend}' is unknown; choose from cpu, cuda")
+    if backend == "cuda" and (threads > 1 or cpu_time):
+        raise InputError(f"{'--cpu-time' if cpu_time else '--threads'} is for the CPU's kernels; with --backend cuda "
+                         "leave it out")
     if cpu_time and threads > 1:
         raise InputError("--cpu-time: the time that several threads took together is not how long a run took; "
                          "use --threads 1")
-    settings = Settings(threads, rounds, runs, seed, "cpu" if cpu_time else "wall")
-    results = bench_kernels(chosen, _known_peers(against), settings, _progress)
-    print(text_from_results(results, settings, machine_line()))
+    chosen = chosen_layers(_names(architectures), _names(layers))
+    settings = Settings(threads, rounds, runs, seed, CUDA if backend == "cuda" else "cpu" if cpu_time else "wall")
+    text, found = _cuda(chosen, against, settings) if backend == "cuda" else _cpu(chosen, against, settings)
+    print(text)
     if json_file is not None:
-        found = {**settings._asdict(), "machine": machine_line(), "layers": [result.to_json() for result in results]}
+        tree = {**settings._asdict(), **found, "layers": [result.to_json() for result in found["layers"]]}
         with whole_file(json_file) as stream:
-            stream.write(json.dumps(found, indent=1) + "\n")
+            stream.write(json.dumps(tree, indent=1) + "\n")
     if plot is not None:
-        plot_results(results, plot)
+        plot_results(found["layers"], plot)
+
+
+def _cpu(layers: list[Layer], against: str | None, settings: Settings) -> tuple[str, dict[str, Any]]:
+    peers = _known_peers("onnxruntime" if against is None else against)
+    results = bench_kernels(layers, peers, settings, _progress)
+    return text_from_results(results, settings, machine_line()), {"machine": machine_line(), "layers": results}
+
+
+def _cuda(layers: list[Layer], against: str | None, settings: Settings) -> tuple[str, dict[str, Any]]:
+    from dance_deploy.bench.cuda_gpu import open_gpu
+
+    peers = _known_peers("cudnn,cudnn2d" if against is None else against, CUDA_RIVALS)
+    gpu = open_gpu()
+    from dance_deploy.bench.cuda_kernels import bench_cuda_kernels, fma_peak, lines_of_peak, share_of_peak
+
+    peak = fma_peak(gpu)
+    results = bench_cuda_kernels(gpu, layers, peers, settings, _progress)
+    text = "\n".join([text_from_results(results, settings, gpu.describe()), "", *lines_of_peak(results, peak)])
+    return text, {"machine": gpu.describe(), "fma_peak_macs_per_ms": peak, "layers": results,
+                  "direct_share_of_peak": {r.layer.label: share_of_peak(r, peak) for r in results}}
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _known_peers(against: str) -> list[str]:
+def _known_peers(against: str, known: Sequence[str] = OUTSIDERS) -> list[str]:
     peers = _names(against)
-    unknown = [name for name in peers if name not in OUTSIDERS]
+    unknown = [name for name in peers if name not in known]
     if unknown:
-        raise InputError(f"--against: '{unknown[0]}' is unknown; choose from {', '.join(OUTSIDERS)}")
+        raise InputError(f"--against: '{unknown[0]}' is unknown; choose from {', '.join(known)}")
     return peers
 
 

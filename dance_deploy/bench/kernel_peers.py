@@ -141,6 +141,14 @@ class OnnxRuntime:
         return self.bound.y.numpy()
 
 
+def unequal_pads(geometry: Conv3dGeometry) -> list[int]:
+    """What begins and ends do not share, in the order of torch's pad."""
+    extra: list[int] = []
+    for begin, end in reversed(list(zip(geometry.pads[:3], geometry.pads[3:]))):
+        extra += [begin - min(begin, end), end - min(begin, end)]
+    return extra
+
+
 class Torch:
     """torch's conv3d, in whichever memory format is faster here."""
 
@@ -148,7 +156,7 @@ class Torch:
         import torch
 
         torch.set_num_threads(threads)
-        x = torch.nn.functional.pad(torch.from_numpy(input_of(geometry, seed)), self._unequal_pads(geometry))
+        x = torch.nn.functional.pad(torch.from_numpy(input_of(geometry, seed)), unequal_pads(geometry))
         w, b = (torch.from_numpy(a) for a in weights_of(geometry, seed))
         settings: dict[str, Any] = {
             "stride": geometry.strides, "padding": tuple(map(min, geometry.pads[:3], geometry.pads[3:])),
@@ -162,14 +170,6 @@ class Torch:
     def _best_ms(self, chosen: Any) -> float:
         self.chosen = chosen
         return min(self.ms(DENSE) for _ in range(4))
-
-    @staticmethod
-    def _unequal_pads(geometry: Conv3dGeometry) -> list[int]:
-        """What begins and ends do not share, in the order of torch's pad."""
-        extra = []
-        for begin, end in reversed(list(zip(geometry.pads[:3], geometry.pads[3:]))):
-            extra += [begin - min(begin, end), end - min(begin, end)]
-        return extra
 
     def ms(self, what: str) -> float:
         """Milliseconds of one run."""

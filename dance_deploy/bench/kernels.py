@@ -15,6 +15,8 @@ from dance_deploy.bench.process import PeerProcess
 from dance_deploy.cost import ConvCost
 from dance_deploy.errors import OperationError
 
+CUDA = "cuda"  # the clock of the CUDA kernels: events on the GPU
+CUDA_RIVALS = ("cudnn", "cudnn2d")  # its 3D convolution; the same as a 2D one a kernel frame, added up
 NEVER_SLOWER = 1.02  # than our own dense time: the promise for any mask
 
 
@@ -95,7 +97,7 @@ class LayerResult:
 
 class Settings(NamedTuple):
     """rounds: how often peers take turns; runs: of each in its turn, their median is the round's figure;
-    clock: a name of CLOCKS."""
+    clock: a name of CLOCKS, or CUDA."""
 
     threads: int
     rounds: int

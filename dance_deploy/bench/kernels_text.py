@@ -7,20 +7,22 @@ from typing import Sequence
 
 from dance_deploy.bench.keep_cases import KINDS, RATES
 from dance_deploy.bench.kernel_peers import GATE
-from dance_deploy.bench.kernels import LayerResult, Settings
+from dance_deploy.bench.kernels import CUDA, LayerResult, Settings
 from dance_deploy.geometry import Conv3dGeometry
 
-PEER_NAMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch", "openvino": "OpenVINO"}
+PEER_NAMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch", "openvino": "OpenVINO", "cudnn": "cuDNN 3D",
+              "cudnn2d": "cuDNN 2D x kT"}
 COLUMNS = 3  # of the plot
 MOST_PLOTS = 24
 
 
 def text_from_results(results: Sequence[LayerResult], settings: Settings, machine: str) -> str:
     """Two tables: dense against peers, and pruned against our own dense time."""
-    threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
+    threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}, "
     measured = f"medians of {settings.rounds} rounds of {settings.runs} runs"
-    clock = "" if settings.clock == "wall" else "; times are the processor's"
-    lines = [f"{threads}, float32, one clip; {measured}{clock}; {machine}", ""]
+    clock = {"wall": "", "cpu": "; times are the processor's", CUDA: "; CUDA graphs, by events"}[settings.clock]
+    arithmetic = "float32 without TF32 and tensor cores" if settings.clock == CUDA else threads + "float32"
+    lines = [f"{arithmetic}, one clip; {measured}{clock}; {machine}", ""]
     return "\n".join(lines + _dense_lines(results) + [""] + _pruned_lines(results))
 
 

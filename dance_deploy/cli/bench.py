@@ -51,8 +51,9 @@ def kernels(
                              "layers of R3D-18: stem, L1, L2s, L2, L3s, L3, L4s, L4)."),
     layers: str = typer.Option("", metavar="LIST", help="Only these layers: names as in the table, or their beginning "
                                "up to a dot."),
-    against: str = typer.Option("onnxruntime", metavar="LIST", help="Dense peers, joined by commas: onnxruntime, "
-                                "torch, openvino."),
+    backend: str = typer.Option("cpu", help="Whose kernels: cpu, or cuda (an NVIDIA GPU, torch with CUDA)."),
+    against: Optional[str] = typer.Option(None, metavar="LIST", help="Dense peers, joined by commas: onnxruntime "
+                                          "(default), torch, openvino; with --backend cuda: cudnn, cudnn2d (both)."),
     threads: int = typer.Option(1, min=1, max=MAX_THREADS, help="Threads of every peer."),
     rounds: int = typer.Option(5, min=3, help="How often the peers take turns."),
     runs: int = typer.Option(5, min=1, help="Runs of a peer in its turn."),
@@ -69,8 +70,8 @@ def kernels(
     """
     from dance_deploy.bench.command import run_kernel_bench
 
-    run_kernel_bench(arch, layers, against, threads=threads, rounds=rounds, runs=runs, seed=seed, cpu_time=cpu_time,
-                     json_file=json_file, plot=plot)
+    run_kernel_bench(arch, layers, against, backend=backend, threads=threads, rounds=rounds, runs=runs, seed=seed,
+                     cpu_time=cpu_time, json_file=json_file, plot=plot)
 
 
 @app.command()

@@ -6,6 +6,8 @@ import sys
 LIBRARY_NAME = "libdance_ort.so"
 HOW_TO_BUILD = "run: make -C kernels"
 PLUGIN_NAME = "libdance_trt.so"
+CUDA_NAME = "libdance_cuda.so"
+BUILD_CUDA = "make -C kernels/cuda library ARCH={}"  # of the device, such as sm_87; needs nvcc
 BUILD_PLUGIN = "make plugin"  # on the machine that runs it: needs nvcc and TensorRT's headers
 
 
@@ -32,6 +34,11 @@ def plugin_path():
     """Absolute path of the TensorRT plugin library; None where it is not built."""
     path = os.path.join(os.path.dirname(expected_path()), PLUGIN_NAME)
     return path if os.path.isfile(path) else None
+
+
+def expected_cuda_path():
+    """Absolute path at which the build leaves the CUDA kernels for dance-bench, whether they are there or not."""
+    return os.path.join(os.path.dirname(expected_path()), CUDA_NAME)
 
 
 def main():

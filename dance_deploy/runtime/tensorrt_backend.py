@@ -37,7 +37,7 @@ class Backend(backends.BackendBase):
         super(Backend, self).__init__()
         self._device = self._controller = self._body = self._dense = None
         self._owns_device = False
-        self._bundle = self._expected = None
+        self._bundle = self._expected = self._dense_logits = None
         self._mask_names = []
 
     def load_impl(self, bundle, gated, dense, threads):
@@ -55,9 +55,8 @@ class Backend(backends.BackendBase):
                 self._expected = selftest.golden_from_bytes(
                     records.read_file(bundle.path, record, records.GOLDEN), bundle.manifest,
                     "bundle '{}': the golden file of the engines".format(bundle.path))
-            self._bundle = bundle
-            if gated:
-                self._check_golden(bundle)
+            self._bundle, self._dense_logits = bundle, np.array(record.dense_logits, np.float32)
+            self._check_golden(bundle)
         except BaseException:
             self.close()
             raise
@@ -106,8 +105,7 @@ class Backend(backends.BackendBase):
         for session in (self._controller, self._body, self._dense):
             if session is not None:
                 session.capture()
-        if self._body is not None:
-            self._check_golden(self._bundle)
+        self._check_golden(self._bundle)
 
     def expected(self, golden):
         return golden if self._expected is None else self._expected
@@ -116,9 +114,13 @@ class Backend(backends.BackendBase):
         """An engine that loads can still compute nonsense; the golden clip tells, before any result is believed."""
         golden = self.expected(selftest.golden_from_bundle(bundle))
         limits = selftest.limits_of(self.precision)
-        stem, tau = self.run_controller(golden.clip, golden.budget)
-        checks = selftest.controller_checks(np.asarray(stem), np.asarray(tau), golden, limits)
-        checks += selftest.body_checks(self.run_body(golden.stem, golden.tau), selftest.body_of(golden), limits)
+        checks = []
+        if self._body is not None:
+            stem, tau = self.run_controller(golden.clip, golden.budget)
+            checks += selftest.controller_checks(np.asarray(stem), np.asarray(tau), golden, limits)
+            checks += selftest.body_checks(self.run_body(golden.stem, golden.tau), selftest.body_of(golden), limits)
+        if self._dense is not None:
+            checks.append(selftest.dense_check(self.run_dense(golden.clip), self._dense_logits, limits))
         for check in checks:
             if not check.passed:
                 raise OperationError("bundle '{0}': its engines load, but do not compute what the export computed: "

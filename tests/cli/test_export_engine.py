@@ -4,6 +4,7 @@ import os
 
 import pytest
 import trt_machine
+import trt_standin
 
 from dance_deploy.cli import doctor, entry, export, run
 
@@ -34,7 +35,7 @@ def test_engines_are_built_shown_and_used(machine, call):
     code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt")
     assert (code, err) == (0, "") and "all 6 checks passed" in out and "NVIDIA Tegra X1, fp32" in out
     code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt", "--cuda-graph")
-    assert (code, err) == (0, "") and "all 6 checks passed" in out and machine.world.launches == 6
+    assert (code, err) == (0, "") and "all 6 checks passed" in out and machine.world.launches == 7
     machine.world.no_graphs = True
     code, out, err = call(run.app, machine.bundle, "--self-test", "--backend", "tensorrt", "--cuda-graph")
     assert code == 1 and len(err.splitlines()) == 1 and "--cuda-graph" in err
@@ -88,7 +89,7 @@ def test_doctor_knows_engines_and_what_lacks(machine, call):
     assert (found["plugin"]["state"], found["plugin"]["mend"]) == ("optional", "make plugin")
     assert found["this machine"]["state"] == "optional" and "plugin" in found["this machine"]["detail"]
 
-    machine.plugin.write_bytes(b"plugin for 8")
+    machine.plugin.write_bytes(trt_standin.plugin_bytes("8.2"))
     with open(os.path.join(machine.bundle, "engines", body), "ab") as stream:
         stream.write(b"x")
     open(os.path.join(machine.bundle, "engines", "left.over"), "w").close()
@@ -96,6 +97,26 @@ def test_doctor_knows_engines_and_what_lacks(machine, call):
     found = {finding["name"]: finding for finding in tree["findings"]}
     assert "is damaged" in found["this machine"]["detail"] and "--engine" in found["this machine"]["mend"]
     assert "left.over" in found["stray file"]["detail"]
+
+
+@pytest.mark.parametrize("lack, name, said", [
+    ("memory", "memory", "too little memory to build engines: 600 MiB are free"),
+    ("opset", "graphs", "opset 17, TensorRT 8.2.1.8 reads up to 13"),
+    ("layout", "graphs", "channels last")])
+def test_doctor_knows_what_would_stop_a_build(machine, call, lack, name, said):
+    if lack == "memory":
+        machine.world.memory_bytes = 600 << 20
+    elif lack == "opset":
+        machine.generation = "10"
+        machine.write_bundle()
+    else:
+        machine.write_bundle(profile="cpu")
+    tree = json.loads(call(doctor.app, machine.bundle, "--json")[1])
+    found = {finding["name"]: finding for finding in tree["findings"] if finding["section"] == "engines"}
+    assert found[name]["state"] == "optional" and said in found[name]["detail"] and found[name]["mend"]
+    assert "--engine" in found["this machine"]["mend"]
+    code, _, err = call(export.app, machine.bundle, "--engine")  # and so it does
+    assert code in (1, 2) and len(err.splitlines()) == 1 and said in err
 
 
 def test_doctor_without_a_gpu(machine, call):

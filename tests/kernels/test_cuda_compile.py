@@ -90,3 +90,22 @@ def test_nvcc_of_this_machine_builds_the_host_side_too(tmp_path):
                "-Xcompiler", "-Wall,-Wextra,-Werror,-Wno-unused-function", "-c", source, "-o", str(tmp_path / "k.o")]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout.decode()[-3000:]
+
+
+def test_clang_compiles_for_the_nano_as_well(tmp_path):
+    """Another compiler, with the headers of CUDA 11.8: nothing spills, no block is too large."""
+    toolkit, clang = os.environ.get("CUDA_118_ROOT"), os.environ.get("CLANG", "clang++")
+    if toolkit is None or shutil.which(clang) is None:
+        pytest.skip("needs clang 14 to 19 (CLANG) and CUDA_118_ROOT, a folder with include, nvvm and bin/ptxas of 11.8")
+    kernels, ptx = os.path.join(ROOT, "kernels", "cuda"), str(tmp_path / "k.ptx")
+    command = [clang, "-x", "cuda", "--cuda-device-only", "--cuda-gpu-arch=sm_53", f"--cuda-path={toolkit}", "-O3",
+               "-std=c++14", "-S", "-Wall", "-Werror", "-Wno-unknown-cuda-version", "-Wno-unused-function",
+               os.path.join(kernels, "dance_cuda.cu"), "-o", ptx]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout.decode()[-3000:]
+    command = [os.path.join(toolkit, "bin", "ptxas"), "-arch=sm_53", "-v", ptx, "-o", str(tmp_path / "k.cubin")]
+    said = compile_table.parse_ptxas(compile_table.run(command))
+    threads = compile_table.threads_of()
+    assert set(said) == set(threads)
+    broken = {name: compile_table.broken_limits(dict(figures, threads=threads[name])) for name, figures in said.items()}
+    assert {name: what for name, what in broken.items() if what} == {}

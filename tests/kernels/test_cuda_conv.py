@@ -277,3 +277,23 @@ def test_kernels_beyond_a_pattern_of_64_positions_are_served(emulator):
     x, w, b = (values(rng, shape) for shape in ((1, 3, 2, 12, 13), (5, 3, 2, 9, 9), (5,)))
     assert check(emulator, x, w, b, draw_masks(rng, x.shape, (1, 1, 0.7)),
                  pads=(0, 2, 3, 0, 2, 3)).algorithm == emulated_cuda.PLAIN
+
+
+PAD = (1,) * 6
+SERVED = [  # the table in kernels/cuda/README.md
+    (emulated_cuda.DIRECT, (1, 8, 4, 9, 9), (8, 8, 3, 3, 3), dict(strides=(2, 2, 2), dilations=(1, 2, 2), pads=PAD)),
+    (emulated_cuda.DIRECT, (1, 12288, 1, 2, 2), (8, 12288, 1, 1, 1), {}),
+    (emulated_cuda.PLAIN, (1, 12289, 1, 2, 2), (8, 12289, 1, 1, 1), {}),
+    (emulated_cuda.DIRECT, (1, 4, 32, 8, 8), (8, 4, 32, 4, 4), {}),
+    (emulated_cuda.PLAIN, (1, 4, 33, 8, 8), (8, 4, 33, 2, 2), {}),
+    (emulated_cuda.PLAIN, (1, 4, 32, 8, 8), (8, 4, 32, 5, 5), {}),     # 800 positions in all
+    (emulated_cuda.WINOGRAD, (1, 16, 2, 14, 14), (32, 16, 3, 3, 3), dict(pads=PAD)),
+    (emulated_cuda.DEPTHWISE, (1, 6, 2, 8, 8), (6, 1, 3, 3, 3), dict(group=6, pads=PAD)),
+    (emulated_cuda.PLAIN, (1, 6, 2, 8, 8), (12, 1, 3, 3, 3), dict(group=6, pads=PAD)),
+    (emulated_cuda.PLAIN, (1, 32, 2, 14, 14), (32, 8, 3, 3, 3), dict(group=4, pads=PAD)),
+]
+
+
+@pytest.mark.parametrize("algorithm,x,w,attributes", SERVED)
+def test_which_geometry_is_served_by_what(emulator, algorithm, x, w, attributes):
+    assert emulated_cuda.serve(emulator, x, w, **attributes)[:2] == (emulated_cuda.OK, algorithm)

@@ -24,9 +24,9 @@ STATE = struct.Struct("<I I 32s 128s 13q q Q 3q 4Q Q")    # as kernels/trt/state
 def library(tmp_path_factory):
     if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
         pytest.skip("no TensorRT-RTX here (pip install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings)")
-    found = [headers for headers in trt_plugins.tensorrt_headers() if trt_plugins.version(headers) >= (10,)]
+    found = [headers for headers in trt_plugins.tensorrt_headers() if trt_plugins.version(headers) >= (11,)]
     if not found:
-        pytest.skip("no headers of TensorRT 10 or newer here (set TENSORRT_ROOT)")
+        pytest.skip("no headers of TensorRT 11 here (set TENSORRT_ROOT)")
     newest = max(found, key=trt_plugins.version)
     return trt_plugins.Host(newest, str(tmp_path_factory.mktemp("trt"))).library
 

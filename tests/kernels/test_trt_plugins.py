@@ -9,6 +9,7 @@ import pytest
 import trt_plugins
 
 from dance_deploy.ops import definition, names
+from dance_deploy.runtime.trt import plugin_file
 
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 HEADERS = trt_plugins.tensorrt_headers()
@@ -66,6 +67,30 @@ def test_names_are_those_of_the_ops(host):
     attributes = [names.STRIDES, names.PADS, names.DILATIONS, names.GROUP, names.MIN]
     assert sorted(lines) == sorted(
         " ".join([op, version, *(attributes if op in names.CONVS else [])]) for op in names.GATES + names.CONVS)
+
+
+def test_the_library_says_what_it_was_built_for(headers, host):
+    """The loader reads it off the file, before a process loads what does not suit it."""
+    found = plugin_file.built_for(host.library)
+    assert found.headers[:2] == trt_plugins.version(headers) and found.interface == (2 if found.headers[0] == 8 else 3)
+
+
+def test_other_headers_make_other_objects(headers, tmp_path):
+    """After an update of TensorRT, `make plugin` mends: packaged headers may be older than the objects."""
+    copy, build = str(tmp_path / "include"), str(tmp_path / "build")
+    shutil.copytree(headers, copy)
+
+    def compiles():
+        done = trt_plugins.make(os.path.join(build, "attributes.o"), copy, build)
+        assert done.returncode == 0, done.stdout
+        return " -c " in done.stdout
+
+    assert compiles() and not compiles()
+    version = os.path.join(copy, "NvInferVersion.h")
+    with open(version, "a", encoding="utf-8") as file:
+        file.write("// of another release\n")
+    os.utime(version, (0, 0))
+    assert compiles() and not compiles()
 
 
 def test_no_tensorrt_library_is_named(host):

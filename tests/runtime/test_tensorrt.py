@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycuda_standin import Driver, Misuse
+from trt_standin import plugin_bytes
 
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.ops import names as ops
 from dance_deploy.runtime.runner import open_runner
 from dance_deploy.runtime.selftest import golden_from_bundle, run_checks
 from dance_deploy.runtime.trt import cuda_graph, records
@@ -275,6 +277,26 @@ def test_engines_that_went_wrong_since_are_refused_when_loaded(machine):
     one_line(caught)
 
 
+@pytest.mark.parametrize("damage", [lambda value: -value, lambda value: value * np.nan], ids=["wrong", "NaN"])
+def test_a_dense_engine_alone_is_checked_too(machine, damage):
+    """--dense loads neither controller nor body."""
+    built(machine)
+    machine.world.damage = lambda name, value: damage(value) if name == "logits" else value
+    with pytest.raises(OperationError, match="dense network: logits.*dance-export .* --engine") as caught:
+        open_runner(machine.bundle, "tensorrt", gated=False, dense=True)
+    one_line(caught)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_dense_engine_is_held_against_what_it_gave_when_it_was_built(make_machine, precision):
+    machine = make_machine("10")
+    record = built(machine, precision=precision)
+    with open_runner(machine.bundle, "tensorrt", gated=False, dense=True) as runner:
+        golden = golden_from_bundle(open_bundle(machine.bundle))
+        assert runner.backend.run_dense(golden.clip).ravel().tolist() == list(record.dense_logits)
+    machine.world.settled()
+
+
 def test_no_engines_yet(machine):
     with pytest.raises(InputError, match="holds no engines yet.*dance-export .* --engine") as caught:
         open_runner(machine.bundle, "tensorrt")
@@ -290,7 +312,7 @@ def test_engines_for_something_else_are_refused_and_rebuilt_on_request(make_mach
     elif what == "version":
         machine.trt.__version__ = "8.5.2.2"
     else:
-        machine.plugin.write_bytes(b"plugin for 8, newer")
+        machine.plugin.write_bytes(plugin_bytes("8.6", b"newer"))
     with pytest.raises(InputError, match="does not match.*--engine") as caught:
         open_runner(machine.bundle, "tensorrt")
     assert {"device": "Orin (compute capability 8.7)", "version": "TensorRT 8.5.2.2", "plugin": "plugin "}[
@@ -430,15 +452,65 @@ def test_a_bundle_for_newer_tensorrt_is_refused_by_an_old_one(make_machine):
         built(machine)
 
 
-@pytest.mark.parametrize("generation, other, takes", [("8.6", "10", "float32"), ("10", "8.6", "bool")])
-def test_masks_that_the_plugin_does_not_take(make_machine, generation, other, takes):
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("generation, other", [("8.4", "10"), ("8.6", "10"), ("10", "8.6"), ("11", "8.2")])
+def test_engines_follow_the_tensorrt_that_is_there(make_machine, generation, other, precision):
+    """A bundle for an Orin runs with JetPack 5's TensorRT and with JetPack 6's: masks are turned on the board."""
     machine = make_machine(generation)
     machine.generation = other
     machine.write_bundle()
-    with pytest.raises(InputError, match="masks, and the plugin for TensorRT .* takes " + takes) as caught:
+    machine.world.cost_ms = costs("sum")
+    record = built(machine, measure=True, precision=precision)
+    assert record.dense_gates == ("gate.b",)
+    wanted = onnx.TensorProto.FLOAT if generation.startswith("8") else onnx.TensorProto.BOOL
+    bodies = [model for model, _, _ in machine.world.builds if any(n.op_type in ops.GATES for n in model.graph.node)]
+    masks = [o for model in bodies for o in model.graph.output if o.name.endswith("_keep")]
+    assert masks and {o.type.tensor_type.elem_type for o in masks} == {wanted}
+    assert not generation.startswith("8") or not any(model.functions for model in bodies)
+    assert failing_checks(machine) == []
+    machine.world.settled()
+
+
+def test_a_channels_last_bundle_is_for_cpus(machine):
+    def change(files):
+        model = onnx.load_from_string(files["body.onnx"])
+        next(node for node in model.graph.node if node.op_type == ops.GATED_CONV3D_ADD).op_type += "Cl"
+        files["body.onnx"] = model.SerializeToString()
+    for changes in (dict(profile="cpu"), dict(profile="a user's own", edit=change)):
+        machine.write_bundle(**changes)
+        with pytest.raises(InputError, match="channels last.*dance-export CKPT --profile jetson-nano") as caught:
+            built(machine)
+        one_line(caught)
+        assert machine.world.builds == []
+
+
+@pytest.mark.parametrize("generation, built_for, said", [
+    ("11", "10", "built for TensorRT 10.3.0, and TensorRT 11.1.0.106 is installed"),
+    ("10", "8.6", "built for TensorRT 8.6.0, and TensorRT 10.3.0 is installed"),
+    ("8.2", "10", "built for TensorRT 10.3.0, and TensorRT 8.2.1.8 is installed"),
+    ("rtx", "10", "built for TensorRT 10.3.0, and TensorRT-RTX 1.7.1.116 is installed"),
+    ("rtx", "8.6", "built for TensorRT 8.6.0, and TensorRT-RTX 1.7.1.116 is installed"),
+])
+def test_a_plugin_of_another_generation_is_never_loaded(make_machine, generation, built_for, said):
+    """After an update: TensorRT itself might end the process instead of saying so."""
+    machine = make_machine(generation)
+    machine.plugin.write_bytes(plugin_bytes(built_for))
+    with pytest.raises(OperationError, match=said + "; build it anew: make plugin$") as caught:
         built(machine)
     one_line(caught)
-    assert machine.world.builds == []
+    machine.plugin.write_bytes(plugin_bytes(generation))
+    built(machine)
+    machine.world.settled()
+
+
+@pytest.mark.parametrize("content", [b"", b"plugin", b"IPluginV3, TensorRT 11.1.", b"IPluginV9, TensorRT 11.1.0\0"])
+def test_a_library_that_is_no_plugin_of_ours(make_machine, content):
+    machine = make_machine("11")
+    machine.plugin.write_bytes(content)
+    with pytest.raises(OperationError, match="does not load into .*no plugin library.*make plugin") as caught:
+        built(machine)
+    one_line(caught)
+    machine.world.settled()
 
 
 def test_no_gpu(machine):
@@ -473,10 +545,11 @@ def test_a_tensorrt_that_does_not_start_is_one_line(machine):
         built(machine)
 
 
-def test_a_tensorrt_that_is_too_new_is_named(make_machine):
+@pytest.mark.parametrize("version", ["12.0.0", "9.3.0", "7.1.3", "unknown"])
+def test_a_tensorrt_that_we_do_not_work_with_is_named(make_machine, version):
     machine = make_machine("11")
-    machine.trt.__version__ = "12.0.0"
-    with pytest.raises(OperationError, match="TensorRT 12.0.0 is installed, this dance_deploy works with 8.0 to 11"):
+    machine.trt.__version__ = version
+    with pytest.raises(OperationError, match="TensorRT {} is installed, .* works with 8, 10 and 11; ".format(version)):
         built(machine)
 
 
@@ -610,7 +683,7 @@ def record_tree(tmp_path_factory):
     entry = FileEntry("a" * 64, 12)
     record = records.Record(Target("NVIDIA Tegra X1", (5, 3), "tensorrt", "8.2.1.8", "b" * 64), {"body.onnx": "c" * 64},
                             "fp16", {"body": ("layer",)}, ("gate.a",), {"gate.a": records.Timing(1.0, 2.0)},
-                            {what: entry for what in records.GRAPHS + (records.GOLDEN,)})
+                            (0.5, -1.25), {what: entry for what in records.GRAPHS + (records.GOLDEN,)})
     records.write_record(str(folder), record, {})
     name = record.target.key + ".json"
     assert records.read_record(str(folder), record.target.key) == record

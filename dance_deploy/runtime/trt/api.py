@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, Tuple
 from dance_deploy.errors import OperationError
 from dance_deploy.ops import names
 from dance_deploy.runtime.kernels import BUILD_PLUGIN
+from dance_deploy.runtime.trt.plugin_file import check_built_for
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
 TITLES = {TENSORRT: "TensorRT", RTX: "TensorRT-RTX"}
 _MODULES = ((TENSORRT, "tensorrt"), (RTX, "tensorrt_rtx"), (RTX, "tensorrt_rtx_bindings"))
-OLDEST, NEWEST = (8, 0), (11, 99)
+MAJORS = (8, 10, 11)  # 9 went to data centres only
 PRECISIONS = ("fp32", "tf32", "fp16")
 PROBE = names.ACTIVATION_GATE  # where this plugin is registered, all are
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32", "INT64": "int64", "BOOL": "bool",
@@ -32,7 +33,9 @@ _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int3
 _KEPT_IN_FLOAT = ("REDUCE", "UNARY", "MATRIX_MULTIPLY", "FULLY_CONNECTED", "SOFTMAX", "SCALE", "SELECT", "FILL",
                   "TOPK")
 INSTALL = ("on a Jetson it comes with JetPack (sudo apt install python3-libnvinfer), elsewhere run: "
-           "pip install tensorrt")
+           "pip install --upgrade tensorrt")
+
+EXPORT_AGAIN = "export it with this device's profile: dance-export CKPT --profile NAME -o BUNDLE"
 
 
 class Tensor(NamedTuple):
@@ -99,9 +102,9 @@ class Api(object):
         self.title = "{} {}".format(TITLES[product], self.version_text)
         numbers = [int(number) for number in re.findall(r"\d+", self.version_text)[:2]]
         self.version = tuple((numbers + [0, 0])[:2])
-        if product == TENSORRT and not OLDEST <= self.version <= NEWEST:
-            raise OperationError("TensorRT {} is installed, this dance_deploy works with {}.{} to {}; {}".format(
-                self.version_text, OLDEST[0], OLDEST[1], NEWEST[0], INSTALL))
+        if product == TENSORRT and self.version[0] not in MAJORS:
+            raise OperationError("TensorRT {} is installed, this dance_deploy works with {} and {}; {}".format(
+                self.version_text, ", ".join(map(str, MAJORS[:-1])), MAJORS[-1], INSTALL))
         self._level = self.version if product == TENSORRT else (11, 0)
         self.strongly_typed = self._level >= (10, 0)
         self.log = _log_of(trt)
@@ -110,6 +113,15 @@ class Api(object):
     def bool_masks(self):
         """Whether bool can cross a plugin's border."""
         return self._level >= (10, 0)
+
+    @property
+    def plugin_headers(self):
+        """Major versions of the headers that a plugin library may be built with.
+
+        Interfaces hold within a major version. TensorRT-RTX counts from 1; 1.7 is built as 11 is: it took libraries of
+        10's headers too, but their refusals did not reach its log.
+        """
+        return (1, 11) if self.product == RTX else self._level[:1]
 
     @property
     def newest_opset(self):
@@ -123,6 +135,7 @@ class Api(object):
         if self.product == RTX:
             _check_rtx_names()
         try:
+            check_built_for(path, self.title, self.plugin_headers)
             if self._level >= (10, 0):
                 if self._trt.get_plugin_registry().load_library(path) is None:
                     raise OSError("it exports no plugin creators for {}".format(self.title))
@@ -152,8 +165,8 @@ class Api(object):
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, self.log)  # owns weights that the network points at: lives until the build
         if not parser.parse(model):
-            raise OperationError("{}: the parser of {} refuses it: {}".format(
-                what, self.title, _parser_error(parser, self.log)))
+            raise OperationError("{}: the parser of {} refuses it: {}; {}".format(
+                what, self.title, _parser_error(parser, self.log), EXPORT_AGAIN))
         tensors = _network_tensors(network)
         for tensor in tensors:
             if tensor.is_input and any(extent < 0 for extent in tensor.shape):

@@ -4,7 +4,9 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from dance_deploy import profiles
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.ops import names
 from dance_deploy.runtime import selftest
 from dance_deploy.runtime.trt import choice, graph_edit, memory, onnx_file, precision, records, target
 from dance_deploy.runtime.trt.api import Settings
@@ -13,6 +15,7 @@ from dance_deploy.runtime.trt.session import Session
 from dance_deploy.runtime.trt.wire import WireError
 
 GRAPH_FILES = {"controller": "controller.onnx", "body": "body.onnx", "dense": "dense.onnx"}
+_SERVED = (names.ACTIVATION_GATE, names.GATED_CONV3D, names.GATED_CONV3D_ADD)  # in their place a gate can be left out
 _ROUNDS = 8  # of comparing layers: what stands behind an overflow shows once that is mended
 
 
@@ -37,13 +40,24 @@ def build_engines(bundle, api, device, options, progress):
     return _Build(bundle, api, device, options, progress).run()
 
 
-def check_bundle_suits(manifest, api):
-    """Raise InputError where the bundle's graphs were exported for another generation of TensorRT."""
+def check_bundle_suits(manifest, api, with_plugin=True):
+    """Raise InputError where the bundle's graphs were exported for another generation of TensorRT, or for CPUs."""
+    try:
+        channels_last = profiles.load(manifest.profile).channels_last
+    except InputError:
+        channels_last = False  # a profile of the user's own: seen when the body is read
+    if channels_last and with_plugin:
+        raise _for_cpus()
     opset = int(manifest.tools["opset"])
     if opset > api.newest_opset:
         raise InputError("the bundle's graphs are of opset {}, {} reads up to {}; export it again: "
                          "dance-export CKPT --profile jetson-nano -o BUNDLE".format(
                              opset, api.title, api.newest_opset))
+
+
+def _for_cpus():
+    return InputError("the bundle's body is channels last, which is for CPUs; export it again for this device: "
+                      "dance-export CKPT --profile jetson-nano (or another board's, or desktop-gpu) -o BUNDLE")
 
 
 def golden_outputs(golden, body):
@@ -64,20 +78,18 @@ class _Build(object):
         self.target = target.target_of(api, device, options.plugin)
         self.timing_cache = records.read_timing_cache(bundle.path, self.target)
         self.pinned = {}
-        self.mask_part = bundle.read("body_masks.onnxpart")
         self.workspace = memory.workspace_bytes(self.manifest, memory.free_bytes(device), options.workspace,
                                                 memory.board_bytes(self.manifest.profile, device))
 
     def run(self):
-        check_bundle_suits(self.manifest, self.api)
-        self._check_masks()
+        check_bundle_suits(self.manifest, self.api, self.options.plugin is not None)
         golden = selftest.golden_from_bundle(self.bundle)
         graphs = {graph: self.bundle.read(name) for graph, name in GRAPH_FILES.items()}
-        graphs["body"] += self.mask_part
+        graphs["body"] = self._for_this_plugin(graphs["body"] + self.bundle.read("body_masks.onnxpart"))
         if self.options.precision == "fp16":
             self._pin_layers(graphs, golden)
         plans = {graph: self._build(self._model(data, graph), graph) for graph, data in graphs.items()}
-        self._check(plans, golden)
+        dense_logits = self._check(plans, golden)
         timings, left = {}, ()
         if self.options.measure and self.options.plugin is not None:
             timings = choice.measured(lambda model, what: self._build(model, "body", what), self._session, self.device,
@@ -88,18 +100,26 @@ class _Build(object):
         extra = {}
         if left or self.options.precision != "fp32":  # the bundle's own golden results are for other arithmetic
             extra[records.GOLDEN] = golden_outputs(golden, self._body_output(plans, golden.stem, golden.tau))
-        return self._write(plans, extra, timings, left)
+        return self._write(plans, extra, timings, left, dense_logits)
 
-    def _check_masks(self):
-        """Raise InputError where the masks are of a type that this TensorRT's plugin does not take."""
-        declared = self._model(self.mask_part, "body").shapes().values()
+    def _for_this_plugin(self, data):
+        """The body with masks of the type that this TensorRT's plugin takes; InputError for one that it does not serve.
+
+        Which type a bundle has follows from its profile, and boards of one profile may have several TensorRT: an Orin
+        has 8.5 with JetPack 5 and 10.3 with JetPack 6.
+        """
+        model = self._model(data, "body")
         wanted = onnx_file.BOOL if self.api.bool_masks else onnx_file.FLOAT
-        if self.options.plugin is not None and any(element_type != wanted for element_type, _ in declared):
-            raise InputError("the bundle was exported with {} masks, and the plugin for {} takes {}; export it again "
-                             "with the profile of this device{}".format(
-                                 *(("float32", self.api.title, "bool") if self.api.bool_masks else
-                                   ("bool", self.api.title, "float32")),
-                                 "" if self.api.bool_masks else " (jetson-nano suits every TensorRT 8)"))
+        unread = bool(model.functions) and not self.api.strongly_typed
+        if self.options.plugin is not None and any(
+                node.domain == names.DOMAIN and node.op_type not in _SERVED for node in model.nodes):
+            raise _for_cpus()
+        if self.options.plugin is None or (graph_edit.mask_type(model) == wanted and not unread):
+            return data
+        if unread:
+            model.functions.clear()  # TensorRT 8 knows none; they speak of masks of the other type
+        graph_edit.set_mask_type(model, wanted)
+        return model.to_bytes()
 
     def _model(self, data, graph):
         try:
@@ -164,28 +184,33 @@ class _Build(object):
                                          len(self.pinned.get(graph, ()))))
 
     def _check(self, plans, golden):
-        """The engines against the golden clip; raises OperationError with the first check that fails."""
+        """The engines against the golden clip; raises OperationError with the first check that fails.
+
+        Returns the dense engine's logits, which the last of the checks has compared with the gated ones.
+        """
         self.progress.step("checking the engines with the golden clip")
         backend = _backend_of(self, plans)
         try:
             failed = [check for check in selftest.backend_checks(backend, golden) if not check.passed]
+            dense = backend.run_dense(golden.clip)
         finally:
             backend.close()
         if failed:
             raise OperationError("the engines do not compute what the export computed: {}: {}; nothing was written; "
                                  "{}".format(failed[0].name, failed[0].detail, "please report this"
                                              if self.options.precision == "fp32" else "build with --precision fp32"))
+        return dense
 
     def _without(self, left, data, plans, golden):
         """Plan of the body without the gates named in `left`.
 
         The oracle is the fully gated engine, which keeps everything at a gate whose thresholds are 0.
         """
-        names = [gate.name for gate in self.manifest.gates]
-        numbers = {names.index(name) for name in left}
+        known = [gate.name for gate in self.manifest.gates]
+        numbers = {known.index(name) for name in left}
         model = self._model(data, "body")
         graph_edit.leave_dense(model, numbers, [gate.input_size for gate in self.manifest.gates])
-        plan = self._build(model, "body", "body.onnx without {} of {} gates".format(len(left), len(names)))
+        plan = self._build(model, "body", "body.onnx without {} of {} gates".format(len(left), len(known)))
         tau = golden.tau.copy()
         tau[sorted(numbers)] = 0.0
         expected = self._body_output(plans, golden.stem, tau)
@@ -204,12 +229,13 @@ class _Build(object):
         finally:
             backend.close()
 
-    def _write(self, plans, extra, timings, left):
+    def _write(self, plans, extra, timings, left, dense_logits):
         self.progress.step("writing the engines")
         contents = dict(plans, **extra)
         record = records.Record(
             target=self.target, sources=records.sources_of(self.manifest), precision=self.options.precision,
             pinned=self.pinned, dense_gates=left, timings=timings,
+            dense_logits=tuple(float(value) for value in dense_logits.ravel()),
             files={what: records.entry_of(data) for what, data in contents.items()})
         records.write_record(self.bundle.path, record, contents)
         if self.timing_cache:

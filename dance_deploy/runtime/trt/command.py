@@ -23,7 +23,7 @@ def build_bundle_engines(path, precision=None, measure=True, workspace_mib=None,
             precision, ", ".join(trt_api.PRECISIONS)))
     bundle = open_bundle(path, keep=("controller.onnx", "body.onnx", "body_masks.onnxpart", "dense.onnx", "golden.npz"))
     api = trt_api.find()
-    build.check_bundle_suits(bundle.manifest, api)
+    build.check_bundle_suits(bundle.manifest, api, with_plugin)
     plugin = kernels.plugin_path() if with_plugin else None
     if with_plugin and plugin is None:
         raise InputError("the TensorRT plugin is not built, and without it no pruned work is skipped; run: {} (or add "

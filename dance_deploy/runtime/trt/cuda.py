@@ -8,6 +8,9 @@ from dance_deploy.errors import OperationError
 
 INSTALL = "run: PATH=/usr/local/cuda/bin:$PATH pip install pycuda (with JetPack 4: 'pycuda<2021.1')"
 
+NO_GPU = ("look with nvidia-smi, on a Jetson run: sudo usermod -aG video $USER and log in again; without a GPU run "
+          "bundles with: dance-run --backend onnxruntime")
+
 
 class Device(object):
     """The first CUDA device, current on this thread until close(). name; compute_capability: (major, minor)."""
@@ -119,8 +122,7 @@ def _driver():
     try:
         cuda.init()
         if cuda.Device.count() == 0:
-            raise OperationError("there is no CUDA device here; run on the board, or use --backend onnxruntime")
+            raise OperationError("there is no CUDA device here; " + NO_GPU)
     except cuda.Error as error:
-        raise OperationError("CUDA does not start ({}); is there an NVIDIA GPU with its driver? Otherwise use "
-                             "--backend onnxruntime".format(str(error).splitlines()[0])) from error
+        raise OperationError("CUDA does not start ({}); {}".format(str(error).splitlines()[0], NO_GPU)) from error
     return cuda

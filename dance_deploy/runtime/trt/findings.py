@@ -6,9 +6,10 @@ from dance_deploy.errors import DanceError
 from dance_deploy.machine import INFO, OK, OPTIONAL, Finding
 from dance_deploy.runtime import kernels
 from dance_deploy.runtime.trt import api as trt_api
-from dance_deploy.runtime.trt import cuda, records, target
+from dance_deploy.runtime.trt import build, cuda, memory, records, target
 
 _SECTION = "tensorrt"
+_HERE = "this machine"
 
 
 def tensorrt_findings(root="/"):
@@ -47,6 +48,7 @@ def engine_findings(bundle):
 
 
 def _fit(bundle):
+    """Whether the engines serve this machine; where they do not, whether it could build them."""
     from dance_deploy.runtime.tensorrt_backend import matching_record
     try:
         api = trt_api.find()
@@ -55,14 +57,29 @@ def _fit(bundle):
         return []  # said already, where this machine is concerned
     try:
         here = target.target_of(api, device, kernels.plugin_path())
-        record = matching_record(bundle, here)
-        for what in record.files:
-            records.read_file(bundle.path, record, what)
-        return [Finding("engines", "this machine", OK, "the engines fit")]
-    except DanceError as error:
-        return [_lack("this machine", error)]
+        try:
+            record = matching_record(bundle, here)
+            for what in record.files:
+                records.read_file(bundle.path, record, what)
+            return [Finding("engines", _HERE, OK, "the engines fit")]
+        except DanceError as error:
+            return [_lack(_HERE, error)] + _buildable(bundle.manifest, api, device)
     finally:
         device.close()
+
+
+def _buildable(manifest, api, device):
+    """What would stop `dance-export BUNDLE --engine` before it begins."""
+    found = []
+    for name, attempt in (
+            ("graphs", lambda: build.check_bundle_suits(manifest, api)),
+            ("memory", lambda: memory.workspace_bytes(manifest, memory.free_bytes(device), None,
+                                                      memory.board_bytes(manifest.profile, device)))):
+        try:
+            attempt()
+        except DanceError as error:
+            found.append(_lack(name, error)._replace(section="engines"))
+    return found
 
 
 def _concerned(root):
@@ -90,5 +107,5 @@ def _tried(name, attempt, describe):
 
 def _lack(name, error):
     detail, _, mend = str(error).partition("; ")
-    return Finding(_SECTION if name != "this machine" else "engines", name, OPTIONAL, detail, mend or None)
+    return Finding(_SECTION if name != _HERE else "engines", name, OPTIONAL, detail, mend or None)
 

@@ -8,7 +8,7 @@ from dance_deploy.errors import InputError
 from dance_deploy.ops import names
 from dance_deploy.runtime.kernels import BUILD_PLUGIN
 from dance_deploy.runtime.trt import onnx_file
-from dance_deploy.runtime.trt.onnx_file import BOOL, FLOAT, FLOAT16, Node
+from dance_deploy.runtime.trt.onnx_file import BOOL, FLOAT, FLOAT16, INT64, Node
 
 # computed in half precision where that is asked for: what moves or multiplies most, and what lies between
 HALF_OPS = ("Conv", names.GATED_CONV3D, names.GATED_CONV3D_ADD, "Relu", "MaxPool", "Add")
@@ -150,6 +150,29 @@ def mask_type(model):
         if gate.outputs[0] in declared:
             return declared[gate.outputs[0]][0]
     return BOOL
+
+
+def set_mask_type(model, element_type):
+    """Let the masks be BOOL or FLOAT, whichever the body was exported with, where the plugin makes them.
+
+    As floats they are counted as floats: TensorRT 8 sums nothing else (exact up to 2^24 entries).
+    """
+    masks = {mask for gate in gates(model) for mask in gate.outputs}
+    for name, (_, shape) in model.shapes().items():
+        if name in masks:
+            model.output(name, element_type, shape)
+    if element_type == BOOL:
+        return  # what counts floats counts what a Cast makes of bool, too
+    nodes, numbers = [], set()
+    for node in model.nodes:
+        nodes.append(node)
+        if node.op_type == "Cast" and node.inputs[0] in masks:
+            node.set(to=FLOAT)
+            numbers.add(node.outputs[0])
+        elif node.op_type == "ReduceSum" and node.inputs[0] in numbers:
+            count, node.outputs[0] = node.outputs[0], node.outputs[0] + ".sum"
+            nodes.append(_cast(node.outputs[0], count, INT64))
+    model.nodes = nodes
 
 
 def to_half(model, pinned=()):

@@ -17,13 +17,15 @@ from dance_deploy.manifest import ENGINES_FOLDER, FileEntry
 from dance_deploy.runtime.trt.api import PRECISIONS, RTX, TENSORRT
 from dance_deploy.runtime.trt.target import Target
 
-FORMAT, VERSION = "dance-engines", 1
+FORMAT, VERSION = "dance-engines", 2  # 2: dense_logits
 GRAPHS = ("controller", "body", "dense")
 GOLDEN = "golden"
 SUFFIX = ".json"
 _MAX_RECORD_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 40
-_KEYS = ("format", "version", "target", "sources", "precision", "pinned", "dense_gates", "timings", "files")
+_LARGEST = 3.5e38  # beyond float32's largest
+_KEYS = ("format", "version", "target", "sources", "precision", "pinned", "dense_gates", "timings", "dense_logits",
+         "files")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[a-z0-9][A-Za-z0-9._-]{0,200}\Z")
 
@@ -40,8 +42,9 @@ class Record(NamedTuple):
 
     sources: {graph file of the bundle: its SHA-256} that they were built from; precision: one of PRECISIONS; pinned:
     {graph: names of layers kept in float32}; dense_gates: names of gates left out because they do not pay here;
-    timings: {gate: Timing}, empty where nothing was measured; files: {"controller", "body", "dense": entry}, and
-    "golden" where own_golden: what the golden clip gives, in the format of golden.npz.
+    timings: {gate: Timing}, empty where nothing was measured; dense_logits: what the dense engine gave for the golden
+    clip when it was built, because the bundle's golden file is of the gated network; files: {"controller", "body",
+    "dense": entry}, and "golden" where own_golden: what the golden clip gives, in the format of golden.npz.
     """
 
     target: Target
@@ -50,6 +53,7 @@ class Record(NamedTuple):
     pinned: Dict[str, Tuple[str, ...]]
     dense_gates: Tuple[str, ...]
     timings: Dict[str, Timing]
+    dense_logits: Tuple[float, ...]
     files: Dict[str, FileEntry]
 
     @property
@@ -196,6 +200,8 @@ def _record(tree):
         dense_gates=_texts(tree["dense_gates"], "dense_gates"),
         timings={checked.text(name, "timings"): _timing(value, "timings['{}']".format(name))
                  for name, value in _object(tree["timings"], "timings").items()},
+        dense_logits=tuple(checked.number(value, "dense_logits[%d]" % i, -_LARGEST, _LARGEST)
+                           for i, value in enumerate(checked.array(tree["dense_logits"], "dense_logits"))),
         files={checked.choice(what, "files", GRAPHS + (GOLDEN,)): _entry(value, "files." + what)
                for what, value in _object(tree["files"], "files").items()})
     missing = [what for what in GRAPHS + ((GOLDEN,) if record.own_golden else ()) if what not in record.files]

@@ -14,7 +14,6 @@ process, CUDA events, medians. In float16 cuDNN uses tensor cores where the GPU 
 timings: that is no result.
 """
 import argparse
-import ctypes
 import json
 import os
 import pathlib
@@ -30,8 +29,12 @@ sys.path[:0] = [str(CUDA.parents[1] / "tests" / "kernels"), str(CUDA.parents[1])
 import cuda_cases  # noqa: E402
 import emulated_cuda  # noqa: E402
 
+from dance_deploy.bench import cuda_library  # noqa: E402
+from dance_deploy.errors import OperationError  # noqa: E402
+from dance_deploy.runtime import kernels  # noqa: E402
+
 GUARD = 1024    # bytes before and after every buffer that is written
-ALGORITHMS = {"direct": emulated_cuda.DIRECT, "winograd": emulated_cuda.WINOGRAD}
+ALGORITHMS = {"direct": cuda_library.DIRECT, "winograd": cuda_library.WINOGRAD}
 SHARES = (1.0, 0.75, 0.5, 0.25)
 
 # name, C, T, H, W, M, kernel, strides; padding keeps the extents
@@ -50,15 +53,6 @@ LAYERS = [
 ]
 
 
-class Conv(ctypes.Structure):
-    """struct DanceCudaConv of c_api.cu."""
-
-    _fields_ = [("x_shape", ctypes.c_int64 * 5), ("w_shape", ctypes.c_int64 * 5), ("strides", ctypes.c_int64 * 3),
-                ("pads", ctypes.c_int64 * 6), ("dilations", ctypes.c_int64 * 3), ("group", ctypes.c_int64),
-                ("channels_last", ctypes.c_int32), ("type", ctypes.c_int32), ("mask_type", ctypes.c_int32),
-                ("algorithm", ctypes.c_int32), ("multiprocessors", ctypes.c_int32), ("minimum", ctypes.c_float)]
-
-
 class Guarded:
     """Device bytes between sentinels; the bytes hold NaN (0xff) at first."""
 
@@ -74,43 +68,26 @@ class Device:
     """The library on a device. `ask` answers the emulator's requests, so its cases run here as they are."""
 
     def __init__(self, library, device):
-        self.library, self.device = ctypes.CDLL(str(library)), device
-        self.library.dance_cuda_status.restype = ctypes.c_char_p
-        self.library.dance_cuda_fma_peak.restype = ctypes.c_int64
+        self.library, self.device = cuda_library.CudaLibrary(library), device
 
     def stream(self):
-        return ctypes.c_void_p(torch.cuda.current_stream().cuda_stream if self.device == "cuda" else None)
+        return torch.cuda.current_stream().cuda_stream if self.device == "cuda" else None
 
     def synchronise(self):
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def check(self, status, what):
-        if status:
-            raise RuntimeError(f"{what}: {self.library.dance_cuda_status(status).decode()} "
-                               f"(CUDA error {self.library.dance_cuda_last_error()})")
-
     def tensor(self, array):
         """Bytes of an array on the device, at an address fit for vector loads."""
         return torch.from_numpy(np.ascontiguousarray(array).view(np.uint8).reshape(-1).copy()).to(self.device)
 
-    def sizes(self, conv):
-        """(packed bytes, workspace bytes, algorithm, variant); raises RuntimeError where the geometry is refused."""
-        packed, workspace, algorithm = ctypes.c_int64(), ctypes.c_int64(), ctypes.c_int32()
-        variant = ctypes.create_string_buffer(64)
-        self.check(self.library.dance_cuda_conv_sizes(ctypes.byref(conv), ctypes.byref(packed), ctypes.byref(workspace),
-                                                      ctypes.byref(algorithm), variant, 64), "conv_sizes")
-        return packed.value, workspace.value, algorithm.value, variant.value.decode()
-
     def conv(self, conv, tensors, workspace):
         """tensors: x, packed, b, masks, z or None, y."""
-        pointers = (ctypes.c_void_p * 9)(*[None if t is None else t.data_ptr() for t in [*tensors, workspace]])
-        self.check(self.library.dance_cuda_conv(ctypes.byref(conv), pointers, ctypes.c_int64(workspace.numel()),
-                                                self.stream()), "conv")
+        self.library.conv(conv, [None if t is None else t.data_ptr() for t in tensors], workspace.data_ptr(),
+                          workspace.numel(), self.stream())
 
     def pack(self, conv, w, packed):
-        pointers = (ctypes.c_void_p(one.data_ptr()) for one in (w, packed))
-        self.check(self.library.dance_cuda_pack_weights(ctypes.byref(conv), *pointers, self.stream()), "pack_weights")
+        self.library.pack_weights(conv, w.data_ptr(), packed.data_ptr(), self.stream())
 
     def ask(self, op, numbers, arrays, tail=b""):
         """As emulated_cuda.Emulator.ask; launches are not counted."""
@@ -120,9 +97,9 @@ class Device:
         n, c, t, h, w, m = (int(v) for v in numbers[:6])
         k, s, p, d = (tuple(int(v) for v in numbers[a:b]) for a, b in ((6, 9), (9, 12), (12, 18), (18, 21)))
         group, channels_last, kind, mask_type, algorithm, multiprocessors, with_z, _ = (int(v) for v in numbers[21:29])
-        conv = Conv((ctypes.c_int64 * 5)(n, c, t, h, w), (ctypes.c_int64 * 5)(m, c // group, *k), s, p, d, group,
-                    channels_last, kind, mask_type, algorithm, multiprocessors, struct.unpack("<d", tail)[0])
-        packed_bytes, workspace_bytes, algorithm, variant = self.sizes(conv)
+        conv = cuda_library.Conv((n, c, t, h, w), (m, c // group, *k), s, p, d, group, channels_last, kind, mask_type,
+                                 algorithm, multiprocessors, struct.unpack("<d", tail)[0])
+        packed_bytes, workspace_bytes, algorithm, variant = self.library.conv_sizes(conv)
         out = [(size + p[i] + p[i + 3] - d[i] * (k[i] - 1) - 1) // s[i] + 1 for i, size in enumerate((t, h, w))]
         element = 2 if kind else 4
         y = Guarded(n * m * int(np.prod(out)) * element, self.device)
@@ -135,18 +112,15 @@ class Device:
         return emulated_cuda.OK, 0, algorithm, variant, y.inner.cpu().numpy().tobytes()
 
     def _ask_gate(self, numbers, arrays):
-        shape = (ctypes.c_int64 * 5)(*(int(v) for v in numbers[:5]))
-        kinds = (ctypes.c_int32 * 3)(*(int(v) for v in numbers[5:]))
+        shape, kinds = [int(v) for v in numbers[:5]], [int(v) for v in numbers[5:]]
         n, c, t, h, w = shape
-        size = ctypes.c_int64()
-        self.check(self.library.dance_cuda_gate_workspace(shape, kinds, ctypes.byref(size)), "gate_workspace")
+        size = self.library.gate_workspace(shape, kinds)
         each = 4 if kinds[2] else 1
         masks = [Guarded(count * each, self.device) for count in (n * t, n * c, n * h * w)]
-        workspace = Guarded(size.value, self.device)
+        workspace = Guarded(size, self.device)
         x, tau = (self.tensor(a) for a in arrays)
-        pointers = (ctypes.c_void_p * 6)(x.data_ptr(), tau.data_ptr(), *(mask.inner.data_ptr() for mask in masks),
-                                         workspace.inner.data_ptr())
-        self.check(self.library.dance_cuda_gate(shape, kinds, pointers, size, self.stream()), "gate")
+        pointers = [one.data_ptr() for one in (x, tau, *(mask.inner for mask in masks), workspace.inner)]
+        self.library.gate(shape, kinds, pointers, size, self.stream())
         self.synchronise()
         assert workspace.intact() and all(mask.intact() for mask in masks), "a sentinel was overwritten"
         return emulated_cuda.OK, 0, 0, "", b"".join(mask.inner.cpu().numpy().tobytes() for mask in masks)
@@ -159,9 +133,9 @@ class Layer:
         self.device = device
         self.name, c, t, h, w, m, kernel, strides = layer
         pads = tuple((k - 1) // 2 for k in kernel)
-        self.setup = Conv((1, c, t, h, w), (m, c, *kernel), strides, pads * 2, (1, 1, 1), 1, channels_last,
+        self.setup = cuda_library.Conv((1, c, t, h, w), (m, c, *kernel), strides, pads * 2, (1, 1, 1), 1, channels_last,
                           dtype == torch.float16, 0, ALGORITHMS[algorithm], 0, 0.0)
-        packed_bytes, workspace_bytes, _, self.variant = device.sizes(self.setup)
+        packed_bytes, workspace_bytes, _, self.variant = device.library.conv_sizes(self.setup)
         generator = torch.Generator().manual_seed(0)
         make = lambda *shape: torch.randn(*shape, generator=generator).to(device.device, dtype)  # noqa: E731
         self.x, self.w, self.b = make(1, c, t, h, w), make(m, c, *kernel) / (c * 27) ** 0.5, make(m)
@@ -251,9 +225,8 @@ def time_layers(device, repeats):
     torch.backends.cudnn.benchmark = True
     out = torch.empty(1 << 16, device="cuda")
     blocks = torch.cuda.get_device_properties(0).multi_processor_count * 16
-    fmas = device.library.dance_cuda_fma_peak(ctypes.c_void_p(out.data_ptr()), blocks, device.stream())
-    peak = fmas / milliseconds({"peak": lambda: device.library.dance_cuda_fma_peak(
-        ctypes.c_void_p(out.data_ptr()), blocks, device.stream())}, repeats)["peak"]
+    launch = lambda: device.library.fma_peak(out.data_ptr(), blocks, device.stream())  # noqa: E731
+    peak = launch() / milliseconds({"peak": launch}, repeats)["peak"]
     print(f"FP32 FMA peak, register-only loop: {peak / 1e9:.2f} TMAC/s")
     rows = []
     for layer_of in LAYERS:
@@ -261,7 +234,7 @@ def time_layers(device, repeats):
             for algorithm in ALGORITHMS:
                 try:
                     layer = Layer(device, layer_of, dtype, algorithm)
-                except RuntimeError as refused:
+                except OperationError as refused:
                     print(f"{layer_of[0]} {algorithm}: {refused}")
                     continue
                 dense = None
@@ -283,7 +256,7 @@ def time_layers(device, repeats):
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--library", default=str(CUDA.parent / "build" / "cuda" / "libdance_cuda.so"))
+    parser.add_argument("--library", default=kernels.expected_cuda_path())
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--no-timing", action="store_true", help="correctness only")
     parser.add_argument("--repeats", type=int, default=50)
