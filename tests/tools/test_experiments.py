@@ -80,12 +80,15 @@ def test_report_sums_folds_and_sets_settings_side_by_side(tmp_path):
         score["right_windows"] = 49
     measured = [better, {**figures("dance", 0, 1000), "fold": "loso/b"},
                 {**figures("no-ava", 0, 1000), "fold": "loso/a"}]
-    only = {**figures("only-bn-50", 0, 500), "gated": []}
-    write_report(TABLES["weizmann"], "weizmann", [*measured, only], tmp_path, {})
+    only = {**figures("only-bn-50", 0, 500), "gated": [], "fold": "loso/b"}
+    random = {**figures("random", 0, 1000), "fold": "loso/a"}
+    random["gated"] = random["gated"][1:]  # was not measured at every budget
+    write_report(TABLES["weizmann"], "weizmann", [*measured, only, random], tmp_path, {})
     text = (tmp_path / "weizmann.md").read_text()
     assert "| 2 | 0.5 | 0.480 | 18.0 of 20 | 93.0 % |" in text  # one seed, two folds
     assert "| AVA: `dance`, `no-ava` | 1 | 0.5 | 0.480, 0.480 | 9.0, 9.0 of 10 | 98.0 %, 88.0 % | +10.0 |" in text
-    assert ("| `only-bn-50` (1) | 0.500 | 9.0 of 10 | 88.0 % | `dance` at budget 0.5 | 0.480 | 18.0 of 20 | 93.0 % |"
+    assert text.count("| masks that follow the clip: ") == 1
+    assert ("| `only-bn-50` (1) | 0.500 | 9.0 of 10 | 88.0 % | `dance` at budget 0.5 | 0.480 | 9.0 of 10 | 88.0 % |"
             in text)
 
 

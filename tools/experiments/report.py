@@ -109,7 +109,8 @@ def _side_by_side(measured: Sequence[Figures]) -> list[str]:
     for what, with_it, without in COMPARISONS:
         runs = [{(m["seed"], m["fold"]): m for m in groups.get(name, [])} for name in (with_it, without)]
         shared = sorted(set(runs[0]) & set(runs[1]), key=str)
-        for budget in _budgets([runs[0][key] for key in shared]):
+        budgets = [_budgets([side[key] for key in shared]) for side in runs]
+        for budget in [b for b in budgets[0] if b in budgets[1]]:
             sides = [_summed(_at([side[key] for key in shared], budget)) for side in runs]
             (share, clips, windows, of), (other_share, other_clips, other_windows, _) = sides
             found.append(f"| {what}: `{with_it}`, `{without}` | {len(shared)} | {budget:g} | "
@@ -124,22 +125,22 @@ def _side_by_side(measured: Sequence[Figures]) -> list[str]:
 
 def _against_static(measured: Sequence[Figures]) -> list[str]:
     """What gates reach with no more MACs than each network whose channels alone were pruned."""
-    groups = by_setting(measured)
-    static = [(name, [(m["seed"], share_of_original(m, 1.0), m["static"]) for m in runs])
-              for name, runs in groups.items() if all(m["static"] and not m["gated"] for m in runs)]
-    dynamic = [(f"`{name}` at budget {budget:g}", _at(runs, budget))
-               for name, runs in groups.items() for budget in _budgets(runs)]
+    groups = {name: {(m["seed"], m["fold"]): m for m in runs} for name, runs in by_setting(measured).items()}
+    static = {name: runs for name, runs in groups.items() if all(m["static"] and not m["gated"] for m in runs.values())}
     lines = []
-    for name, scored in sorted(static, key=lambda item: -item[1][0][1]):
-        share, clips, windows, of = _summed(scored)
-        cheaper = [(label, found) for label, points in dynamic for found in [_summed(points)] if found[0] <= share]
+    for name, runs in static.items():
+        alone = _summed([(m["seed"], share_of_original(m, 1.0), m["static"]) for m in runs.values()])
+        gated = {other: [found[key] for key in runs] for other, found in groups.items()
+                 if other not in static and set(runs) <= set(found)}
+        cheaper = [(f"`{other}` at budget {budget:g}", found) for other, of_runs in gated.items()
+                   for budget in _budgets(of_runs) for found in [_summed(_at(of_runs, budget))] if found[0] <= alone[0]]
         best = max(cheaper, key=lambda item: (np.mean(item[1][2]), -item[1][0]), default=None)
         cells = "none |  |  | " if best is None else f"{best[0]} | {_cells(best[1])}"
-        lines.append(f"| `{name}` ({len(scored)}) | {_cells((share, clips, windows, of))} | {cells} |")
+        lines.append(f"| `{name}` ({len(runs)}) | {_cells(alone)} | {cells} |")
     return lines and [
         "", "## Static pruning and gates at equal MACs", "",
         "Each network whose channels alone were pruned (runs in brackets), beside the best point with gates, by "
-        "windows, that spends no more MACs.", "",
+        "windows, that spends no more MACs with the same seeds.", "",
         "| static | MACs | clips | windows | gates | MACs | clips | windows |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |", *lines]
 
