@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 import os
+import signal
 import subprocess
 import sys
 
@@ -8,6 +9,9 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, HERE)    # for tiny_bundle: pytest's importlib mode adds no folder to the path
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # a shell's background job, as a CI may run us: programs that tests press Ctrl-C on would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
