@@ -8,6 +8,7 @@
 namespace dance {
 namespace {
 
+constexpr int64_t kPassPixels = 512;  // of a frame, as one work item
 constexpr int64_t kStripPixels = 1024, kLastStripPixels = 128;  // channels-last strips hold all channels
 
 // keep[i] = unless m < tau * mean m, and not the largest; m = sums / terms. A NaN makes every comparison false.
@@ -24,7 +25,12 @@ void decide(const double* sums, int64_t count, double terms, double tau, uint8_t
   }
 }
 
+bool finite(double v) { return v - v == 0.0; }
+
 // One n. Each step reads only what the steps before it kept, and nothing at all where its tau drops nothing.
+//
+// Channels-last: sums per frame and channel, and per frame and pixel, are given or taken in one pass; x is read again only
+// for pixels where channels are dropped, and from the beginning where a sum is not finite.
 class Clip {
  public:
   Clip(const GateCall& call, int64_t n, Workspace& ws, const Parallel& parallel)
@@ -34,6 +40,7 @@ class Clip {
         features_(call.feature_keep + n * pixels_) {
     const int64_t largest = std::max(std::max(call.t, call.c), pixels_), slabs = call.c * call.t;
     double* doubles = ws.statistics.of<double>(std::size_t(2 * slabs + largest + call.c));
+    if (call.channels_last) find_sums(n, ws);
     slab_sums_ = doubles;
     sums_ = slab_sums_ + slabs;
     offsets_ = reinterpret_cast<int64_t*>(sums_ + largest);
@@ -44,10 +51,12 @@ class Clip {
     std::memset(frames_, 1, std::size_t(g_.t));
     std::memset(channels_, 1, std::size_t(g_.c));
     std::memset(features_, 1, std::size_t(pixels_));
-    if (tau_[0] > 0 || tau_[1] > 0) sum_slabs();
+    if (tau_[0] > 0 || tau_[1] > 0)
+      if (!take_slabs()) sum_slabs();
     if (tau_[0] > 0) decide_frames();
     if (tau_[1] > 0) decide_channels();
-    if (tau_[2] > 0) decide_features();
+    if (tau_[2] > 0)
+      if (!take_features()) decide_features();
   }
 
  private:
@@ -55,6 +64,51 @@ class Clip {
   const void* at(int64_t element) const { return x_ + element * bytes(); }
   int64_t kept_frames() const { return std::count(frames_, frames_ + g_.t, 1); }
   int64_t kept_channels() const { return std::count(channels_, channels_ + g_.c, 1); }
+
+  // Those that are given, else of a pass over x.
+  void find_sums(int64_t n, Workspace& ws) {
+    if (!(tau_[0] > 0) && !(tau_[1] > 0) && !(tau_[2] > 0)) return;
+    if (g_.channel_sums) {
+      channel_sums_ = g_.channel_sums + n * g_.t * g_.c;
+      pixel_sums_ = g_.pixel_sums + n * g_.t * pixels_;
+      return;
+    }
+    float* sums = ws.sums.of<float>(std::size_t(g_.t * (g_.c + pixels_)));
+    channel_sums_ = sums, pixel_sums_ = sums + g_.t * g_.c;
+    const int64_t parts = (pixels_ + kPassPixels - 1) / kPassPixels;
+    Magnitudes magnitudes({sums, sums + g_.t * g_.c}, x_, g_.type, true, 0, g_.t, g_.c, pixels_);
+    magnitudes.begin(parts, 1, ws);
+    for_items(parallel_, g_.t * parts, [&](int, int64_t item) {
+      const int64_t begin = item % parts * kPassPixels;
+      magnitudes.add(item % parts, 0, item / parts, 0, g_.c, begin, std::min(kPassPixels, pixels_ - begin));
+    });
+    magnitudes.end();
+  }
+
+  // slab_sums_ from the sums there are; false where one of them is not finite.
+  bool take_slabs() {
+    if (!channel_sums_) return false;
+    double all = 0.0;
+    for (int64_t t = 0; t < g_.t; ++t)
+      for (int64_t c = 0; c < g_.c; ++c) {
+        slab_sums_[c * g_.t + t] = double(channel_sums_[t * g_.c + c]);
+        all += slab_sums_[c * g_.t + t];
+      }
+    return finite(all);
+  }
+
+  // Features from the sums there are; false where channels are dropped or a sum is not finite.
+  bool take_features() {
+    if (!pixel_sums_ || std::memchr(channels_, 0, std::size_t(g_.c))) return false;
+    std::fill(sums_, sums_ + pixels_, 0.0);
+    for (int64_t t = 0; t < g_.t; ++t)
+      for (int64_t p = 0; p < pixels_ && frames_[t]; ++p) sums_[p] += double(pixel_sums_[t * pixels_ + p]);
+    double all = 0.0;
+    for (int64_t p = 0; p < pixels_; ++p) all += sums_[p];
+    if (!finite(all)) return false;
+    decide(sums_, pixels_, double(kept_frames() * g_.c), tau_[2], features_);
+    return true;
+  }
 
   // slab_sums_[c * T + t]
   void sum_slabs() {
@@ -123,6 +177,7 @@ class Clip {
   const int64_t pixels_;
   const char* x_;
   uint8_t *frames_, *channels_, *features_;
+  const float *channel_sums_ = nullptr, *pixel_sums_ = nullptr;
   double *slab_sums_, *sums_;
   int64_t* offsets_;
   uint32_t* select_;
@@ -131,7 +186,14 @@ class Clip {
 }  // namespace
 
 void activation_gate(const GateCall& call, Workspace& workspace, const Parallel& parallel) {
-  for (int64_t n = 0; n < call.n; ++n) Clip(call, n, workspace, parallel).run();
+  for (int64_t n = 0; n < call.n; ++n) {
+    Clip(call, n, workspace, parallel).run();
+    if (!call.kept) continue;
+    call.kept[3 * n] = std::count(call.frame_keep + n * call.t, call.frame_keep + (n + 1) * call.t, 1);
+    call.kept[3 * n + 1] = std::count(call.channel_keep + n * call.c, call.channel_keep + (n + 1) * call.c, 1);
+    const uint8_t* features = call.feature_keep + n * call.h * call.w;
+    call.kept[3 * n + 2] = std::count(features, features + call.h * call.w, 1);
+  }
 }
 
 }  // namespace dance

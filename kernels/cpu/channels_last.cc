@@ -24,6 +24,8 @@ void to_channels_last(const ToChannelsLastCall& call, Workspace& ws, const Paral
   for (int64_t c = 0; c < call.c; ++c) channels[c] = int32_t(c);
   uint8_t* keep = ws.masks.of<uint8_t>(std::size_t(pixels));
   std::memset(keep, 1, std::size_t(pixels));
+  Magnitudes magnitudes(call.magnitudes, call.y, call.type, true, 0, call.n * call.t, call.c, pixels);
+  magnitudes.begin(parts, 1, ws);
   for_items(parallel, call.n * call.t * parts, [&](int, int64_t item) {
     const int64_t frame = item / parts, begin = item % parts * kPixels, end = std::min(pixels, begin + kPixels);
     const int64_t n = frame / call.t, t = frame % call.t;
@@ -31,7 +33,7 @@ void to_channels_last(const ToChannelsLastCall& call, Workspace& ws, const Paral
     if (call.type == Type::f16) {
       halves_to_last(static_cast<const uint16_t*>(call.x) + from, static_cast<uint16_t*>(call.y) + to, call.c,
                      call.t * pixels, begin, end);
-      return;
+      return magnitudes.add(item % parts, 0, frame, 0, call.c, begin, end - begin);
     }
     LoadArgs a{};
     a.x = static_cast<const float*>(call.x) + from;
@@ -43,7 +45,9 @@ void to_channels_last(const ToChannelsLastCall& call, Workspace& ws, const Paral
     a.out = static_cast<float*>(call.y) + to;
     a.out_stride = call.c;
     isa.load(a);
+    magnitudes.add(item % parts, 0, frame, 0, call.c, begin, end - begin);
   });
+  magnitudes.end();
 }
 
 void max_pool3d(const MaxPoolCall& call, Workspace& ws, const Parallel& parallel) {
@@ -53,6 +57,8 @@ void max_pool3d(const MaxPoolCall& call, Workspace& ws, const Parallel& parallel
   const int64_t items = g.n * g.out[0] * g.out[1];
   const int64_t workers = std::min<int64_t>(std::max(1, parallel.workers), items);
   const void** pointers = ws.rows.of<const void*>(std::size_t(workers * window));
+  Magnitudes magnitudes(call.magnitudes, call.y, g.type, true, 0, g.n * g.out[0], g.c, g.out[1] * g.out[2]);
+  magnitudes.begin(g.out[1], 1, ws);
   for_items(parallel, items, [&](int worker, int64_t item) {
     const int64_t ho = item % g.out[1], to = item / g.out[1] % g.out[0], n = item / g.out[1] / g.out[0];
     const int64_t t0 = to * g.strides[0] - g.pads[0], h0 = ho * g.strides[1] - g.pads[1];
@@ -71,7 +77,9 @@ void max_pool3d(const MaxPoolCall& call, Workspace& ws, const Parallel& parallel
       a.y = static_cast<char*>(call.y) + ((item * g.out[2]) + wo) * g.c * bytes;
       isa.largest(a);
     }
+    magnitudes.add(ho, 0, item / g.out[1], 0, g.c, ho * g.out[2], g.out[2]);
   });
+  magnitudes.end();
 }
 
 }  // namespace dance

@@ -22,7 +22,8 @@ class DepthwiseClip {
                 const Parallel& parallel)
       : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa),
         slides_(depthwise_slides(g_.kernel[2], g_.strides[2], g_.dilations[2])),
-        in_place_(g_.channels_last && g_.type == Type::f32 && g_.c >= isa.vector) {
+        in_place_(g_.channels_last && g_.type == Type::f32 && g_.c >= isa.vector),
+        magnitudes_(call.magnitudes, call.y, g_.type, g_.channels_last, n, g_.out[0], g_.m, out_pixels()) {
     if (!in_place_) layout_.outputs = kept.channels;
   }
 
@@ -39,11 +40,14 @@ class DepthwiseClip {
     const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
     sums_ = in_place_ ? nullptr : ws_.sums.of<float>(workers * std::size_t(sums_floats()));
     lines_ = ws_.segments.of<DepthwiseLine>(workers * std::size_t(g_.kernel[0] * g_.kernel[1]));
+    magnitudes_.begin(parts, 1, ws_);
     for_items(parallel_, items, [&](int worker, int64_t item) {
       // frames vary fastest: what several of them read is still in the L2 cache
-      const int64_t begin = item / g_.out[0] * rows_;
-      compute_rows(worker, item % g_.out[0], begin, std::min(begin + rows_, g_.out[1]));
+      const int64_t part = item / g_.out[0], begin = part * rows_, end = std::min(begin + rows_, g_.out[1]);
+      compute_rows(worker, item % g_.out[0], begin, end);
+      magnitudes_.add(part, 0, item % g_.out[0], 0, g_.m, begin * g_.out[2], (end - begin) * g_.out[2]);
     });
+    magnitudes_.end();
   }
 
  private:
@@ -222,6 +226,7 @@ class DepthwiseClip {
   const Parallel& parallel_;
   PackedLayout layout_;           // of all channels where these are read in place, else of the kept ones
   const bool slides_, in_place_;
+  Magnitudes magnitudes_;         // parts: those of the rows
   const float* x_ = nullptr;      // [T][H][W][step_]
   int64_t step_ = 0;
   const float* weights_ = nullptr;

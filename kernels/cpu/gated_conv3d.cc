@@ -60,7 +60,8 @@ constexpr double kRowSteps = 8, kRunSteps = 3, kScattered = 0.15;
 class Clip {
  public:
   Clip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws, const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), ws_(ws), parallel_(parallel), layout_(g_, isa), kept_(kept) {}
+      : call_(call), g_(call.geometry), n_(n), isa_(isa), ws_(ws), parallel_(parallel), layout_(g_, isa), kept_(kept),
+        magnitudes_(call.magnitudes, call.y, g_.type, g_.channels_last, n, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
     plan();
@@ -82,6 +83,7 @@ class Clip {
   void find_weights();
   void compute();
   void compute_item(int worker, int64_t item) const;
+  void compute_block(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block) const;
   void sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
                   float* acc) const;
   // Whether sums go to Y row by row.
@@ -102,6 +104,7 @@ class Clip {
   const Parallel& parallel_;
   const PackedLayout layout_;
   const Kept& kept_;
+  Magnitudes magnitudes_;                // parts: blocks of rows
   bool zero_dropped_ = false;            // dropped pixels are read as zeros: cheaper than going round them
   const Plan* plan_ = nullptr;
   const float* x_ = nullptr;             // [group][T][H][W][stride]
@@ -195,16 +198,28 @@ void Clip::compute() {
   row_y_ = row_in_ + workers * std::size_t(rows_per_item_);
   row_out_ = reinterpret_cast<int32_t*>(row_y_ + workers * std::size_t(rows_per_item_));
   segments_ = ws_.segments.of<Segment>(workers * std::size_t(segments_per_item_));
+  magnitudes_.begin(int64_t(plan_->blocks.size()), columns, ws_);
   for_items(parallel_, items, [&](int worker, int64_t item) { compute_item(worker, item); });
+  magnitudes_.end();
 }
 
 // Output channels vary slowest: consecutive items share their weights.
 void Clip::compute_item(int worker, int64_t item) const {
-  const PixelBlock& block = plan_->blocks[std::size_t(item % int64_t(plan_->blocks.size()))];
+  const int64_t part = item % int64_t(plan_->blocks.size());
+  const PixelBlock& block = plan_->blocks[std::size_t(part)];
   item /= int64_t(plan_->blocks.size());
   const FrameChunk& chunk = plan_->chunks[std::size_t(item % int64_t(plan_->chunks.size()))];
   const int64_t column = item / int64_t(plan_->chunks.size());
   const int64_t group = column / layout_.blocks(), index = column % layout_.blocks();
+  compute_block(worker, group, index, chunk, block);
+  for (int32_t f = 0; f < chunk.count && magnitudes_.wanted(); ++f)
+    magnitudes_.add(part, column, plan_->frames[std::size_t(chunk.first + f)],
+                    group * layout_.outputs + layout_.block_begin(index), layout_.columns(index),
+                    block.row_begin * g_.out[2], (block.row_end - block.row_begin) * g_.out[2]);
+}
+
+void Clip::compute_block(int worker, int64_t group, int64_t index, const FrameChunk& chunk,
+                         const PixelBlock& block) const {
   const uint8_t* live = &plan_->live_kt[std::size_t(chunk.representative * g_.kernel[0])];
   const bool any_frame = std::memchr(live, 1, std::size_t(g_.kernel[0])) != nullptr;
   if (!any_frame || block.empty || kept_.in_group(group) == 0)

@@ -7,6 +7,7 @@
 
 #include "geometry.h"
 #include "isa.h"
+#include "magnitudes.h"
 #include "parallel.h"
 #include "workspace.h"
 
@@ -58,13 +59,14 @@ struct ConvCall {
   const void* z;                 // shaped like y, or null
   void* y;
   float minimum;
+  MagnitudeSums magnitudes{};    // of y, where wanted
   Variant variant = Variant::automatic;
   Variant* used = nullptr;       // or what was taken for the last n, written here
   bool bf16 = false;             // multiply in bfloat16 where pairs_possible says so; as `packed` was packed
   const Pairs* pairs = nullptr;  // given where this is a call of units, made by it
 };
 
-// Nothing but y is written. Throws std::bad_alloc where the workspace cannot grow.
+// Nothing but y and its magnitudes is written. Throws std::bad_alloc where the workspace cannot grow.
 void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& parallel);
 
 }  // namespace dance

@@ -134,6 +134,16 @@ struct AbsPixelsArgs {
   double* sums;
 };
 
+// Both sums of a rectangle: channel_sums[c] += |x| of its pixels, pixel_sums[p] = |x| over its channels.
+struct MagnitudesArgs {
+  const void* x;
+  Type type;
+  int64_t channels, pixels;
+  int64_t channel_stride, pixel_stride;  // elements from one to the next; one of them is 1
+  double* channel_sums;
+  float* pixel_sums;
+};
+
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
   const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
@@ -200,6 +210,7 @@ struct IsaKernels {
   void (*winograd_out)(const WinogradOutArgs&);
   void (*largest)(const LargestArgs&);
   void (*abs_sum_pixels)(const AbsPixelsArgs&);
+  void (*magnitudes)(const MagnitudesArgs&);
   const PairKernels* pairs;      // or null
 
   // bfloat16 on this machine, or null.

@@ -29,7 +29,7 @@ const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::load_activation,
     DANCE_ISA::select,       DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
-    DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels,
+    DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels, DANCE_ISA::magnitudes,
 #ifdef DANCE_PAIRS
     &DANCE_PAIRS,
 #else

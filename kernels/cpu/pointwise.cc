@@ -16,7 +16,8 @@ class PointwiseClip {
  public:
   PointwiseClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws,
                 const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa) {}
+      : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa),
+        magnitudes_(call.magnitudes, call.y, g_.type, true, n, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
     find_weights();
@@ -28,9 +29,13 @@ class PointwiseClip {
     sums_ = ws_.sums.of<float>(workers * item_pixels * std::size_t(isa_.block()));
     row_in_ = ws_.rows.of<int64_t>(workers * item_pixels * 2);
     row_out_ = reinterpret_cast<int32_t*>(row_in_ + workers * item_pixels);
+    magnitudes_.begin((g_.out[1] + rows_ - 1) / rows_ + 1, 1, ws_);
     for_items(parallel_, items, [&](int worker, int64_t item) {
-      compute(worker, item * rows_, std::min((item + 1) * rows_, all));
+      const int64_t end = std::min((item + 1) * rows_, all);
+      compute(worker, item * rows_, end);
+      if (magnitudes_.wanted()) add_magnitudes(item * rows_, end);
     });
+    magnitudes_.end();
   }
 
  private:
@@ -95,6 +100,16 @@ class PointwiseClip {
     }
   }
 
+  // Of finished rows [begin, end): what an item has of a frame is a part of its own.
+  void add_magnitudes(int64_t begin, int64_t end) const {
+    for (int64_t row = begin; row < end;) {
+      const int64_t next = std::min(end, (row / g_.out[1] + 1) * g_.out[1]), first = row % g_.out[1];
+      magnitudes_.add((first + rows_ - 1) / rows_, 0, frames_[row / g_.out[1]], 0, g_.m, first * g_.out[2],
+                      (next - row) * g_.out[2]);
+      row = next;
+    }
+  }
+
   // Adds the kept pixels of a row to the list.
   void list_row(int64_t row, int64_t begin, RowsArgs& a, int64_t* row_in, int32_t* row_out) const {
     const int64_t t = frames_[row / g_.out[1]] * g_.strides[0], h = row % g_.out[1] * g_.strides[1];
@@ -138,6 +153,7 @@ class PointwiseClip {
   Workspace& ws_;
   const Parallel& parallel_;
   const PackedLayout layout_;
+  Magnitudes magnitudes_;
   const float* weights_ = nullptr;
   const float* bias_ = nullptr;
   const int32_t* index_ = nullptr;

@@ -36,15 +36,18 @@ class WinogradClip {
                const Parallel& parallel)
       : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), size_(size), components_((size + 2) * (size + 2)),
         ws_(ws), parallel_(parallel), layout_(g_, isa, size),
-        weights_(call.pairs ? call.pairs->weights(size, isa, ws, parallel) : call.packed->winograd(g_, size)) {}
+        weights_(call.pairs ? call.pairs->weights(size, isa, ws, parallel) : call.packed->winograd(g_, size)),
+        magnitudes_(call.magnitudes, call.y, g_.type, g_.channels_last, n, g_.out[0], g_.m, g_.out[1] * g_.out[2]) {}
 
   void run() {
     tiles_ = find_tiles(g_, kept_.masks.feature, size_, ws_.tiles);
     prepare();
     cut();
     reserve();
+    magnitudes_.begin(tile_parts_ * runs_per_part() + 1, layout_.blocks(), ws_);
     if (shared_) run_shared(); else run_alone();
     run_dropped();
+    magnitudes_.end();
   }
 
  private:
@@ -85,8 +88,13 @@ class WinogradClip {
                 const Scratch& scratch) const;
   void finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
               const float* sums) const;
-  void finish_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
-                       const float* sums) const;
+  void write(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+             const float* sums) const;
+  void write_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+                      const float* sums) const;
+  void add_magnitudes(int64_t to, int64_t tile_begin, int64_t tile_end, int64_t index) const;
+  int64_t runs_per_part() const { return shared_ ? (part_tiles_ + kRunTiles - 1) / kRunTiles : 1; }
+  int64_t run_of(const Tile* tile, int64_t most) const;
   void store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const;
 
   const ConvCall& call_;
@@ -99,6 +107,7 @@ class WinogradClip {
   const Parallel& parallel_;
   const WinogradLayout layout_;
   const float* weights_;
+  Magnitudes magnitudes_;      // parts: those of the tiles, in runs where workers share them, and dropped tiles
 
   TileList tiles_{};
   Loaded x_{};
@@ -245,17 +254,20 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
 // Tiles of output frame f of the part, in runs of neighbours.
 void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                           const float* sums) const {
+  write(worker, part, f, tile_begin, tile_end, index, sums);
+  if (magnitudes_.wanted()) add_magnitudes(part.frame + f, part.tile + tile_begin, part.tile + tile_end, index);
+}
+
+void WinogradClip::write(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+                         const float* sums) const {
   const int64_t width = columns(index), to = part.frame + f;
   if (sums && any_live(to) && g_.channels_last && width == layout_.columns(index))
-    return finish_in_place(part, f, tile_begin, tile_end, index, sums);
+    return write_in_place(part, f, tile_begin, tile_end, index, sums);
   float* pixels = finished_ + worker * size_ * size_ * kRunTiles * isa_.block();
   const bool empty = !sums || !any_live(to);
   for (int64_t tile = tile_begin; tile < tile_end;) {
     const Tile& first = tiles_.tile[part.tile + tile];
-    int64_t run = 1;
-    while (run < kRunTiles && tile + run < tile_end && tiles_.tile[part.tile + tile + run].row == first.row &&
-           tiles_.tile[part.tile + tile + run].column == first.column + run)
-      ++run;
+    const int64_t run = run_of(&first, std::min(kRunTiles, tile_end - tile));
     WinogradOutArgs a{};
     a.component_stride = sums_stride(), a.columns = a.pixel_stride = width, a.row_stride = run * size_ * width;
     a.size = a.rows = a.row_pixels = size_;
@@ -270,8 +282,8 @@ void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_
 }
 
 // Straight to Y, where whole vectors of its channels lie side by side.
-void WinogradClip::finish_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
-                                   const float* sums) const {
+void WinogradClip::write_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
+                                  const float* sums) const {
   const int64_t out_pixels = g_.out[1] * g_.out[2], first = layout_.block_begin(index);
   WinogradOutArgs a{};
   a.component_stride = sums_stride(), a.columns = columns(index);
@@ -289,6 +301,28 @@ void WinogradClip::finish_in_place(const Part& part, int64_t f, int64_t tile_beg
     a.out = static_cast<float*>(call_.y) + at;
     a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
     isa_.winograd_out(a);
+  }
+}
+
+// Neighbours along W, the first one included.
+int64_t WinogradClip::run_of(const Tile* tile, int64_t most) const {
+  int64_t run = 1;
+  while (run < most && tile[run].row == tile->row && tile[run].column == tile->column + run) ++run;
+  return run;
+}
+
+// Of finished tiles [tile_begin, tile_end) of all.
+void WinogradClip::add_magnitudes(int64_t to, int64_t tile_begin, int64_t tile_end, int64_t index) const {
+  const int64_t runs = runs_per_part(), in_part = tile_begin % std::max<int64_t>(1, part_tiles_);
+  const int64_t part = tile_begin >= tiles_.live ? tile_parts_ * runs
+                                                 : tile_begin / part_tiles_ * runs + (shared_ ? in_part / kRunTiles : 0);
+  for (int64_t tile = tile_begin; tile < tile_end;) {
+    const Tile& first = tiles_.tile[tile];
+    const int64_t run = run_of(&first, tile_end - tile), wo = int64_t(first.column) * size_;
+    const int64_t pixels = std::min(run * size_, g_.out[2] - wo);
+    for (int64_t ho = int64_t(first.row) * size_; ho < std::min((int64_t(first.row) + 1) * size_, g_.out[1]); ++ho)
+      magnitudes_.add(part, index, to, layout_.block_begin(index), layout_.columns(index), ho * g_.out[2] + wo, pixels);
+    tile += run;
   }
 }
 

@@ -42,6 +42,7 @@ struct Workspace {
   Buffer rows;         // row positions of every worker
   Buffer segments;     // of every worker
   Buffer statistics;   // gate
+  Buffer magnitudes;   // sums of |y| of every part of it
   Buffer tiles;        // Winograd: output tiles, which pixels they read
   Buffer components;   // Winograd: transformed input, sums, and finished pixels of every worker
   Plan plan, plan_unmasked;
