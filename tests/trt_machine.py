@@ -45,6 +45,14 @@ def sum_as_floats(model):
     model.graph.node.extend(nodes)
 
 
+def silent_log(trt):
+    """A logger that forgets."""
+    class Log(trt.ILogger):
+        def log(self, severity, msg):
+            pass
+    return Log()
+
+
 class Machine:
     """A World with what the tests need of it. bundle: folder; plugin: path of the plugin library."""
 
