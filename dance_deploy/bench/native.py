@@ -23,7 +23,7 @@ class Conv(ctypes.Structure):
                 ("channels_last", ctypes.c_int32), ("type", ctypes.c_int32), ("mask_type", ctypes.c_int32),
                 ("prepack", ctypes.c_int32), ("threads", ctypes.c_int32), ("repeats", ctypes.c_int32),
                 ("minimum", ctypes.c_float), ("variant", ctypes.c_int32), ("used", ctypes.POINTER(ctypes.c_int32)),
-                ("bf16", ctypes.c_int32)]
+                ("bf16", ctypes.c_int32), ("channel_magnitude", ctypes.c_void_p), ("pixel_magnitude", ctypes.c_void_p)]
 
 
 def library() -> ctypes.CDLL:

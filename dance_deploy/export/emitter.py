@@ -15,16 +15,17 @@ from dance_deploy.method.controller import Controller
 from dance_deploy.method.gate import Gate
 from dance_deploy.method.surgery import geometry_of, is_tensor, shape_of, source_of
 from dance_deploy.ops import names
-from dance_deploy.ops.functions import conv_node, gate_node
+from dance_deploy.ops.functions import conv_node, gate_node, hand_on_magnitudes
 
 
 class Emitter:
     """Emits nodes of one fx graph into one OnnxBuilder.
 
-    convs: every convolution, fused; masks: tensor names of each gate's masks once emitted; gated: emit the gates and
-    their convolutions as dance ops (else as a dense network); channels_last: the type of masks ("bool", "float32")
-    where every convolution is to be a dance op, those without a gate keeping everything, and activations are to lie in
-    [N, T, H, W, C]; else ""; border: nodes whose tensors leave the graph in [N, C, T, H, W].
+    convs: every convolution, fused; masks: tensor names of each gate's masks once emitted; counts: and of how many they
+    keep, where the gate counts; gated: emit the gates and their convolutions as dance ops (else as a dense network);
+    channels_last: the type of masks ("bool", "float32") where every convolution is to be a dance op, those without a
+    gate keeping everything, and activations are to lie in [N, T, H, W, C]; else ""; border: nodes whose tensors leave
+    the graph in [N, C, T, H, W].
     """
 
     def __init__(self, traced: fx.GraphModule, builder: OnnxBuilder, convs: dict[fx.Node, FusedConv], *,
@@ -39,6 +40,7 @@ class Emitter:
         self.reads_last = False
         self._ends = {fused.last: fused for fused in convs.values()}
         self.masks: dict[int, tuple[str, str, str]] = {}
+        self.counts: dict[int, str] = {}
         self.gate_inputs: dict[int, str] = {}
         self.conv_outputs: dict[str, str] = {}
         self.tau: list[str] = []
@@ -128,7 +130,23 @@ class Emitter:
             self.gate_inputs[i] = x
             frames, channels, features = (f"gate{i}.{kind}" for kind in names.MASK_NAMES)
             self.masks[i] = frames, channels, features
-            self.builder.nodes.append(gate_node([x, self.tau[i]], self.masks[i], f"gate{i}", channels_last=last))
+            inputs, outputs = [x, self.tau[i]], list(self.masks[i])
+            magnitudes = self.magnitudes_of(x) if last else None
+            if magnitudes is not None:
+                self.counts[i] = self.builder.unique(f"gate{i}.{names.KEPT}")
+                inputs += magnitudes
+                outputs.append(self.counts[i])
+            self.builder.nodes.append(gate_node(inputs, outputs, f"gate{i}", channels_last=last))
+
+    def magnitudes_of(self, tensor: str) -> tuple[str, str] | None:
+        """Names of the tensor's magnitudes (names.MAGNITUDES), if a dance op makes it: it is told to write them."""
+        node = self.builder.maker(tensor)
+        if node is None or node.domain != names.DOMAIN:
+            return None
+        if node.op_type in names.WITH_MAGNITUDES:
+            channel, pixel = (self.builder.unique(f"{tensor}.{name}") for name in names.MAGNITUDES)
+            hand_on_magnitudes(node, channel, pixel)
+        return (node.output[1], node.output[2]) if node.op_type in names.WITH_MAGNITUDES.values() else None
 
     def _emit_conv(self, fused: FusedConv) -> None:
         source = source_of(fused.conv)

@@ -121,7 +121,8 @@ class _Cutter:
         emitter.emit(head)
         builder.rename(emitter.value(self.stem), "stem")
         module = self.model.controller
-        tau = emit_controller(builder, module, "stem", shape_of(self.stem), budget)
+        magnitudes = emitter.magnitudes_of("stem") if ours else None
+        tau = emit_controller(builder, module, "stem", shape_of(self.stem), budget, magnitudes)
         builder.rename(tau, "tau")
         builder.output("stem", shape_of(self.stem))
         builder.output("tau", [module.gates, 3])
@@ -138,7 +139,7 @@ class _Cutter:
         emitter.emit(tail)
         builder.rename(emitter.value(self.result), "logits")
         builder.output("logits", shape_of(self.result))
-        builder.rename(_emit_kept(builder, emitter.masks, self.profile.mask_dtype), "kept")
+        builder.rename(_emit_kept(builder, emitter, self.profile.mask_dtype), "kept")
         builder.output("kept", [gates, 3], np.int64)
         return self._model(builder), self._layers(emitter), self._mask_infos(emitter)
 
@@ -166,21 +167,24 @@ class _Cutter:
         return builder.model(self.profile.ir_version)
 
 
-def _emit_kept(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]], mask_dtype: str) -> str:
+def _emit_kept(builder: OnnxBuilder, emitter: Emitter, mask_dtype: str) -> str:
     """kept [L, 3] int64: how many frames, channels and features each gate keeps.
 
     Where masks are floats, sums are too, because TensorRT 8 sums nothing else: exact up to 2^24 entries.
     """
     summed = onnx.TensorProto.FLOAT if mask_dtype == "float32" else onnx.TensorProto.INT64
     rows = []
-    for i in sorted(masks):
+    for i in sorted(emitter.masks):
         counts = []
-        for name, axes in zip(masks[i], ([1], [1], [1, 2])):
+        if i in emitter.counts:
+            rows.append(emitter.counts[i])
+            continue
+        for name, axes in zip(emitter.masks[i], ([1], [1], [1, 2])):
             numbers = builder.node("Cast", [name], name + ".number", to=int(summed))
             count = builder.reduce("ReduceSum", numbers, axes, name + ".count")
             if summed != onnx.TensorProto.INT64:
                 count = builder.node("Cast", [count], name + ".int", to=int(onnx.TensorProto.INT64))
             counts.append(count)
-        rows.append(builder.node("Concat", counts, f"gate{i}.kept", axis=0))
-    flat = builder.node("Concat", rows, "kept.flat", axis=0)
-    return builder.node("Reshape", [flat, builder.ints(len(rows), 3)], "kept")
+        row = builder.node("Concat", counts, f"gate{i}.row", axis=0)
+        rows.append(builder.node("Reshape", [row, builder.ints(1, 3)], f"gate{i}.kept"))
+    return builder.node("Concat", rows, "kept", axis=0)

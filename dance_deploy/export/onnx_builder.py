@@ -66,6 +66,10 @@ class OnnxBuilder:
             return self.node(op, [x, self.ints(*axes)], output, keepdims=keepdims)
         return self.node(op, [x], output, axes=list(axes), keepdims=keepdims)
 
+    def maker(self, tensor: str) -> onnx.NodeProto | None:
+        """The node whose first output is `tensor`."""
+        return next((node for node in self.nodes if node.output[0] == tensor), None)
+
     def rename(self, old: str, new: str) -> None:
         """Give a tensor that one of our nodes makes another name, everywhere."""
         for node in self.nodes:

@@ -146,8 +146,8 @@ def session(model: onnx.ModelProto, library: str | None) -> onnxruntime.Inferenc
 def residual_tensors(graphs: Graphs) -> dict[str, str]:
     """For each residual convolution of the body, its output's name -> its Z's name."""
     z = len(names.CONV_INPUTS)
-    adds = (names.GATED_CONV3D_ADD, names.GATED_CONV3D_ADD_CL)
-    return {n.output[0]: n.input[z] for n in graphs.body.graph.node if n.op_type in adds}
+    return {n.output[0]: n.input[z] for n in graphs.body.graph.node
+            if n.op_type in names.CONVS and len(n.input) == len(names.CONV_ADD_INPUTS)}
 
 
 def check_rung(run: RungRun, graphs: Graphs) -> None:

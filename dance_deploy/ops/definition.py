@@ -3,10 +3,17 @@
 One import for what gate.py, conv.py and tolerance.py define. Source: docs/ops.md.
 """
 from dance_deploy.ops.conv import conv3d, gated_conv3d, gated_conv3d_cl
-from dance_deploy.ops.gate import GateMasks, activation_gate, activation_gate_cl, check_masks, gate_borderline
+from dance_deploy.ops.gate import (
+    GateMasks,
+    activation_gate,
+    activation_gate_cl,
+    check_masks,
+    gate_borderline,
+    magnitudes,
+)
 from dance_deploy.ops.tolerance import Reference, check_output, error_bound, reference
 
 __all__ = [
     "GateMasks", "Reference", "activation_gate", "activation_gate_cl", "check_masks", "check_output", "conv3d",
-    "error_bound", "gate_borderline", "gated_conv3d", "gated_conv3d_cl", "reference",
+    "error_bound", "gate_borderline", "gated_conv3d", "gated_conv3d_cl", "magnitudes", "reference",
 ]

@@ -40,17 +40,22 @@ def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "flo
             raise InputError(f"dance functions: {what} is {came!r} | expected one of {', '.join(possible)}")
     makers = {names.ACTIVATION_GATE: _activation_gate, names.GATED_CONV3D: _gated_conv3d,
               names.GATED_CONV3D_ADD: _gated_conv3d}
-    functions = []
-    for op_type, make in makers.items():
-        functions.append(make(op_type, _Body(opset, mask_dtype, float_type)))
-        functions.append(make(names.CHANNELS_LAST[op_type], _Body(opset, mask_dtype, float_type)))
-    return functions + [_to_channels_last(_Body(opset, mask_dtype, float_type)),
-                        _max_pool3d_cl(_Body(opset, mask_dtype, float_type))]
+    makers.update({names.CHANNELS_LAST[op_type]: make for op_type, make in list(makers.items())})
+    makers.update({names.TO_CHANNELS_LAST: _to_channels_last, names.MAX_POOL3D_CL: _max_pool3d_cl})
+    makers[names.ACTIVATION_GATE_MAGNITUDES_CL] = _activation_gate
+    kind = (opset, mask_dtype, float_type)
+    functions = {op_type: make(op_type, _Body(*kind)) for op_type, make in makers.items()}
+    writing = [_with_magnitudes(functions[op_type], _Body(*kind)) for op_type in names.WITH_MAGNITUDES]
+    return [*functions.values(), *writing]
 
 
 def gate_node(inputs: list[str], outputs: Sequence[str], name: str, *, channels_last: bool = False) -> NodeProto:
-    """A node of the gate: inputs X, tau; outputs frame_keep, channel_keep, feature_keep; with TensorRT's attributes."""
+    """A node of the gate: inputs X, tau; outputs frame_keep, channel_keep, feature_keep; with TensorRT's attributes.
+
+    Channels last, with X's magnitudes as two more inputs, there is one more output: how many of each are kept, [N, 3].
+    """
     op_type = names.ACTIVATION_GATE_CL if channels_last else names.ACTIVATION_GATE
+    op_type = names.ACTIVATION_GATE_MAGNITUDES_CL if len(inputs) == len(names.GATE_MAGNITUDES_INPUTS) else op_type
     return helper.make_node(op_type, inputs, outputs, name=name, domain=names.DOMAIN, **names.PLUGIN_ATTRIBUTES)
 
 
@@ -79,6 +84,12 @@ def max_pool_node(x: str, y: str, name: str, kernel_shape, strides, pads) -> Nod
     """A node of max pooling, x and y [N, T, H, W, C]; attributes as ONNX MaxPool's, all of them written."""
     return helper.make_node(names.MAX_POOL3D_CL, [x], [y], name=name, domain=names.DOMAIN,
                             kernel_shape=list(kernel_shape), strides=list(strides), pads=list(pads))
+
+
+def hand_on_magnitudes(node: NodeProto, channel: str, pixel: str) -> None:
+    """Let a node of an op in names.WITH_MAGNITUDES write the magnitudes of Y to two tensors of these names."""
+    node.op_type = names.WITH_MAGNITUDES[node.op_type]
+    node.output.extend([channel, pixel])
 
 
 class _Body:
@@ -134,13 +145,17 @@ def _activation_gate(op_type: str, body: _Body) -> FunctionProto:
     A mean over all with zeros for what is dropped is the mean over the kept times one factor for the whole step, and
     so leads to the same decisions.
     """
+    given = op_type == names.ACTIVATION_GATE_MAGNITUDES_CL
     x = "X" if op_type == names.ACTIVATION_GATE else body.op("Transpose", "X", perm=TO_CHANNELS_FIRST)
     if body.float_type == "float16":
         x = body.cast(x, TensorProto.FLOAT)
     magnitude = body.op("Abs", x)
     zero = body.constant(0, np.float32)
 
-    per_frame_and_channel = body.reduce("ReduceMean", magnitude, [3, 4])                # [N, C, T]
+    if given:
+        per_frame_and_channel = body.op("Transpose", names.MAGNITUDES[0], perm=[0, 2, 1])
+    else:
+        per_frame_and_channel = body.reduce("ReduceMean", magnitude, [3, 4])            # [N, C, T]
     frames = _keep(body, body.reduce("ReduceMean", per_frame_and_channel, [1]), step=0)
     frames_at = body.unsqueeze(frames, [1])                                             # [N, 1, T]
     on_kept = body.op("Where", frames_at, per_frame_and_channel, zero)
@@ -149,7 +164,12 @@ def _activation_gate(op_type: str, body: _Body) -> FunctionProto:
     on_kept = body.op("Where", body.unsqueeze(both, [3, 4]), magnitude, zero)
     per_frame_and_feature = body.reduce("ReduceMean", on_kept, [1])                     # [N, T, H, W]
     _keep(body, body.reduce("ReduceMean", per_frame_and_feature, [1]), step=2)
-    return body.function(op_type, names.GATE_INPUTS, names.MASK_NAMES)
+    if not given:
+        return body.function(op_type, names.GATE_INPUTS, names.MASK_NAMES)
+    counts = [body.op("ReduceSum", body.cast(mask, TensorProto.INT64), body.constant(axes, np.int64), keepdims=0)
+              for mask, axes in zip(names.MASK_NAMES, ([1], [1], [1, 2]))]
+    body.op("Concat", *(body.unsqueeze(count, [1]) for count in counts), axis=1, to=names.KEPT)
+    return body.function(op_type, names.GATE_MAGNITUDES_INPUTS, names.MASK_NAMES + (names.KEPT,))
 
 
 def _keep(body: _Body, means: str, step: int) -> str:
@@ -200,15 +220,29 @@ def _gated_conv3d(op_type: str, body: _Body) -> FunctionProto:
     return body.function(op_type, names.CONV_ADD_INPUTS if with_z else names.CONV_INPUTS, ["Y"], ATTRIBUTE_DEFAULTS)
 
 
-def _to_channels_last(body: _Body) -> FunctionProto:
+def _with_magnitudes(plain: FunctionProto, body: _Body) -> FunctionProto:
+    """The function `plain` with the magnitudes of Y as two more outputs."""
+    last = plain.name != names.GATED_CONV3D
+    body.nodes = list(plain.node)
+    magnitude = body.op("Abs", body.cast("Y", TensorProto.FLOAT) if body.float_type == "float16" else "Y")
+    channel = body.reduce("ReduceMean", magnitude, [2, 3] if last else [3, 4])
+    body.op("Transpose", channel, to=names.MAGNITUDES[0], perm=[0, 1, 2] if last else [0, 2, 1])
+    body.op("Identity", body.reduce("ReduceMean", magnitude, [4] if last else [1]), to=names.MAGNITUDES[1])
+    function = body.function(names.WITH_MAGNITUDES[plain.name], plain.input, [*plain.output, *names.MAGNITUDES],
+                             required=plain.attribute)
+    function.attribute_proto.extend(plain.attribute_proto)
+    return function
+
+
+def _to_channels_last(op_type: str, body: _Body) -> FunctionProto:
     body.op("Transpose", "X", to="Y", perm=TO_CHANNELS_LAST)
-    return body.function(names.TO_CHANNELS_LAST, ["X"], ["Y"])
+    return body.function(op_type, ["X"], ["Y"])
 
 
-def _max_pool3d_cl(body: _Body) -> FunctionProto:
+def _max_pool3d_cl(op_type: str, body: _Body) -> FunctionProto:
     attributes = (names.KERNEL_SHAPE, names.STRIDES, names.PADS)
     y = body.op("MaxPool", body.op("Transpose", "X", perm=TO_CHANNELS_FIRST))
     for attribute in attributes:
         body.refer(attribute, attribute)
     body.op("Transpose", y, to="Y", perm=TO_CHANNELS_LAST)
-    return body.function(names.MAX_POOL3D_CL, ["X"], ["Y"], required=attributes)
+    return body.function(op_type, ["X"], ["Y"], required=attributes)

@@ -36,6 +36,16 @@ def activation_gate_cl(x, tau, name=None):
     return _gate(names.ACTIVATION_GATE_CL + shapes.ORDER_OF_CL, shapes.channels_first(x), tau, name)
 
 
+def magnitudes(y):
+    """What an op hands on with its output (docs/ops.md, 'Magnitudes'): means of |y| in float64.
+
+    y: [N, C, T, H, W]. Returns [N, T, C], of each channel over a frame's pixels, and [N, T, H, W], of each pixel over
+    channels; infinite or NaN where y is.
+    """
+    magnitude = np.abs(np.asarray(y)).astype(np.float64)
+    return magnitude.mean(axis=(3, 4)).transpose(0, 2, 1), magnitude.mean(axis=1)
+
+
 def gate_borderline(x, tau, masks, name=None):
     """Where an implementation that took `masks` may have decided either way.
 

@@ -21,16 +21,33 @@ CHANNELS_LAST = {
 TO_CHANNELS_LAST = "ToChannelsLast"
 MAX_POOL3D_CL = "MaxPool3dCl"
 
-GATES = (ACTIVATION_GATE, ACTIVATION_GATE_CL)
-CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
+# The same ops with two outputs more, MAGNITUDES of Y, and the gate that reads these of X beside it: what the op that
+# makes an activation measures while it is in the cache, its gate need not read it for. Between our own ops only.
+WITH_MAGNITUDES = {
+    GATED_CONV3D: "GatedConv3dMagnitudes",
+    GATED_CONV3D_CL: "GatedConv3dMagnitudesCl",
+    GATED_CONV3D_ADD_CL: "GatedConv3dAddMagnitudesCl",
+    TO_CHANNELS_LAST: "ToChannelsLastMagnitudes",
+    MAX_POOL3D_CL: "MaxPool3dMagnitudesCl",
+}
+ACTIVATION_GATE_MAGNITUDES_CL = "ActivationGateMagnitudesCl"
+# means of |Y|: [N, T, C] over pixels, [N, T, H, W] over channels
+MAGNITUDES = ("channel_magnitude", "pixel_magnitude")
+
+GATES = (ACTIVATION_GATE, ACTIVATION_GATE_CL, ACTIVATION_GATE_MAGNITUDES_CL)
+_CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
+CONVS = _CONVS + tuple(WITH_MAGNITUDES[conv] for conv in _CONVS if conv in WITH_MAGNITUDES)
 # What a channels-last body needs besides: not gated, no masks
-LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
+_LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
+LAYOUT_OPS = _LAYOUT_OPS + tuple(WITH_MAGNITUDES[op] for op in _LAYOUT_OPS)
 OP_TYPES = GATES + CONVS + LAYOUT_OPS
 
 # what a gate drops, in the order of its masks, of tau's columns and of `kept`
 KINDS = ("frames", "channels", "features")
 MASK_NAMES = ("frame_keep", "channel_keep", "feature_keep")
 GATE_INPUTS = ("X", "tau")
+GATE_MAGNITUDES_INPUTS = GATE_INPUTS + MAGNITUDES
+KEPT = "kept"    # int64 [N, 3], last output of the gate that is given magnitudes
 CONV_INPUTS = ("X", "W", "B") + MASK_NAMES
 CONV_ADD_INPUTS = CONV_INPUTS + ("Z",)
 

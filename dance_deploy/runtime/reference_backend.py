@@ -1,4 +1,6 @@
 """Backend `reference`: every op as its definition says, in numpy; slow, for checking the others."""
+import numpy as np
+
 from dance_deploy.errors import MissingPackageError, OperationError
 from dance_deploy.ops import definition, names
 from dance_deploy.runtime import backends
@@ -66,12 +68,29 @@ def _operators():
         names.GATED_CONV3D_CL: _gated_conv(definition.gated_conv3d_cl),
         names.GATED_CONV3D_ADD_CL: _gated_conv(definition.gated_conv3d_cl),
     }
+    convs = {op_type: run for op_type, run in dance.items() if op_type in names.WITH_MAGNITUDES}
+    dance.update({names.WITH_MAGNITUDES[op_type]: _with_magnitudes(run, op_type != names.GATED_CONV3D)
+                  for op_type, run in convs.items()})
+    dance[names.ACTIVATION_GATE_MAGNITUDES_CL] = _gate_and_count
     return [operator(op_type, names.DOMAIN, run) for op_type, run in dance.items()] + [operator("Conv", "", _conv)]
 
 
 def _gate(gate):
     def run(self, x, tau, **_):
         return tuple(gate(x, tau))
+    return run
+
+
+def _gate_and_count(self, x, tau, channel_magnitude, pixel_magnitude, **_):
+    masks = definition.activation_gate_cl(x, tau)
+    return (*masks, np.stack([mask.reshape(len(mask), -1).sum(1) for mask in masks], 1))
+
+
+def _with_magnitudes(conv, last):
+    def run(self, *inputs, **attributes):
+        (y,) = conv(self, *inputs, **attributes)
+        found = definition.magnitudes(np.transpose(y, (0, 4, 1, 2, 3)) if last else y)
+        return (y, *(means.astype(np.float32) for means in found))
     return run
 
 

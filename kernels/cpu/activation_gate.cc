@@ -11,26 +11,27 @@ namespace {
 constexpr int64_t kPassPixels = 512;  // of a frame, as one work item
 constexpr int64_t kStripPixels = 1024, kLastStripPixels = 128;  // channels-last strips hold all channels
 
-// keep[i] = unless m < tau * mean m, and not the largest; m = sums / terms. A NaN makes every comparison false.
-void decide(const double* sums, int64_t count, double terms, double tau, uint8_t* keep) {
+// keep[i] = unless m < tau * mean m, and not the largest; m = sums / terms, which is left in sums. A NaN makes every
+// comparison false.
+void decide(double* sums, int64_t count, double terms, double tau, uint8_t* keep) {
   double total = 0.0, largest = 0.0;
+  for (int64_t i = 0; i < count; ++i) sums[i] /= terms;
   for (int64_t i = 0; i < count; ++i) {
-    total += sums[i] / terms;
-    if (!(sums[i] / terms <= largest)) largest = sums[i] / terms;
+    total += sums[i];
+    if (!(sums[i] <= largest)) largest = sums[i];
   }
   const double threshold = tau * (total / double(count));
-  for (int64_t i = 0; i < count; ++i) {
-    const double m = sums[i] / terms;
-    keep[i] = !(m < threshold && m < largest);
-  }
+  for (int64_t i = 0; i < count; ++i) keep[i] = !((sums[i] < threshold) & (sums[i] < largest));
 }
 
-bool finite(double v) { return v - v == 0.0; }
+// Whether float32 means of that sum say what the values say: nothing infinite or NaN in them, and nothing lost below
+// float32's range that 1e-5 of their mean could show.
+bool exact_enough(double sum) { return sum >= 1e-30 && sum - sum == 0.0; }
 
 // One n. Each step reads only what the steps before it kept, and nothing at all where its tau drops nothing.
 //
-// Channels-last: sums per frame and channel, and per frame and pixel, are given or taken in one pass; x is read again only
-// for pixels where channels are dropped, and from the beginning where a sum is not finite.
+// Channels-last: means per frame and channel, and per frame and pixel, are given or taken in one pass; x is read again only
+// for pixels where channels are dropped, and from the beginning where the means are not exact enough.
 class Clip {
  public:
   Clip(const GateCall& call, int64_t n, Workspace& ws, const Parallel& parallel)
@@ -40,7 +41,7 @@ class Clip {
         features_(call.feature_keep + n * pixels_) {
     const int64_t largest = std::max(std::max(call.t, call.c), pixels_), slabs = call.c * call.t;
     double* doubles = ws.statistics.of<double>(std::size_t(2 * slabs + largest + call.c));
-    if (call.channels_last) find_sums(n, ws);
+    if (call.channels_last) find_magnitudes(n, ws);
     slab_sums_ = doubles;
     sums_ = slab_sums_ + slabs;
     offsets_ = reinterpret_cast<int64_t*>(sums_ + largest);
@@ -66,15 +67,15 @@ class Clip {
   int64_t kept_channels() const { return std::count(channels_, channels_ + g_.c, 1); }
 
   // Those that are given, else of a pass over x.
-  void find_sums(int64_t n, Workspace& ws) {
+  void find_magnitudes(int64_t n, Workspace& ws) {
     if (!(tau_[0] > 0) && !(tau_[1] > 0) && !(tau_[2] > 0)) return;
-    if (g_.channel_sums) {
-      channel_sums_ = g_.channel_sums + n * g_.t * g_.c;
-      pixel_sums_ = g_.pixel_sums + n * g_.t * pixels_;
+    if (g_.channel_magnitude) {
+      channel_magnitude_ = g_.channel_magnitude + n * g_.t * g_.c;
+      pixel_magnitude_ = g_.pixel_magnitude + n * g_.t * pixels_;
       return;
     }
     float* sums = ws.sums.of<float>(std::size_t(g_.t * (g_.c + pixels_)));
-    channel_sums_ = sums, pixel_sums_ = sums + g_.t * g_.c;
+    channel_magnitude_ = sums, pixel_magnitude_ = sums + g_.t * g_.c;
     const int64_t parts = (pixels_ + kPassPixels - 1) / kPassPixels;
     Magnitudes magnitudes({sums, sums + g_.t * g_.c}, x_, g_.type, true, 0, g_.t, g_.c, pixels_);
     magnitudes.begin(parts, 1, ws);
@@ -85,28 +86,30 @@ class Clip {
     magnitudes.end();
   }
 
-  // slab_sums_ from the sums there are; false where one of them is not finite.
+  // slab_sums_ from the means; false where these are not exact enough.
   bool take_slabs() {
-    if (!channel_sums_) return false;
+    if (!channel_magnitude_) return false;
     double all = 0.0;
     for (int64_t t = 0; t < g_.t; ++t)
       for (int64_t c = 0; c < g_.c; ++c) {
-        slab_sums_[c * g_.t + t] = double(channel_sums_[t * g_.c + c]);
+        slab_sums_[c * g_.t + t] = double(channel_magnitude_[t * g_.c + c]) * double(pixels_);
         all += slab_sums_[c * g_.t + t];
       }
-    return finite(all);
+    return exact_enough(all);
   }
 
-  // Features from the sums there are; false where channels are dropped or a sum is not finite.
+  // Features from the means; false where channels are dropped or these are not exact enough.
   bool take_features() {
-    if (!pixel_sums_ || std::memchr(channels_, 0, std::size_t(g_.c))) return false;
+    if (!pixel_magnitude_ || std::memchr(channels_, 0, std::size_t(g_.c))) return false;
     std::fill(sums_, sums_ + pixels_, 0.0);
+    int64_t slices = 0;
     for (int64_t t = 0; t < g_.t; ++t)
-      for (int64_t p = 0; p < pixels_ && frames_[t]; ++p) sums_[p] += double(pixel_sums_[t * pixels_ + p]);
+      if (frames_[t]) offsets_[slices++] = t * pixels_;
+    isa_.abs_sum_slices({pixel_magnitude_, Type::f32, offsets_, 0, slices, pixels_, sums_});
     double all = 0.0;
     for (int64_t p = 0; p < pixels_; ++p) all += sums_[p];
-    if (!finite(all)) return false;
-    decide(sums_, pixels_, double(kept_frames() * g_.c), tau_[2], features_);
+    if (!exact_enough(all)) return false;
+    decide(sums_, pixels_, double(slices), tau_[2], features_);
     return true;
   }
 
@@ -177,7 +180,7 @@ class Clip {
   const int64_t pixels_;
   const char* x_;
   uint8_t *frames_, *channels_, *features_;
-  const float *channel_sums_ = nullptr, *pixel_sums_ = nullptr;
+  const float *channel_magnitude_ = nullptr, *pixel_magnitude_ = nullptr;
   double *slab_sums_, *sums_;
   int64_t* offsets_;
   uint32_t* select_;

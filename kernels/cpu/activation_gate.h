@@ -19,8 +19,8 @@ struct GateCall {
   uint8_t* channel_keep;    // [N, C]
   uint8_t* feature_keep;    // [N, H, W]
   // Of x, where the op that made it has taken them; else null, and a pass over x takes them. Channels-last only.
-  const float* channel_sums = nullptr;  // [N, T, C]
-  const float* pixel_sums = nullptr;    // [N, T, H, W]
+  const float* channel_magnitude = nullptr;  // [N, T, C]
+  const float* pixel_magnitude = nullptr;    // [N, T, H, W]
   int64_t* kept = nullptr;              // or [N, 3]: how many frames, channels and features are kept
 };
 

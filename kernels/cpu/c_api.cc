@@ -27,6 +27,10 @@ double seconds(clockid_t clock) {
   return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
 }
 
+dance::MagnitudeOutputs magnitudes_of(const DanceMagnitudes* magnitudes) {
+  return magnitudes ? dance::MagnitudeOutputs{magnitudes->channel, magnitudes->pixel} : dance::MagnitudeOutputs{};
+}
+
 bool geometry_of(const DanceConv& conv, dance::ConvGeometry& g) {
   g.n = conv.x_shape[0], g.c = conv.x_shape[1], g.t = conv.x_shape[2], g.h = conv.x_shape[3], g.w = conv.x_shape[4];
   g.m = conv.w_shape[0];
@@ -87,6 +91,7 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
   call.minimum = conv->minimum;
   call.variant = dance::Variant(conv->variant);
   call.bf16 = conv->bf16 != 0;
+  call.magnitudes = magnitudes_of(&conv->magnitudes);
   dance::Variant used = dance::Variant::direct;
   call.used = &used;
   return guarded([&](dance::Workspace& workspace) {
@@ -121,16 +126,17 @@ int64_t dance_packed_bytes(const DanceConv* conv, const void* w) {
   }
 }
 
-int dance_to_channels_last(const int64_t* s, int32_t type, const void* x, void* y, int32_t threads) {
-  const dance::ToChannelsLastCall call{x, y, type ? dance::Type::f16 : dance::Type::f32, s[0], s[1], s[2], s[3], s[4]};
+int dance_to_channels_last(const int64_t* s, int32_t type, const void* x, void* y, const DanceMagnitudes* magnitudes, int32_t threads) {
+  const dance::ToChannelsLastCall call{x, y, type ? dance::Type::f16 : dance::Type::f32, s[0], s[1], s[2], s[3], s[4],
+                                        magnitudes_of(magnitudes)};
   return guarded([&](dance::Workspace& workspace) {
     dance::to_channels_last(call, workspace, dance::Parallel{run_on_threads, nullptr, threads});
   });
 }
 
 int dance_max_pool3d(const int64_t* s, const int64_t* kernel, const int64_t* strides, const int64_t* pads, int32_t type,
-                     const void* x, void* y, int32_t threads) {
-  dance::MaxPoolCall call{x, y, {}};
+                     const void* x, void* y, const DanceMagnitudes* magnitudes, int32_t threads) {
+  dance::MaxPoolCall call{x, y, {}, magnitudes_of(magnitudes)};
   dance::ConvGeometry& g = call.geometry;
   g.n = s[0], g.c = g.m = s[1], g.t = s[2], g.h = s[3], g.w = s[4];
   for (int i = 0; i < 3; ++i) g.kernel[i] = kernel[i], g.strides[i] = strides[i], g.dilations[i] = 1;
@@ -144,10 +150,12 @@ int dance_max_pool3d(const int64_t* s, const int64_t* kernel, const int64_t* str
 }
 
 int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x, const float* tau,
-                          uint8_t* frame_keep, uint8_t* channel_keep, uint8_t* feature_keep, int32_t threads) {
+                          uint8_t* frame_keep, uint8_t* channel_keep, uint8_t* feature_keep, const DanceMagnitudes* magnitudes,
+                          int64_t* kept, int32_t threads) {
+  const dance::MagnitudeOutputs given = magnitudes_of(magnitudes);
   const dance::GateCall call{x, type ? dance::Type::f16 : dance::Type::f32, channels_last != 0,
                              x_shape[0], x_shape[1], x_shape[2], x_shape[3], x_shape[4],
-                             tau, frame_keep, channel_keep, feature_keep};
+                             tau, frame_keep, channel_keep, feature_keep, given.channel, given.pixel, kept};
   return guarded([&](dance::Workspace& workspace) {
     dance::activation_gate(call, workspace, dance::Parallel{run_on_threads, nullptr, threads});
   });

@@ -7,6 +7,12 @@
 // What calls return.
 enum { DANCE_OK = 0, DANCE_BAD_SHAPE = 1, DANCE_NO_MEMORY = 2 };
 
+// Sums of absolute values, both or neither (null).
+struct DanceMagnitudes {
+  float* channel;           // [N, T, C], over the pixels of a frame
+  float* pixel;             // [N, T, H, W], over channels
+};
+
 struct DanceConv {
   int64_t x_shape[5];       // N, C, T, H, W, whatever the layout
   int64_t w_shape[5];       // M, C/group, kT, kH, kW
@@ -20,6 +26,7 @@ struct DanceConv {
                             // or 4x4 outputs where the convolution allows it (and prepack is set), else direct
   int32_t* used;            // or null; gets the variant that was taken for the last n
   int32_t bf16;             // multiply in bfloat16 where the convolution allows it (and prepack is set)
+  DanceMagnitudes magnitudes;         // of y, where wanted
 };
 
 DANCE_EXPORT int dance_isa_count(void);
@@ -37,10 +44,13 @@ DANCE_EXPORT int dance_gated_conv3d(const DanceConv* conv, const void* x, const 
 // Bytes of the packed weights of a session that has run this variant; 0 where they cannot be had.
 DANCE_EXPORT int64_t dance_packed_bytes(const DanceConv* conv, const void* w);
 // X [N,C,T,H,W] -> Y [N,T,H,W,C].
-DANCE_EXPORT int dance_to_channels_last(const int64_t* x_shape, int32_t type, const void* x, void* y, int32_t threads);
+DANCE_EXPORT int dance_to_channels_last(const int64_t* x_shape, int32_t type, const void* x, void* y,
+                                        const DanceMagnitudes* magnitudes, int32_t threads);
 // Over channels-last X; x_shape: N, C, T, H, W; strides and pads as in DanceConv; pads less than the kernel's extents.
 DANCE_EXPORT int dance_max_pool3d(const int64_t* x_shape, const int64_t* kernel, const int64_t* strides, const int64_t* pads,
-                                  int32_t type, const void* x, void* y, int32_t threads);
+                                  int32_t type, const void* x, void* y, const DanceMagnitudes* magnitudes, int32_t threads);
+// magnitudes: of x, which is channels-last then; kept: how many frames, channels and features are kept, [N, 3]; or null.
 DANCE_EXPORT int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x,
                                        const float* tau, uint8_t* frame_keep, uint8_t* channel_keep,
-                                       uint8_t* feature_keep, int32_t threads);
+                                       uint8_t* feature_keep, const DanceMagnitudes* magnitudes, int64_t* kept,
+                                       int32_t threads);

@@ -14,7 +14,7 @@ struct ToChannelsLastCall {
   void* y;                  // [N,T,H,W,C]
   Type type;
   int64_t n, c, t, h, w;    // all at least 1
-  MagnitudeSums magnitudes{};  // of y, where wanted
+  MagnitudeOutputs magnitudes{};  // of y, where wanted
 };
 
 // Throws std::bad_alloc where the workspace cannot grow.
@@ -24,7 +24,7 @@ struct MaxPoolCall {
   const void* x;            // [N,T,H,W,C]
   void* y;                  // [N,T',H',W',C]
   ConvGeometry geometry;    // checked, with its output size: m = c, dilations 1, and less padding than kernel on each side
-  MagnitudeSums magnitudes{};  // of y, where wanted
+  MagnitudeOutputs magnitudes{};  // of y, where wanted
 };
 
 // A NaN in a window is its result.

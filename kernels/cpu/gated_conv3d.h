@@ -59,7 +59,7 @@ struct ConvCall {
   const void* z;                 // shaped like y, or null
   void* y;
   float minimum;
-  MagnitudeSums magnitudes{};    // of y, where wanted
+  MagnitudeOutputs magnitudes{};    // of y, where wanted
   Variant variant = Variant::automatic;
   Variant* used = nullptr;       // or what was taken for the last n, written here
   bool bf16 = false;             // multiply in bfloat16 where pairs_possible says so; as `packed` was packed

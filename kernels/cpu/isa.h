@@ -134,7 +134,7 @@ struct AbsPixelsArgs {
   double* sums;
 };
 
-// Both sums of a rectangle: channel_sums[c] += |x| of its pixels, pixel_sums[p] = |x| over its channels.
+// Both sums of a rectangle: channel_sums[c] += |x| of its pixels, pixel_sums[p] = pixel_scale * (|x| over its channels).
 struct MagnitudesArgs {
   const void* x;
   Type type;
@@ -142,6 +142,7 @@ struct MagnitudesArgs {
   int64_t channel_stride, pixel_stride;  // elements from one to the next; one of them is 1
   double* channel_sums;
   float* pixel_sums;
+  double pixel_scale;
 };
 
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.

@@ -4,13 +4,13 @@
 
 namespace dance {
 
-Magnitudes::Magnitudes(const MagnitudeSums& sums, const void* y, Type type, bool channels_last, int64_t n,
+Magnitudes::Magnitudes(const MagnitudeOutputs& out, const void* y, Type type, bool channels_last, int64_t n,
                        int64_t frames, int64_t channels, int64_t pixels)
     : isa_(isa_current()), y_(static_cast<const char*>(y) + n * frames * channels * pixels * (type == Type::f32 ? 4 : 2)),
       type_(type), channels_last_(channels_last), frames_(frames), channels_(channels), pixels_(pixels) {
-  if (!sums.channel) return;
-  channel_ = sums.channel + n * frames * channels;
-  pixel_ = sums.pixel + n * frames * pixels;
+  if (!out.channel) return;
+  channel_ = out.channel + n * frames * channels;
+  pixel_ = out.pixel + n * frames * pixels;
 }
 
 void Magnitudes::begin(int64_t parts, int64_t blocks, Workspace& workspace) {
@@ -36,6 +36,7 @@ void Magnitudes::add(int64_t part, int64_t block, int64_t frame, int64_t channel
   a.pixel_stride = channels_last_ ? channels_ : 1;
   a.channel_sums = channel_parts_ + (part * frames_ + frame) * channels_ + channel;
   a.pixel_sums = pixel_blocks_ + (block * frames_ + frame) * pixels_ + pixel;
+  a.pixel_scale = blocks_ == 1 ? 1.0 / double(channels_) : 1.0;
   isa_.magnitudes(a);
 }
 
@@ -45,13 +46,13 @@ void Magnitudes::end() const {
   for (int64_t i = 0; i < slabs; ++i) {
     double sum = 0.0;
     for (int64_t part = 0; part < parts_; ++part) sum += channel_parts_[part * slabs + i];
-    channel_[i] = float(sum);
+    channel_[i] = float(sum / double(pixels_));
   }
   if (blocks_ == 1) return;
   for (int64_t i = 0; i < all_pixels; ++i) {
     double sum = 0.0;
     for (int64_t block = 0; block < blocks_; ++block) sum += double(pixel_blocks_[block * all_pixels + i]);
-    pixel_[i] = float(sum);
+    pixel_[i] = float(sum / double(channels_));
   }
 }
 

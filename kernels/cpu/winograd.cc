@@ -254,8 +254,12 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
 // Tiles of output frame f of the part, in runs of neighbours.
 void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                           const float* sums) const {
-  write(worker, part, f, tile_begin, tile_end, index, sums);
-  if (magnitudes_.wanted()) add_magnitudes(part.frame + f, part.tile + tile_begin, part.tile + tile_end, index);
+  if (!magnitudes_.wanted()) return write(worker, part, f, tile_begin, tile_end, index, sums);
+  for (int64_t tile = tile_begin; tile < tile_end; tile += kRunTiles) {
+    const int64_t end = std::min(tile_end, tile + kRunTiles);
+    write(worker, part, f, tile, end, index, sums);
+    add_magnitudes(part.frame + f, part.tile + tile, part.tile + end, index);
+  }
 }
 
 void WinogradClip::write(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,

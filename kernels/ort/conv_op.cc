@@ -149,6 +149,7 @@ struct ConvKernel {
     call.variant = op.winograd ? dance::Variant::automatic : dance::Variant::direct;
     call.bf16 = op.bf16;
     call.y = output(api, context, 0, y_shape(g));
+    call.magnitudes = magnitudes_of(op, api, context, g.n, g.out[0], g.m, g.out[1], g.out[2]);
     Borrowed workspace;
     PoolCall pool{};
     dance::gated_conv3d(call, *workspace, parallel_of(op, api, context, pool));
@@ -178,8 +179,10 @@ void init_conv(Op& op) {
     const Op& conv = *static_cast<const Op*>(self);
     return index >= FrameKeep && index <= FeatureKeep ? conv.mask_type : conv.float_type;
   };
-  op.GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
-  op.GetOutputType = [](const OrtCustomOp* self, std::size_t) { return static_cast<const Op*>(self)->float_type; };
+  op.GetOutputTypeCount = [](const OrtCustomOp* self) { return std::size_t(static_cast<const Op*>(self)->magnitudes ? 3 : 1); };
+  op.GetOutputType = [](const OrtCustomOp* self, std::size_t index) {
+    return index == 0 ? static_cast<const Op*>(self)->float_type : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  };
   op.CreateKernelV2 = create;
   op.KernelComputeV2 = compute;
   op.KernelDestroy = [](void* kernel) {

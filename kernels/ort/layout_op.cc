@@ -27,8 +27,9 @@ struct ToChannelsLastKernel {
     void* y = output(api, context, 0, {s[0], s[2], s[3], s[4], s[1]});
     Borrowed workspace;
     PoolCall pool{};
-    dance::to_channels_last({x.data, y, type_of(op), s[0], s[1], s[2], s[3], s[4]}, *workspace,
-                            parallel_of(op, api, context, pool));
+    dance::to_channels_last({x.data, y, type_of(op), s[0], s[1], s[2], s[3], s[4],
+                             magnitudes_of(op, api, context, s[0], s[2], s[1], s[3], s[4])},
+                            *workspace, parallel_of(op, api, context, pool));
   }
 };
 
@@ -67,12 +68,13 @@ struct MaxPoolKernel {
   void compute(OrtKernelContext* context) const {
     const Tensor x = input(api, context, 0);
     extents(where, x.shape, "[N,T,H,W,C]");
-    dance::MaxPoolCall call{x.data, nullptr, attributes};
+    dance::MaxPoolCall call{x.data, nullptr, attributes, {}};
     dance::ConvGeometry& g = call.geometry;
     g.n = x.shape[0], g.t = x.shape[1], g.h = x.shape[2], g.w = x.shape[3], g.c = g.m = x.shape[4];
     if (!dance::conv_out_size(g) || !dance::conv_fits(g))
       refuse(where, "kernel_shape", text({g.kernel, g.kernel + 3}), "a window that fits into X " + text(x.shape));
     call.y = output(api, context, 0, {g.n, g.out[0], g.out[1], g.out[2], g.c});
+    call.magnitudes = magnitudes_of(op, api, context, g.n, g.out[0], g.c, g.out[1], g.out[2]);
     Borrowed workspace;
     PoolCall pool{};
     dance::max_pool3d(call, *workspace, parallel_of(op, api, context, pool));
@@ -83,8 +85,10 @@ template <class Kernel>
 void init(Op& op) {
   op.GetInputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
   op.GetInputType = [](const OrtCustomOp* self, std::size_t) { return static_cast<const Op*>(self)->float_type; };
-  op.GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
-  op.GetOutputType = op.GetInputType;
+  op.GetOutputTypeCount = [](const OrtCustomOp* self) { return std::size_t(static_cast<const Op*>(self)->magnitudes ? 3 : 1); };
+  op.GetOutputType = [](const OrtCustomOp* self, std::size_t index) {
+    return index == 0 ? static_cast<const Op*>(self)->float_type : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  };
   op.CreateKernelV2 = [](const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
     const Op& own = *static_cast<const Op*>(self);
     std::string where = own.op_name;

@@ -19,13 +19,14 @@ const Op& as_op(const OrtCustomOp* op) { return *static_cast<const Op*>(op); }
 
 }  // namespace
 
-void init(Op& op, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel) {
+void init(Op& op, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel, bool magnitudes) {
   op = Op{};
   op.version = DANCE_ORT_MIN_API;
   op.op_name = name;
   op.channels_last = channels_last;
   op.float_type = float_type;
   op.parallel = parallel;
+  op.magnitudes = magnitudes;
   op.GetName = [](const OrtCustomOp* self) { return as_op(self).op_name; };
   op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // CPU
   op.GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
@@ -49,6 +50,13 @@ void refuse(const std::string& place, const std::string& tensor, const std::stri
 void check_shape(const std::string& place, const char* tensor, const std::vector<int64_t>& shape,
                  const std::vector<int64_t>& expected, const std::string& because) {
   if (shape != expected) refuse(place, tensor, text(shape), text(expected) + " (" + because + ")");
+}
+
+dance::MagnitudeOutputs magnitudes_of(const Op& op, const OrtApi* api, OrtKernelContext* context, int64_t n, int64_t frames,
+                             int64_t channels, int64_t h, int64_t w) {
+  if (!op.magnitudes) return {};
+  return {static_cast<float*>(output(api, context, 1, {n, frames, channels})),
+          static_cast<float*>(output(api, context, 2, {n, frames, h, w}))};
 }
 
 dance::Parallel parallel_of(const Op& op, const OrtApi* api, const OrtKernelContext* context, PoolCall& call) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "../cpu/geometry.h"
+#include "../cpu/magnitudes.h"
 #include "../cpu/parallel.h"
 #include "../cpu/workspace.h"
 #include "ort_abi.h"
@@ -16,6 +17,7 @@ struct Op : OrtCustomOp {
   const char* op_name;
   bool channels_last;
   bool adds;                             // has the input Z
+  bool magnitudes;                       // conv, layout: also writes means of |Y|; gate: reads those of X, and counts
   ONNXTensorElementDataType float_type;  // of X and all that go with it
   ONNXTensorElementDataType mask_type;
   bool parallel;                         // ONNX Runtime has KernelContext_ParallelFor
@@ -25,7 +27,7 @@ struct Op : OrtCustomOp {
 };
 
 // Fills in what gate and conv ops share, with empty defaults for the rest.
-void init(Op& op, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel);
+void init(Op& op, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel, bool magnitudes);
 void init_gate(Op& op);
 void init_conv(Op& op);
 void init_to_channels_last(Op& op);
@@ -38,6 +40,10 @@ std::string place(const Op& op, const std::string& node);
                          const std::string& expected);
 void check_shape(const std::string& place, const char* tensor, const std::vector<int64_t>& shape,
                  const std::vector<int64_t>& expected, const std::string& because);
+
+// Outputs 1 and 2: means of |Y| per frame and channel and per frame and pixel, where the op has them.
+dance::MagnitudeOutputs magnitudes_of(const Op& op, const OrtApi* api, OrtKernelContext* context, int64_t n, int64_t frames,
+                             int64_t channels, int64_t h, int64_t w);
 
 inline dance::Type type_of(const Op& op) {
   return op.float_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ? dance::Type::f32 : dance::Type::f16;

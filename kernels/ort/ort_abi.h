@@ -68,6 +68,7 @@
   X(OrtErrorCode, ORT_RUNTIME_EXCEPTION, 6)                                                                           \
   X(OrtErrorCode, ORT_NOT_IMPLEMENTED, 9)                                                                             \
   X(ONNXTensorElementDataType, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, 1)                                                \
+  X(ONNXTensorElementDataType, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, 7)                                                \
   X(ONNXTensorElementDataType, ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, 9)                                                 \
   X(ONNXTensorElementDataType, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, 10)                                             \
   X(OrtCustomOpInputOutputCharacteristic, INPUT_OUTPUT_REQUIRED, 0)                                                   \

@@ -37,7 +37,7 @@ struct Library {
   std::vector<std::unique_ptr<Op>> ops;
 };
 
-void add(Library& library, const char* name, bool channels_last, bool conv, bool adds, bool parallel) {
+void add(Library& library, const char* name, bool channels_last, bool conv, bool adds, bool parallel, bool magnitudes = false) {
   const ONNXTensorElementDataType floats[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16};
   const ONNXTensorElementDataType masks[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
   for (ONNXTensorElementDataType float_type : floats)
@@ -45,7 +45,7 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
       if (!conv && mask_type != ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL) continue;  // a gate writes bool
       library.ops.emplace_back(new Op);
       Op& op = *library.ops.back();
-      init(op, name, channels_last, float_type, parallel);
+      init(op, name, channels_last, float_type, parallel, magnitudes);
       op.mask_type = mask_type;
       op.adds = adds;
       op.winograd = library.wanted.winograd;
@@ -56,10 +56,10 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
 }
 
 // Ops without masks.
-void add_layout(Library& library, const char* name, void (*init_op)(Op&), bool parallel) {
+void add_layout(Library& library, const char* name, void (*init_op)(Op&), bool parallel, bool magnitudes = false) {
   for (ONNXTensorElementDataType float_type : {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16}) {
     library.ops.emplace_back(new Op);
-    init(*library.ops.back(), name, true, float_type, parallel);
+    init(*library.ops.back(), name, true, float_type, parallel, magnitudes);
     init_op(*library.ops.back());
   }
 }
@@ -73,6 +73,12 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   add(library, "GatedConv3dAddCl", true, true, true, parallel);
   add_layout(library, "ToChannelsLast", init_to_channels_last, parallel);
   add_layout(library, "MaxPool3dCl", init_max_pool, parallel);
+  add(library, "ActivationGateMagnitudesCl", true, false, false, parallel, true);
+  add(library, "GatedConv3dMagnitudes", false, true, false, parallel, true);
+  add(library, "GatedConv3dMagnitudesCl", true, true, false, parallel, true);
+  add(library, "GatedConv3dAddMagnitudesCl", true, true, true, parallel, true);
+  add_layout(library, "ToChannelsLastMagnitudes", init_to_channels_last, parallel, true);
+  add_layout(library, "MaxPool3dMagnitudesCl", init_max_pool, parallel, true);
   check(api, ort::CreateCustomOpDomain(api)(kDomain, &library.domain));
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }

@@ -172,7 +172,7 @@ bool run_gate(Random& r, uint32_t seed, const char* isa) {
   std::unique_ptr<uint8_t[]> masks[3];
   for (int i = 0; i < 3; ++i) masks[i] = exact<uint8_t>(counts[i]), std::memset(masks[i].get(), 7, std::size_t(counts[i]));
   const int status = dance_activation_gate(s, r.chance(0.5), 0, x.get(), tau.get(), masks[0].get(), masks[1].get(),
-                                           masks[2].get(), int32_t(r.range(1, 3)));
+                                           masks[2].get(), nullptr, nullptr, int32_t(r.range(1, 3)));
   bool good = status == DANCE_OK;
   for (int i = 0; i < 3; ++i) {
     int64_t kept = 0;
@@ -190,7 +190,7 @@ bool run_to_channels_last(Random& r, uint32_t seed, const char* isa, int type) {
   const int64_t count = s[0] * s[1] * s[2] * s[3] * s[4];
   auto x = exact<Element>(count), y = exact<Element>(count);
   for (int64_t i = 0; i < count; ++i) x[i] = Element(i % 1000 + 1), y[i] = Element(0);
-  bool good = dance_to_channels_last(s, type, x.get(), y.get(), int32_t(r.range(1, 3))) == DANCE_OK;
+  bool good = dance_to_channels_last(s, type, x.get(), y.get(), nullptr, int32_t(r.range(1, 3))) == DANCE_OK;
   for (int64_t i = 0; i < count && good; ++i) {
     const int64_t w = i % s[4], h = i / s[4] % s[3], t = i / (s[4] * s[3]) % s[2], plane = i / (s[4] * s[3] * s[2]);
     good = y[at(true, s, plane / s[1], plane % s[1], t, h, w)] == x[i];
@@ -211,7 +211,7 @@ bool run_max_pool(Random& r, uint32_t seed, const char* isa) {
   const int64_t count = out[0] * out[1] * out[2] * out[3] * out[4];
   auto x = exact<float>(s[0] * s[1] * s[2] * s[3] * s[4]), y = exact<float>(count);
   for (int64_t i = 0; i < s[0] * s[1] * s[2] * s[3] * s[4]; ++i) x[i] = r.value();
-  bool good = dance_max_pool3d(s, kernel, strides, pads, 0, x.get(), y.get(), int32_t(r.range(1, 3))) == DANCE_OK;
+  bool good = dance_max_pool3d(s, kernel, strides, pads, 0, x.get(), y.get(), nullptr, int32_t(r.range(1, 3))) == DANCE_OK;
   for (int64_t i = 0; i < count && good; ++i) {
     const int64_t w = i % out[4], h = i / out[4] % out[3], t = i / (out[4] * out[3]) % out[2], plane = i / (out[4] * out[3] * out[2]);
     float largest = -std::numeric_limits<float>::infinity();
