@@ -13,6 +13,7 @@ from dance_deploy.errors import InputError
 from dance_deploy.export import parity
 from dance_deploy.export.graphs import graphs_from_model
 from dance_deploy.method.surgery import gate_model
+from dance_deploy.ops import names
 from dance_deploy.runtime.kernels import library_path
 
 SHAPE = (1, 3, 4, 12, 12)
@@ -42,7 +43,8 @@ def test_names_shapes_and_types_are_the_bundles(graphs, gated):
 
 
 @pytest.mark.parametrize("channels_last, body, kernels", [
-    (True, {"ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl", "ToChannelsLast", "MaxPool3dCl"}, {"GatedConv3d"}),
+    (True, {"ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl", "ToChannelsLast", "MaxPool3dCl"},
+     {"GatedConv3d"}),
     (False, {"ActivationGate", "GatedConv3d", "GatedConv3dAdd"}, set())])
 def test_dance_ops_are_where_they_belong_and_each_is_a_function_too(gated, channels_last, body, kernels):
     graphs = graphs_from_model(gated, profiles.load("cpu")._replace(channels_last=channels_last))
@@ -51,12 +53,33 @@ def test_dance_ops_are_where_they_belong_and_each_is_a_function_too(gated, chann
                             (graphs.dense, set())):
         if model is None:
             continue
-        assert {n.op_type for n in model.graph.node if n.domain == "dance"} == expected
-        assert {f.name for f in model.functions} == expected
+        used = {n.op_type for n in model.graph.node if n.domain == "dance"}
+        assert {plain(op_type) for op_type in used} == expected
+        assert {f.name for f in model.functions} == used
+
+
+def plain(op_type):
+    return op_type.replace("Magnitudes", "")
+
+
+def test_a_gate_reads_the_magnitudes_of_whatever_makes_its_activation(graphs):
+    made = {tensor: node for node in graphs.body.graph.node for tensor in node.output}
+    gates = [node for node in graphs.body.graph.node if node.op_type in names.GATES]
+    written = {node.output[0] for node in graphs.body.graph.node if node.op_type in names.WITH_MAGNITUDES.values()}
+    assert written == {gate.input[0] for gate in gates if made[gate.input[0]].domain == "dance"} and len(written) > 1
+    for gate in gates:
+        if gate.input[0] in written:
+            assert gate.op_type == names.ACTIVATION_GATE_MAGNITUDES_CL
+            assert list(gate.input[2:]) == list(made[gate.input[0]].output[1:])
+        else:
+            assert gate.op_type == names.ACTIVATION_GATE_CL and len(gate.input) == 2
+    controller = graphs.controller_kernels.graph
+    assert "Abs" not in {node.op_type for node in controller.node}
+    assert all(len(made_here.output) == 3 for made_here in controller.node if made_here.output[0] == "stem")
 
 
 def test_a_channels_last_body_converts_at_its_border_only(graphs):
-    ops = [n.op_type for n in graphs.body.graph.node]
+    ops = [plain(n.op_type) for n in graphs.body.graph.node]
     assert ops.count("ToChannelsLast") == 1 and "Transpose" not in ops and "Conv" not in ops
 
 
@@ -70,7 +93,7 @@ def test_the_layout_of_the_body_changes_nothing(gated, clips, mask_dtype):
 
 
 def test_norms_adds_and_relus_are_absorbed(graphs):
-    ops = [n.op_type for n in graphs.body.graph.node]
+    ops = [plain(n.op_type) for n in graphs.body.graph.node]
     # one batch norm stands behind a subtraction and cannot be folded; the residual adds and ReLUs all can
     assert (ops.count("Mul"), ops.count("Add")) == (2 + 1, 1)  # two of them SiLU's and the sigmoid's
     assert ops.count("BatchNormalization") == 0 and ops.count("Relu") == 0

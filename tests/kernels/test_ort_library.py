@@ -367,6 +367,94 @@ def layout_model(node):
     return helper.make_model(graph, opset_imports=imports, ir_version=8, functions=functions.dance_functions(17))
 
 
+def chain_model(x, w, b, hand_on):
+    """Every op that can hand on magnitudes, each with a gate behind it where its output is channels last."""
+    n, c, t, h, width = x.shape
+    kept = {"k0": np.ones((n, t), bool), "k1": np.ones((n, c), bool), "k2": np.ones((n, h, width), bool)}
+    nodes, outputs, found = [functions.to_channels_last_node("X", "a", "to_last")], [], {}
+
+    def gate(name, tensor):
+        magnitudes = []
+        if hand_on:
+            maker = next(node for node in nodes if node.output[0] == tensor)
+            functions.hand_on_magnitudes(maker, tensor + ".c", tensor + ".p")
+            magnitudes = [tensor + ".c", tensor + ".p"]
+            found[tensor] = magnitudes
+        masks = [name + kind for kind in MASKS]
+        counts = [name + names.KEPT] if hand_on else []
+        nodes.append(functions.gate_node([tensor, "tau", *magnitudes], masks + counts, name, channels_last=True))
+        outputs.extend(masks + counts)
+        return masks
+
+    conv = {"pads": [1] * 6, "channels_last": True}
+    nodes.append(functions.conv_node(["a", "W", "B", *gate("g0", "a")], "b", "conv", **conv))
+    nodes.append(functions.conv_node(["b", "W", "B", *gate("g1", "b"), "a"], "d", "add", **conv))
+    gate("g2", "d")
+    nodes.append(functions.max_pool_node("d", "e", "pool", (1, 3, 3), (1, 1, 1), (0, 1, 1) * 2))
+    nodes.append(functions.conv_node(["e", "W", "B", *gate("g3", "e")], "f", "last", **conv))
+    nodes.append(functions.conv_node(["X", "W", "B", *kept], "h", "first", pads=[1] * 6))
+    if hand_on:
+        functions.hand_on_magnitudes(nodes[-1], "h.c", "h.p")
+        found["h"] = ["h.c", "h.p"]
+    outputs += ["a", "b", "d", "e", "f", "h", *(name for names_ in found.values() for name in names_)]
+    kinds = {**{name: TensorProto.BOOL for name in outputs if name.endswith("_keep")},
+             **{name: TensorProto.INT64 for name in outputs if name.endswith(names.KEPT)}}
+    graph = helper.make_graph(
+        nodes, "chain", [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("X", "tau")],
+        [helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), None) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in {"W": w, "B": b, **kept}.items()])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(names.DOMAIN, names.DOMAIN_VERSION)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=8, functions=functions.dance_functions(17))
+    return model, found
+
+
+@pytest.mark.parametrize("tau", ([0.9, 0.0, 0.9], [0.9, 0.95, 0.9], [0.0, 0.0, 0.0]))
+def test_magnitudes_handed_on_change_no_decision(path, tau):
+    """With the library, by the functions, and by gates that read everything themselves: the same masks and outputs."""
+    rng = np.random.default_rng(5)
+    x = (rng.standard_normal((2, 6, 4, 9, 8)) * rng.gamma(1.0, 1.0, (2, 6, 4, 1, 1))).astype(np.float32)
+    w, b = rng.standard_normal((6, 6, 3, 3, 3)).astype(np.float32), rng.standard_normal(6).astype(np.float32)
+    feed = {"X": x, "tau": np.array([tau] * 2, np.float32)}
+    runs = []
+    for library, hand_on in ((path, True), (None, True), (path, False)):
+        model, found = chain_model(x, w, b, hand_on)
+        session = open_session(library, model)
+        runs.append(dict(zip([o.name for o in session.get_outputs()], session.run(None, feed))))
+        for tensor, (channel, pixel) in found.items():
+            y = runs[-1][tensor]
+            expected = definition.magnitudes(y if tensor == "h" else np.transpose(y, (0, 4, 1, 2, 3)))
+            np.testing.assert_allclose(runs[-1][channel], expected[0], rtol=5e-6)
+            np.testing.assert_allclose(runs[-1][pixel], expected[1], rtol=5e-6)
+    ours, theirs, plain = runs
+    for name, mask in plain.items():
+        if name.endswith("_keep"):
+            np.testing.assert_array_equal(ours[name], mask)
+            np.testing.assert_array_equal(theirs[name], mask)
+            axis = [g + kind for g in ("g0", "g1", "g2", "g3") for kind in MASKS].index(name) % 3
+            for run in (ours, theirs):
+                np.testing.assert_array_equal(run[name[:2] + names.KEPT][:, axis], mask.reshape(2, -1).sum(1))
+        else:
+            np.testing.assert_array_equal(ours[name], mask)
+            np.testing.assert_allclose(theirs[name], mask, rtol=1e-3, atol=1e-3 * np.abs(mask).max())
+
+
+def test_a_gate_refuses_magnitudes_of_another_shape(path):
+    node = functions.gate_node(["X", "tau", "c", "p"], [*MASKS, names.KEPT], "g", channels_last=True)
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.input],
+        [helper.make_tensor_value_info(names.KEPT, TensorProto.INT64, None)])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(names.DOMAIN, names.DOMAIN_VERSION)]
+    session = open_session(path, helper.make_model(graph, opset_imports=imports, ir_version=8))
+    feed = {"X": np.ones((1, 2, 3, 4, 5), np.float32), "tau": np.ones((1, 3), np.float32),
+            "c": np.ones((1, 2, 5), np.float32), "p": np.ones((1, 2, 3, 4), np.float32)}
+    assert session.run(None, feed)[0].tolist() == [[2, 5, 12]]
+    for name, shape, said in (("c", (1, 5, 2), "channel_magnitude is [1,5,2], expected [1,2,5] (X is [1,2,3,4,5])"),
+                              ("p", (1, 2, 4, 3), "pixel_magnitude is [1,2,4,3], expected [1,2,3,4]")):
+        with pytest.raises(Exception) as refused:
+            session.run(None, {**feed, name: np.ones(shape, np.float32)})
+        assert "ActivationGateMagnitudesCl 'g': " + said in str(refused.value)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 3, 4, 5, 7), (1, 17, 3, 33, 34), (1, 64, 2, 20, 30)])
 def test_to_channels_last_moves_and_changes_nothing(path, shape):
     model = layout_model(functions.to_channels_last_node("X", "Y", "to_last"))

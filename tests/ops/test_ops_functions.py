@@ -14,7 +14,8 @@ ort = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 
 from dance_deploy.ops import functions  # noqa: E402
 
-TYPES = {"bool": onnx.TensorProto.BOOL, "float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16}
+TYPES = {"int64": onnx.TensorProto.INT64, "bool": onnx.TensorProto.BOOL,
+         "float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16}
 
 
 def values(specs):
@@ -278,6 +279,51 @@ def test_nodes_carry_every_attribute():
     assert attributes["min"] == np.float32(names.MIN_DEFAULT) == np.finfo(np.float32).min
     assert (node.domain, node.op_type) == ("dance", "GatedConv3d")
     assert functions.conv_node(list(names.CONV_ADD_INPUTS), "Y", "c", channels_last=True).op_type == "GatedConv3dAddCl"
+
+
+@pytest.mark.parametrize("opset, ir_version, float_type", [(13, 8, "float32"), (17, 8, "float32"), (18, 10, "float16")])
+@both_masks
+def test_magnitudes_are_handed_on_and_decided_from(opset, ir_version, float_type, mask_dtype):
+    """A node of every op that writes them, each with a gate behind it where its output is channels last."""
+    rng = np.random.default_rng(4)
+    x = (rng.standard_normal((2, 4, 3, 6, 5)) * rng.gamma(1.0, 1.0, (2, 4, 3, 1, 1))).astype(float_type)
+    w, b = rng.standard_normal((4, 4, 1, 3, 3)).astype(float_type), np.zeros(4, float_type)
+    keep = {"k0": np.ones((2, 3), mask_dtype), "k1": np.ones((2, 4), mask_dtype), "k2": np.ones((2, 6, 5), mask_dtype)}
+    conv = {"pads": [0, 1, 1] * 2}
+    nodes = [functions.to_channels_last_node("X", "a", "to_last"),
+             functions.conv_node(["a", "W", "B", *keep], "b", "conv", channels_last=True, **conv),
+             functions.conv_node(["b", "W", "B", *keep, "a"], "c", "add", channels_last=True, **conv),
+             functions.max_pool_node("c", "d", "pool", (1, 2, 2), (1, 2, 2), (0,) * 6),
+             functions.conv_node(["X", "W", "B", *keep], "e", "first", **conv)]
+    for node in nodes:
+        functions.hand_on_magnitudes(node, node.output[0] + ".c", node.output[0] + ".p")
+    assert {node.op_type for node in nodes} == set(names.WITH_MAGNITUDES.values())
+    outputs = [(name, float_type if rank == 5 else "float32", rank)
+               for node in nodes for name, rank in zip(node.output, (5, 3, 4))]
+    for tensor in "abcd":
+        masks = [tensor + kind for kind in names.MASK_NAMES]
+        nodes.append(functions.gate_node([tensor, "tau", tensor + ".c", tensor + ".p"], masks + [tensor + names.KEPT],
+                                         "gate." + tensor, channels_last=True))
+        outputs += list(zip(masks, [mask_dtype] * 3, (2, 2, 3))) + [(tensor + names.KEPT, "int64", 2)]
+    graph = onnx.helper.make_graph(
+        nodes, "chain", values([("X", float_type, 5), ("tau", "float32", 2)]), values(outputs),
+        [onnx.numpy_helper.from_array(value, name) for name, value in {"W": w, "B": b, **keep}.items()])
+    model = onnx.helper.make_model(
+        graph, ir_version=ir_version, functions=functions.dance_functions(opset, mask_dtype, float_type),
+        opset_imports=[onnx.helper.make_opsetid("", opset),
+                       onnx.helper.make_opsetid(names.DOMAIN, names.DOMAIN_VERSION)])
+    onnx.checker.check_model(model, full_check=True)
+    tau = np.array([[0.9, 0.9, 0.9], [1.1, 0.0, 0.8]], np.float32)
+    session = session_of(model)
+    found = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"X": x, "tau": tau})))
+    for tensor in "abcde":
+        y = found[tensor] if tensor == "e" else np.moveaxis(found[tensor], -1, 1)
+        for name, expected in zip((".c", ".p"), definition.magnitudes(y)):
+            np.testing.assert_allclose(found[tensor + name], expected, rtol=5e-6)
+        if tensor != "e":
+            masks = [found[tensor + kind] for kind in names.MASK_NAMES]
+            assert definition.check_masks(y, tau, definition.GateMasks(*masks)) == []
+            assert found[tensor + names.KEPT].tolist() == [[int(m[n].sum()) for m in masks] for n in range(2)]
 
 
 def test_every_op_has_a_function():
