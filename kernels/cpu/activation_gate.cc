@@ -161,13 +161,12 @@ class Clip {
       for (int64_t t = 0; t < g_.t; ++t)
         if (frames_[t]) offsets_[slices++] = t * pixels_ * g_.c;
     }
-    const uint32_t* select = std::memchr(channels_, 0, std::size_t(g_.c)) ? select_ : nullptr;
     for_items(parallel_, strips, [&](int, int64_t strip) {
       const int64_t begin = strip * strip_pixels, count = std::min(pixels_ - begin, strip_pixels);
       if (!g_.channels_last) {
         isa_.abs_sum_slices({at(begin), g_.type, offsets_, 0, slices, count, sums_ + begin});
       } else {
-        isa_.abs_sum_pixels({at(begin * g_.c), g_.type, offsets_, slices, count, g_.c, select, sums_ + begin});
+        isa_.abs_sum_pixels({at(begin * g_.c), g_.type, offsets_, slices, count, g_.c, select_, sums_ + begin});
       }
     });
     decide(sums_, pixels_, double(kept_frames() * kept_channels()), tau_[2], features_);
