@@ -60,6 +60,14 @@ def test_the_checkpoint_is_complete(finished):
     assert map_points[0] == 0.0 and map_points[-1] == 1.0 and map_points == sorted(map_points)
 
 
+def test_no_budget_below_those_that_training_drew_is_fed(finished):
+    """Thresholds of lower ones are an extrapolation that ruins the answers."""
+    controller = model_from_checkpoint(load_checkpoint(finished.checkpoint)).controller
+    assert controller.fed_budget(torch.tensor([0.0, 0.01, 0.1])).tolist() == pytest.approx([SHORT.lowest_budget] * 3)
+    calibration = [e for e in read_metrics(finished.folder / "metrics.jsonl") if e["event"] == "calibration"][-1]
+    assert calibration["fed_grid"][0] == SHORT.lowest_budget and min(calibration["fed"]) >= SHORT.lowest_budget
+
+
 def test_budget_1_costs_the_dense_network_and_the_controller(finished):
     for scores in finished.scores:
         full = scores.at(1.0)
