@@ -7,6 +7,7 @@
 #include "kept.h"
 #include "load.h"
 #include "pack.h"
+#include "padded.h"
 #include "pairs.h"
 #include "pointwise.h"
 #include "segments.h"
@@ -35,6 +36,16 @@ const float* PackedWeights::winograd(const ConvGeometry& g, int size) const {
   return t.floats.load();
 }
 
+const float* PackedWeights::by_output(const ConvGeometry& g) const {
+  std::call_once(few_outputs.once, [&] {
+    const PackedLayout layout(g, *isa);
+    float* out = few_outputs.data.of<float>(std::size_t(ByOutputLayout(layout, g.c).floats()));
+    pack_by_output(layout, floats, nullptr, g.c, out);
+    few_outputs.floats.store(out);
+  });
+  return few_outputs.floats.load();
+}
+
 const float* PackedWeights::pairs(const ConvGeometry& g, int size, const void* w) const {
   Transformed& t = size == 4 ? four_pairs : size == 2 ? two_pairs : direct_pairs;
   std::call_once(t.once, [&] {
@@ -46,7 +57,7 @@ const float* PackedWeights::pairs(const ConvGeometry& g, int size, const void* w
 }
 
 std::size_t PackedWeights::bytes() const {
-  return data.bytes() + two.data.bytes() + four.data.bytes() + direct_pairs.data.bytes() + two_pairs.data.bytes() +
+  return data.bytes() + two.data.bytes() + four.data.bytes() + few_outputs.data.bytes() + direct_pairs.data.bytes() + two_pairs.data.bytes() +
          four_pairs.data.bytes();
 }
 
@@ -315,7 +326,9 @@ void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t
 // size: 0 directly, else by Winograd tiles.
 void run_general(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size, Workspace& workspace,
                  const Parallel& parallel) {
-  if (size == 0) Clip(call, n, isa, kept, workspace, parallel).run();
+  if (size == 0 && padded_way(call, kept.channels, isa) != PaddedWay::none)
+    padded_conv3d(call, n, isa, kept, workspace, parallel);
+  else if (size == 0) Clip(call, n, isa, kept, workspace, parallel).run();
   else winograd_conv3d(call, n, isa, kept, size, workspace, parallel);
 }
 

@@ -233,8 +233,11 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
       if (live(part.frame + first, kt))
         segments[a.segment_count++] = {kt * g_.dilations[0] * part_tiles_ * tile_floats(), kt * layout_.inputs,
                                        kept_.channels, 0};
+    bool even = true;
+    for (int r = 1; r < a.rows; ++r) even &= row_in[r] - row_in[r - 1] == tile_floats();
+    a.step = even ? tile_floats() : 0;
     for (int64_t component = component_begin; component < component_end; ++component) {
-      a.x = scratch.in + component * in_stride();
+      a.x = scratch.in + component * in_stride() + (even ? row_in[0] : 0);
       a.weights = weights_ + layout_.offset(0, index) + component * weight_rows * columns(index);
       a.acc = scratch.sums + component * sums_stride();
       (call_.pairs ? call_.pairs->kernels.rows : isa_.rows)(a);

@@ -43,6 +43,7 @@ struct Workspace {
   Buffer segments;     // of every worker
   Buffer statistics;   // gate
   Buffer tiles;        // Winograd: output tiles, which pixels they read
+  Buffer spans;        // live runs of output pixels
   Buffer components;   // Winograd: transformed input, sums, and finished pixels of every worker
   Plan plan, plan_unmasked;
 };
