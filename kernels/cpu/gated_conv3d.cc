@@ -65,6 +65,8 @@ namespace {
 
 // Steps of one input channel of one row of a tile that beginning and ending take, of a kernel row and of a run along it;
 // only masks with as many runs over kept pixels are judged by them.
+// Of a vector of outputs and an input channel: what taking a run apart takes, and what copying a float does.
+constexpr double kChannelRunSteps = 1, kCopySteps = 2.5;
 constexpr double kRowSteps = 8, kRunSteps = 3, kScattered = 0.15;
 
 // One n of a call: what is kept, where the kept channels lie, and the loops over work items.
@@ -88,6 +90,7 @@ class Clip {
   int64_t width(int64_t group) const { return layout_.groups == 1 ? stride_ : kept_.in_group(group); }
 
   bool hopeless(int64_t channels) const;
+  bool reads_in_place() const;
   void plan();
   void load();
   void find_weights();
@@ -113,6 +116,7 @@ class Clip {
   const Parallel& parallel_;
   const PackedLayout layout_;
   const Kept& kept_;
+  const ChannelRun* channel_runs_ = nullptr;  // where given, kept channels are read where they lie
   bool zero_dropped_ = false;            // dropped pixels are read as zeros: cheaper than going round them
   const Plan* plan_ = nullptr;
   const float* x_ = nullptr;             // [group][T][H][W][stride]
@@ -136,6 +140,15 @@ bool Clip::hopeless(int64_t channels) const {
   return kept * double(channels) + kRowSteps + kRunSteps * kept * kept_.scattered() > double(g_.kernel[2] * channels);
 }
 
+// Whether to step over dropped channels where they lie, instead of copying the others: pays where few are dropped, or where
+// a copy would serve few products.
+bool Clip::reads_in_place() const {
+  if (!g_.channels_last || g_.type != Type::f32 || g_.group != 1) return false;
+  const double products = double(layout_.taps * g_.out[0] * out_pixels()) / double(g_.t * pixels()) *
+                          double(layout_.padded_outputs() / isa_.vector);  // that read an input
+  return kChannelRunSteps * kept_.channel_runs * products < kCopySteps * kept_.channels;
+}
+
 void Clip::plan() {
   const int64_t blocks = layout_.groups * layout_.blocks();
   const int64_t channels = std::max<int64_t>(1, kept_.channels / layout_.groups);
@@ -156,6 +169,12 @@ void Clip::load() {
   const LoadHow how{layout_.groups, kept_.channels, zero_dropped_};
   if (plan_->live_frames == 0) return;
   const Pairs* pairs = call_.pairs;
+  if (!pairs && !kept_.all_channels && !zero_dropped_ && reads_in_place()) {
+    x_ = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
+    stride_ = g_.c;
+    channel_runs_ = list_channel_runs(kept_, ws_);
+    return;
+  }
   const Loaded loaded = pairs ? pairs->load(n_, isa_, zero_dropped_, ws_, parallel_)
                               : load_kept(call_, n_, isa_, kept_, how, ws_, parallel_);
   x_ = loaded.x;
@@ -176,7 +195,7 @@ void Clip::find_weights() {
   float* bias = ws_.bias.of<float>(std::size_t(g_.m));
   to_floats(call_.b, g_.type, g_.m, bias);
   bias_ = bias;
-  if (kept_.all_channels) return;
+  if (kept_.all_channels || channel_runs_) return;
   // weight row of every (kw, kept channel): rows stay where they are, copying the kept ones costs more than it saves
   const Kept& kept = call_.pairs ? call_.pairs->kept_channels : kept_;
   const int64_t halves = call_.pairs ? 2 : 1, rows = halves * layout_.inputs;
@@ -196,7 +215,7 @@ void Clip::compute() {
   int64_t rows = 0;
   for (const PixelBlock& block : plan_->blocks) rows = std::max<int64_t>(rows, (block.row_end - block.row_begin) * g_.out[2]);
   rows_per_item_ = rows * plan_->frames_per_chunk;
-  segments_per_item_ = layout_.taps;
+  segments_per_item_ = layout_.taps * (channel_runs_ ? kept_.channel_runs : 1);
   const int64_t columns = layout_.groups * layout_.blocks();
   const int64_t items = columns * int64_t(plan_->chunks.size()) * int64_t(plan_->blocks.size());
   const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
@@ -233,7 +252,8 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   for (int32_t i = block.clear_begin; i < block.clear_end; ++i)
     for (int32_t f = 0; f < chunk.count; ++f)
       std::memset(acc + (f * block_pixels + plan_->clear[std::size_t(i)]) * columns, 0, std::size_t(columns) * 4);
-  const SegmentBuilder builder{g_, width(group), kept_.in_group(group), weight_index_ != nullptr};
+  const SegmentBuilder builder{g_, width(group), kept_.in_group(group), weight_index_ != nullptr, channel_runs_,
+                               kept_.channel_runs};
   const uint8_t* live_kt = &plan_->live_kt[std::size_t(chunk.representative * g_.kernel[0])];
   RowsArgs a{};
   int64_t* row_in = row_in_ + worker * rows_per_item_;

@@ -10,7 +10,8 @@ namespace dance {
 namespace {
 
 constexpr int64_t kFewInputs = 8;      // along outputs: a copy of more costs too much beside so few products
-constexpr double kFewProducts = 0.45;   // along inputs: products must be below this share of those along outputs
+// Along inputs: products must be below this share of those along outputs; with strides, inputs serve fewer of them.
+constexpr double kFewProducts = 0.8, kFewStridedProducts = 0.45;
 constexpr int64_t kItems = 8;          // fewer leave threads idle at the end
 constexpr int64_t kItemPixels = 640;   // of output
 constexpr int32_t kGap = 3;            // dead pixels that are computed all the same: a tile of few takes as long
@@ -22,8 +23,12 @@ class PaddedClip {
   PaddedClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws,
              const Parallel& parallel)
       : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa),
-        along_inputs_(padded_way(call, kept.channels, isa) == PaddedWay::inputs), by_output_(layout_, kept.channels),
-        stride_(along_inputs_ ? by_output_.vectors * isa.vector : kept.channels) {}
+        along_inputs_(padded_way(call, kept.channels, isa) == PaddedWay::inputs),
+        // whole vectors are multiplied anyway: by zeros for what is dropped of them
+        masked_(along_inputs_ && !kept.all_channels && g_.channels_last && g_.type == Type::f32 &&
+                g_.c % isa.vector == 0 && g_.c - kept.channels < isa.vector),
+        channels_(masked_ ? g_.c : kept.channels), by_output_(layout_, channels_),
+        stride_(along_inputs_ ? by_output_.vectors * isa.vector : channels_) {}
 
   void run() {
     find_bias();
@@ -78,8 +83,9 @@ class PaddedClip {
   Workspace& ws_;
   const Parallel& parallel_;
   const PackedLayout layout_;
-  const bool along_inputs_;
-  const ByOutputLayout by_output_;  // of the kept channels
+  const bool along_inputs_, masked_;
+  const int64_t channels_;          // of a position: kept ones, or all, with zeros for the others
+  const ByOutputLayout by_output_;  // of these
   const int64_t stride_;            // floats from position to position
   LiveSpans spans_{};
   const float* x_ = nullptr;        // [T][H][width_][stride_]; the first pad_ pixels of a row and those past W are zeros
@@ -104,7 +110,7 @@ void PaddedClip::find_bias() {
 
 void PaddedClip::find_weights() {
   if (along_inputs_) {
-    weights_ = kept_.all_channels ? call_.packed->by_output(g_) : nullptr;
+    weights_ = channels_ == g_.c ? call_.packed->by_output(g_) : nullptr;
     if (weights_) return;
     float* out = ws_.weights.of<float>(std::size_t(by_output_.floats()));
     pack_by_output(layout_, call_.packed->floats, kept_.channel, kept_.channels, out);
@@ -131,8 +137,8 @@ void PaddedClip::load() {
   const int64_t past = along_inputs_ ? kFewOutputsPast : 0;
   // positions of a row that are read, from -pad on
   const int64_t read = (g_.out[2] + past - 1) * g_.strides[2] + (g_.kernel[2] - 1) * g_.dilations[2] + 1;
-  const bool as_it_lies = g_.channels_last && g_.type == Type::f32 && kept_.all_channels && stride_ == g_.c;
-  if (as_it_lies && kept_.all_pixels && g_.pads[2] == 0 && read <= g_.w) {
+  const bool as_it_lies = g_.channels_last && g_.type == Type::f32 && channels_ == g_.c && stride_ == g_.c;
+  if (as_it_lies && kept_.all_pixels && !masked_ && g_.pads[2] == 0 && read <= g_.w) {
     x_ = static_cast<const float*>(call_.x) + n_ * g_.t * g_.h * g_.w * g_.c;
     width_ = g_.w;
     return;
@@ -141,11 +147,15 @@ void PaddedClip::load() {
   width_ = std::max(read, pad_ + g_.w);
   float* x = ws_.activation.of<float>(std::size_t(g_.t * frame_floats()));
   x_ = x;
-  if (as_it_lies && !kept_.all_pixels) {
-    uint32_t* keep = ws_.float_mask.of<uint32_t>(std::size_t(g_.h * g_.w * g_.c));
+  if (as_it_lies && (masked_ || !kept_.all_pixels)) {
+    uint32_t* keep = ws_.float_mask.of<uint32_t>(std::size_t((g_.h * g_.w + 1) * g_.c));
+    uint32_t* const pixel = keep + g_.h * g_.w * g_.c;
+    for (int64_t c = 0; c < g_.c; ++c) pixel[c] = 0u - uint32_t(kept_.masks.channel[c]);
     keep_ = keep;
-    for (int64_t p = 0; p < g_.h * g_.w; ++p)
-      for (int64_t c = 0; c < g_.c; ++c) *keep++ = 0u - uint32_t(kept_.masks.feature[p]);
+    for (int64_t p = 0; p < g_.h * g_.w; ++p, keep += g_.c) {
+      if (kept_.masks.feature[p]) std::memcpy(keep, pixel, std::size_t(g_.c) * 4);
+      else std::memset(keep, 0, std::size_t(g_.c) * 4);
+    }
   }
   for_items(parallel_, g_.t, [&](int, int64_t t) {
     if (!kept_.read_frame[t]) return;
@@ -342,7 +352,8 @@ PaddedWay padded_way(const ConvCall& call, int64_t kept_channels, const IsaKerne
   const int64_t vectors = (kept_channels + isa.vector - 1) / isa.vector;
   const int64_t along_outputs = (g.m + isa.vector - 1) / isa.vector * kept_channels;
   const bool by_output = call.packed && call.packed->isa == &isa && kept_channels > 0;
-  if (by_output && double(g.m * vectors) < kFewProducts * double(along_outputs)) return PaddedWay::inputs;
+  const double share = g.strides[2] == 1 ? kFewProducts : kFewStridedProducts;
+  if (by_output && double(g.m * vectors) < share * double(along_outputs)) return PaddedWay::inputs;
   return kept_channels <= kFewInputs ? PaddedWay::outputs : PaddedWay::none;
 }
 
