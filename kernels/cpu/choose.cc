@@ -22,6 +22,7 @@ constexpr double kLargeGain = 0.7;    // With all kept it must be below this whe
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
 constexpr double kHoles = 1.03;       // what dropped pixels cost the direct kernel in full tiles, and ...
 constexpr double kScattered = 34;     // ... this over the channels a position reads, where no two neighbours are kept
+constexpr double kNarrowHoles = 1.2;  // and this besides where tiles are one or two vectors wide
 constexpr double kMemoryGain = 0.9;   // size 4's must be below this share of size 2's, as it takes 2.25 times the memory
 constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
 constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
@@ -161,6 +162,7 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
   double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature), way);
   if (!kept.all_pixels) {
     direct *= kHoles + kScattered * kept.scattered() / work.channels;
+    if (g.m <= 2 * isa.vector) direct *= kNarrowHoles;
     direct = std::min(direct, direct_steps(g, work, isa, all_positions(g), way));  // zeros are read where that is faster
   }
   if (winograd_steps(g, work, isa, size) >= kGain * direct) return Variant::direct;

@@ -53,10 +53,10 @@ void list_channels(const ConvGeometry& g, int64_t groups, Workspace& ws, Kept& k
 
 const ChannelRun* list_channel_runs(const Kept& kept, Workspace& ws) {
   ChannelRun* const runs = ws.weight_index.of<ChannelRun>(std::size_t(kept.channel_runs));
-  ChannelRun* run = runs - 1;
+  int32_t count = 0;
   for (int32_t i = 0; i < kept.channels; ++i) {
-    if (i > 0 && kept.channel[i] == kept.channel[i - 1] + 1) ++run->length;
-    else *++run = {kept.channel[i], 1};
+    if (i > 0 && kept.channel[i] == kept.channel[i - 1] + 1) ++runs[count - 1].length;
+    else runs[count++] = {kept.channel[i], 1};
   }
   return runs;
 }

@@ -32,10 +32,10 @@ class PaddedClip {
 
   void run() {
     find_bias();
+    find_weights();
     if (kept_.channels > 0) {
       spans_ = find_spans(g_, kept_, kGap, ws_);
       load();
-      find_weights();
     }
     const int64_t rows = std::max<int64_t>(1, std::min(kItemPixels, g_.out[0] * out_pixels() / kItems) / g_.out[2]);
     rows_ = std::min(rows, g_.out[1]);
