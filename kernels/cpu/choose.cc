@@ -13,7 +13,7 @@ namespace {
 constexpr double kInSteps = 14;       // transforming one input value of one component: this over a block's columns
 constexpr double kOutSteps = 18;      // back, with the store, of one component of one block
 constexpr double kRunSteps = 2;        // beginning and ending a run of the reduction of a row
-constexpr double kWeightSteps = 0.2;  // reading a row of weights from outside the L2 cache: this times its columns ...
+constexpr double kWeightSteps = 0.15; // reading a row of weights from outside the L2 cache: this times its columns ...
 constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
 constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wait for once more
@@ -156,7 +156,7 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
   work.halves = halves;
   work.channels = kept.channels;
   work.tiles = live_tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
-  work.indexed = !kept.all_channels;
+  work.indexed = !kept.all_channels && !winograd_in_place(call, kept, isa);
   // no plan is made for this: it would cost more than a slightly better choice brings
   const PaddedWay way = padded_way(call, kept.channels, isa);
   double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature), way);

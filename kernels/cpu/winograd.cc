@@ -121,8 +121,7 @@ void WinogradClip::prepare() {
   const Pairs* pairs = call_.pairs;
   const int64_t channels = pairs ? 2 * kept_.channels : kept_.channels;
   const int64_t stride = (channels + isa_.vector - 1) / isa_.vector * isa_.vector;
-  // whole vectors are transformed anyway: the other channels of them too, and the products step over them
-  in_place_ = !pairs && !kept_.all_channels && g_.channels_last && g_.c % isa_.vector == 0 && stride == g_.c;
+  in_place_ = winograd_in_place(call_, kept_, isa_);
   if (in_place_) x_ = {static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c, g_.c};
   else x_ = load_kept(pairs ? pairs->channels : call_, n_, isa_, pairs ? pairs->kept_channels : kept_, {1, stride, false}, ws_,
                  parallel_);
@@ -373,6 +372,11 @@ void WinogradClip::run_dropped() {
 }
 
 }  // namespace
+
+bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  const ConvGeometry& g = call.geometry;
+  return !call.pairs && !kept.all_channels && g.channels_last && g.c % isa.vector == 0 && g.c - kept.channels < isa.vector;
+}
 
 void winograd_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size,
                      Workspace& workspace, const Parallel& parallel) {
