@@ -169,9 +169,12 @@ void Clip::load() {
   const LoadHow how{layout_.groups, kept_.channels, zero_dropped_};
   if (plan_->live_frames == 0) return;
   const Pairs* pairs = call_.pairs;
-  if (!pairs && !kept_.all_channels && !zero_dropped_ && reads_in_place()) {
-    x_ = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
-    stride_ = g_.c;
+  if (!pairs && !kept_.all_channels && reads_in_place()) {
+    Kept all = kept_;  // of the channels; where pixels are to be zeros, the copy has all channels too
+    const int32_t first[2] = {0, int32_t(g_.c)};
+    all.first = first, all.channels = int32_t(g_.c), all.all_channels = true;
+    const Loaded whole = load_kept(call_, n_, isa_, all, {1, g_.c, zero_dropped_}, ws_, parallel_);
+    x_ = whole.x, stride_ = whole.stride;
     channel_runs_ = list_channel_runs(kept_, ws_);
     return;
   }
