@@ -1,6 +1,4 @@
 """Layers of few input or output channels, and few dropped ones, against the definition: loops of their own serve them."""
-import ctypes
-
 import native_kernels
 import numpy as np
 import pytest
@@ -87,13 +85,16 @@ def test_a_kept_fault_of_a_narrow_layer_shows(lib, isa, outputs):
     assert reached[:, :, :, 1:4, 2:5].all() and reached.sum() == outputs * 3 * 9
 
 
-@pytest.mark.parametrize("pixels", (1, 4, 5, 63, 64, 65, 130))
-@pytest.mark.parametrize("channels", (1, 3, 4, 7, 16))
-def test_channels_last_is_a_transpose(lib, isa, channels, pixels):
-    x = np.random.default_rng(pixels).standard_normal((2, channels, 2, 1, pixels)).astype(np.float32)
-    given, y = native_kernels.Guarded(x), native_kernels.Guarded(np.empty((2, 2, 1, pixels, channels), np.float32))
-    assert lib.dance_to_channels_last((ctypes.c_int64 * 5)(*x.shape), 0, given.pointer, y.pointer, 2) == 0
-    assert np.array_equal(y.inner, x.transpose(0, 2, 3, 4, 1)) and y.intact()
+@pytest.mark.parametrize("width", (4, 5, 63, 64, 65, 130))
+@pytest.mark.parametrize("inputs", (3, 4))
+def test_planes_of_few_channels_are_read_and_written_whole(lib, isa, inputs, width):
+    rng = np.random.default_rng(width)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, inputs, 2, 2, width), (8, inputs, 1, 1, 3)))
+    b, z = rng.standard_normal(8).astype(np.float32), rng.standard_normal((1, 8, 2, 2, width)).astype(np.float32)
+    masks = [np.ones((1, 2), bool), np.ones((1, inputs), bool), rng.random((1, 2, width)) < 0.9]
+    reference = definition.reference(x, w, b, *masks, z=z, minimum=0.0, pads=(0, 0, 1, 0, 0, 1))
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=0.0, pads=(0, 0, 1, 0, 0, 1))
+    assert definition.check_output(y, reference, with_norm=False) == []
 
 
 def test_no_pixel_kept_gives_the_clamped_bias(lib, isa):
