@@ -1,4 +1,4 @@
-"""Layers of few input or output channels, and few dropped ones, against the definition: loops of their own serve them."""
+"""Layers of few input or output channels, and few dropped ones, against the definition: they have loops of their own."""
 import native_kernels
 import numpy as np
 import pytest
@@ -50,7 +50,8 @@ def test_narrow_layers_agree_with_the_definition(lib, isa, inputs, outputs):
 
 
 @pytest.mark.parametrize("variant", (0, 1, 2, 4))
-@pytest.mark.parametrize("inputs, dropped", [(16, (0,)), (16, (3, 4, 9)), (32, (31,)), (40, (0, 20, 39)), (64, range(9, 30))])
+@pytest.mark.parametrize("inputs, dropped", [
+    (16, (0,)), (16, (3, 4, 9)), (32, (31,)), (40, (0, 20, 39)), (64, range(9, 30))])
 def test_few_dropped_channels_are_stepped_over(lib, isa, inputs, dropped, variant):
     rng = np.random.default_rng(inputs + len(dropped))
     x = rng.standard_normal((1, inputs, 3, 9, 11)).astype(np.float32)
@@ -77,7 +78,8 @@ def test_a_narrow_layer_does_not_depend_on_threads(lib, isa, inputs, outputs):
 
 @pytest.mark.parametrize("outputs", (2, 16))
 def test_a_kept_fault_of_a_narrow_layer_shows(lib, isa, outputs):
-    x, w, b = np.zeros((1, 8, 3, 6, 7), np.float32), np.ones((outputs, 8, 3, 3, 3), np.float32), np.zeros(outputs, np.float32)
+    x, w = np.zeros((1, 8, 3, 6, 7), np.float32), np.ones((outputs, 8, 3, 3, 3), np.float32)
+    b = np.zeros(outputs, np.float32)
     x[0, 5, 1, 2, 3] = np.nan
     masks = [np.ones(shape, bool) for shape in ((1, 3), (1, 8), (1, 6, 7))]
     y = native_kernels.gated_conv3d(lib, x, w, b, masks, channels_last=True, minimum=0.0, pads=(1,) * 6)
