@@ -1,4 +1,4 @@
-"""Layers of few input or output channels, and few dropped ones, against the definition: they have loops of their own."""
+"""Layers of few input or output channels, and few dropped ones, against the definition: loops of their own."""
 import native_kernels
 import numpy as np
 import pytest
