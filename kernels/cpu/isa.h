@@ -20,7 +20,7 @@ struct RowsArgs {
   const float* x;
   const int64_t* row_in;         // [rows] position of the row's first input in x; may lie before x, is only read + segment
   int64_t step;                  // floats from the input of one row to that of the next, then row_in is null and that of the
-                                 // first is x; 0: rows lie anywhere
+                                 // first is x; 0: rows lie anywhere. Not with index_inputs.
   const int32_t* row_out;        // [rows] row of acc
   int rows;
   const Segment* segments;
