@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pack.h"
+#include "padded.h"
 #include "winograd.h"
 
 namespace dance {
@@ -12,14 +13,16 @@ namespace {
 constexpr double kInSteps = 14;       // transforming one input value of one component: this over a block's columns
 constexpr double kOutSteps = 18;      // back, with the store, of one component of one block
 constexpr double kRunSteps = 2;        // beginning and ending a run of the reduction of a row
-constexpr double kWeightSteps = 0.2;  // reading a row of weights from outside the L2 cache: this times its columns ...
+constexpr double kWeightSteps = 0.15; // reading a row of weights from outside the L2 cache: this times its columns ...
 constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
+constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
 constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wait for once more
 constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
 constexpr double kHoles = 1.03;       // what dropped pixels cost the direct kernel in full tiles, and ...
 constexpr double kScattered = 34;     // ... this over the channels a position reads, where no two neighbours are kept
+constexpr double kNarrowHoles = 1.2;  // and this besides where tiles are one or two vectors wide
 constexpr double kMemoryGain = 0.9;   // size 4's must be below this share of size 2's, as it takes 2.25 times the memory
 constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
 constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
@@ -98,7 +101,10 @@ double weight_steps(const Work& work, const IsaKernels& isa) {
   return (work.indexed ? kIndexedSteps : kWeightSteps) * isa.block();
 }
 
-double block_count(const ConvGeometry& g, const IsaKernels& isa) { return double((g.m + isa.block() - 1) / isa.block()); }
+// Whole ones of all vectors of output channels: the last may be narrower.
+double block_count(const ConvGeometry& g, const IsaKernels& isa) {
+  return double((g.m + isa.vector - 1) / isa.vector) / isa.max_vectors;
+}
 
 double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, int size) {
   const double blocks = block_count(g, isa), components = double(size + 2) * (size + 2);
@@ -109,14 +115,20 @@ double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels&
   return kCallSteps + components * (work.tiles * tile + weights);
 }
 
-double direct_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, double positions) {
+// way: of the direct kernel, for these channels.
+double direct_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, double positions, PaddedWay way) {
+  if (way == PaddedWay::inputs) {
+    const double products = double(g.m) * double((int64_t(work.channels) + isa.vector - 1) / isa.vector);
+    return kFewOutputsSteps * products / isa.max_vectors * positions * work.pairs;
+  }
   const double weights = 9.0 * double(g.kernel[0]) * weight_steps(work, isa);
   return work.channels * block_count(g, isa) * (positions * work.pairs + weights);
 }
 
 // Tiles of a layer, or 0 where it is always computed directly. By the geometry alone, so that weights are transformed
 // for one size only, and take their memory or never do.
-int tile_size(const ConvGeometry& g, const IsaKernels& isa, double halves) {
+int tile_size(const ConvCall& call, const IsaKernels& isa, double halves) {
+  const ConvGeometry& g = call.geometry;
   Work work = count_frames(g, nullptr);
   work.halves = halves;
   work.channels = double(g.c);
@@ -126,7 +138,8 @@ int tile_size(const ConvGeometry& g, const IsaKernels& isa, double halves) {
   };
   const int size = g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
   if (WinogradLayout(g, isa, size).floats() * 4 <= kLargeBytes) return size;
-  return steps(size) < kLargeGain * direct_steps(g, work, isa, all_positions(g)) ? size : 0;
+  const double direct = direct_steps(g, work, isa, all_positions(g), padded_way(call, g.c, isa));
+  return steps(size) < kLargeGain * direct ? size : 0;
 }
 
 }  // namespace
@@ -137,18 +150,20 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
   if (call.variant == Variant::winograd2) return Variant::winograd2;
   if (call.variant == Variant::winograd4) return g.c >= kLeastChannels ? Variant::winograd4 : Variant::direct;
   const double halves = call.pairs ? 2 : 1;
-  const int size = tile_size(g, isa, halves);
+  const int size = tile_size(call, isa, halves);
   if (size == 0) return Variant::direct;
   Work work = count_frames(g, kept.masks.frame);
   work.halves = halves;
   work.channels = kept.channels;
   work.tiles = live_tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
-  work.indexed = !kept.all_channels;
+  work.indexed = !kept.all_channels && !winograd_in_place(call, kept, isa);
   // no plan is made for this: it would cost more than a slightly better choice brings
-  double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature));
+  const PaddedWay way = padded_way(call, kept.channels, isa);
+  double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature), way);
   if (!kept.all_pixels) {
     direct *= kHoles + kScattered * kept.scattered() / work.channels;
-    direct = std::min(direct, direct_steps(g, work, isa, all_positions(g)));  // zeros are read where that is faster
+    if (g.m <= 2 * isa.vector) direct *= kNarrowHoles;
+    direct = std::min(direct, direct_steps(g, work, isa, all_positions(g), way));  // zeros are read where that is faster
   }
   if (winograd_steps(g, work, isa, size) >= kGain * direct) return Variant::direct;
   return size == 4 ? Variant::winograd4 : Variant::winograd2;

@@ -7,6 +7,7 @@
 #include "kept.h"
 #include "load.h"
 #include "pack.h"
+#include "padded.h"
 #include "pairs.h"
 #include "pointwise.h"
 #include "segments.h"
@@ -35,6 +36,16 @@ const float* PackedWeights::winograd(const ConvGeometry& g, int size) const {
   return t.floats.load();
 }
 
+const float* PackedWeights::by_output(const ConvGeometry& g) const {
+  std::call_once(few_outputs.once, [&] {
+    const PackedLayout layout(g, *isa);
+    float* out = few_outputs.data.of<float>(std::size_t(ByOutputLayout(layout, g.c).floats()));
+    pack_by_output(layout, floats, nullptr, g.c, out);
+    few_outputs.floats.store(out);
+  });
+  return few_outputs.floats.load();
+}
+
 const float* PackedWeights::pairs(const ConvGeometry& g, int size, const void* w) const {
   Transformed& t = size == 4 ? four_pairs : size == 2 ? two_pairs : direct_pairs;
   std::call_once(t.once, [&] {
@@ -46,7 +57,7 @@ const float* PackedWeights::pairs(const ConvGeometry& g, int size, const void* w
 }
 
 std::size_t PackedWeights::bytes() const {
-  return data.bytes() + two.data.bytes() + four.data.bytes() + direct_pairs.data.bytes() + two_pairs.data.bytes() +
+  return data.bytes() + two.data.bytes() + four.data.bytes() + few_outputs.data.bytes() + direct_pairs.data.bytes() + two_pairs.data.bytes() +
          four_pairs.data.bytes();
 }
 
@@ -54,6 +65,8 @@ namespace {
 
 // Steps of one input channel of one row of a tile that beginning and ending take, of a kernel row and of a run along it;
 // only masks with as many runs over kept pixels are judged by them.
+// Of a vector of outputs and an input channel: what taking a run apart takes, and what copying a float does.
+constexpr double kChannelRunSteps = 1, kCopySteps = 2.5;
 constexpr double kRowSteps = 8, kRunSteps = 3, kScattered = 0.15;
 
 // One n of a call: what is kept, where the kept channels lie, and the loops over work items.
@@ -78,6 +91,7 @@ class Clip {
   int64_t width(int64_t group) const { return layout_.groups == 1 ? stride_ : kept_.in_group(group); }
 
   bool hopeless(int64_t channels) const;
+  bool reads_in_place() const;
   void plan();
   void load();
   void find_weights();
@@ -105,6 +119,7 @@ class Clip {
   const PackedLayout layout_;
   const Kept& kept_;
   Magnitudes magnitudes_;                // parts: blocks of rows
+  const ChannelRun* channel_runs_ = nullptr;  // where given, kept channels are read where they lie
   bool zero_dropped_ = false;            // dropped pixels are read as zeros: cheaper than going round them
   const Plan* plan_ = nullptr;
   const float* x_ = nullptr;             // [group][T][H][W][stride]
@@ -128,6 +143,15 @@ bool Clip::hopeless(int64_t channels) const {
   return kept * double(channels) + kRowSteps + kRunSteps * kept * kept_.scattered() > double(g_.kernel[2] * channels);
 }
 
+// Whether to step over dropped channels where they lie, instead of copying the others: pays where few are dropped, or where
+// a copy would serve few products.
+bool Clip::reads_in_place() const {
+  if (!g_.channels_last || g_.type != Type::f32 || g_.group != 1) return false;
+  const double products = double(layout_.taps * g_.out[0] * out_pixels()) / double(g_.t * pixels()) *
+                          double(layout_.padded_outputs() / isa_.vector);  // that read an input
+  return kChannelRunSteps * kept_.channel_runs * products < kCopySteps * kept_.channels;
+}
+
 void Clip::plan() {
   const int64_t blocks = layout_.groups * layout_.blocks();
   const int64_t channels = std::max<int64_t>(1, kept_.channels / layout_.groups);
@@ -148,6 +172,15 @@ void Clip::load() {
   const LoadHow how{layout_.groups, kept_.channels, zero_dropped_};
   if (plan_->live_frames == 0) return;
   const Pairs* pairs = call_.pairs;
+  if (!pairs && !kept_.all_channels && reads_in_place()) {
+    Kept all = kept_;  // of the channels; where pixels are to be zeros, the copy has all channels too
+    const int32_t first[2] = {0, int32_t(g_.c)};
+    all.first = first, all.channels = int32_t(g_.c), all.all_channels = true;
+    const Loaded whole = load_kept(call_, n_, isa_, all, {1, g_.c, zero_dropped_}, ws_, parallel_);
+    x_ = whole.x, stride_ = whole.stride;
+    channel_runs_ = list_channel_runs(kept_, ws_);
+    return;
+  }
   const Loaded loaded = pairs ? pairs->load(n_, isa_, zero_dropped_, ws_, parallel_)
                               : load_kept(call_, n_, isa_, kept_, how, ws_, parallel_);
   x_ = loaded.x;
@@ -168,7 +201,7 @@ void Clip::find_weights() {
   float* bias = ws_.bias.of<float>(std::size_t(g_.m));
   to_floats(call_.b, g_.type, g_.m, bias);
   bias_ = bias;
-  if (kept_.all_channels) return;
+  if (kept_.all_channels || channel_runs_) return;
   // weight row of every (kw, kept channel): rows stay where they are, copying the kept ones costs more than it saves
   const Kept& kept = call_.pairs ? call_.pairs->kept_channels : kept_;
   const int64_t halves = call_.pairs ? 2 : 1, rows = halves * layout_.inputs;
@@ -188,7 +221,7 @@ void Clip::compute() {
   int64_t rows = 0;
   for (const PixelBlock& block : plan_->blocks) rows = std::max<int64_t>(rows, (block.row_end - block.row_begin) * g_.out[2]);
   rows_per_item_ = rows * plan_->frames_per_chunk;
-  segments_per_item_ = layout_.taps;
+  segments_per_item_ = layout_.taps * (channel_runs_ ? kept_.channel_runs : 1);
   const int64_t columns = layout_.groups * layout_.blocks();
   const int64_t items = columns * int64_t(plan_->chunks.size()) * int64_t(plan_->blocks.size());
   const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
@@ -237,7 +270,8 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   for (int32_t i = block.clear_begin; i < block.clear_end; ++i)
     for (int32_t f = 0; f < chunk.count; ++f)
       std::memset(acc + (f * block_pixels + plan_->clear[std::size_t(i)]) * columns, 0, std::size_t(columns) * 4);
-  const SegmentBuilder builder{g_, width(group), kept_.in_group(group), weight_index_ != nullptr};
+  const SegmentBuilder builder{g_, width(group), kept_.in_group(group), weight_index_ != nullptr, channel_runs_,
+                               kept_.channel_runs};
   const uint8_t* live_kt = &plan_->live_kt[std::size_t(chunk.representative * g_.kernel[0])];
   RowsArgs a{};
   int64_t* row_in = row_in_ + worker * rows_per_item_;
@@ -330,7 +364,9 @@ void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t
 // size: 0 directly, else by Winograd tiles.
 void run_general(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size, Workspace& workspace,
                  const Parallel& parallel) {
-  if (size == 0) Clip(call, n, isa, kept, workspace, parallel).run();
+  if (size == 0 && padded_way(call, kept.channels, isa) != PaddedWay::none)
+    padded_conv3d(call, n, isa, kept, workspace, parallel);
+  else if (size == 0) Clip(call, n, isa, kept, workspace, parallel).run();
   else winograd_conv3d(call, n, isa, kept, size, workspace, parallel);
 }
 

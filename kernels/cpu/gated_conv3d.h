@@ -27,6 +27,8 @@ struct PackedWeights {
   // Transformed for Winograd tiles of `size`, by the first call that asks: 4 (size 4) or 16/9 times the memory, which
   // a layer that never chooses Winograd must not pay. Many threads may ask at once. Throws std::bad_alloc.
   const float* winograd(const ConvGeometry& g, int size) const;
+  // As ByOutputLayout says, for all inputs. Otherwise as winograd.
+  const float* by_output(const ConvGeometry& g) const;
   // In bfloat16 (pairs.h), from w; size 0: for the direct kernel. Otherwise as winograd.
   const float* pairs(const ConvGeometry& g, int size, const void* w) const;
   std::size_t bytes() const;
@@ -37,7 +39,7 @@ struct PackedWeights {
     Buffer data;
     std::atomic<const float*> floats{nullptr};
   };
-  mutable Transformed two, four, direct_pairs, two_pairs, four_pairs;
+  mutable Transformed two, four, few_outputs, direct_pairs, two_pairs, four_pairs;
 };
 
 // How a convolution is computed. automatic: whatever an estimate from the masks says is fastest; the others are taken

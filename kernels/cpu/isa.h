@@ -19,6 +19,8 @@ struct Segment {
 struct RowsArgs {
   const float* x;
   const int64_t* row_in;         // [rows] position of the row's first input in x; may lie before x, is only read + segment
+  int64_t step;                  // floats from the input of one row to that of the next, then row_in is null and that of the
+                                 // first is x; 0: rows lie anywhere. Not with index_inputs.
   const int32_t* row_out;        // [rows] row of acc
   int rows;
   const Segment* segments;
@@ -73,6 +75,21 @@ struct DepthwiseArgs {
   const float* z;                // like out, or null
   float minimum;
 };
+
+// out[pixel][m] = sum over segments of input x weights, for pixels whose inputs lie evenly: few_outputs.inc.
+struct FewOutputsArgs {
+  const float* x;                // first input of the first pixel
+  int64_t step;                  // floats from the inputs of one pixel to those of the next
+  int pixels;                    // kFewOutputsPast more may be computed and thrown away: their inputs are read
+  const Segment* segments;       // lengths and weights are counted in vectors of inputs; at least one, none of them empty
+  int segment_count;
+  const float* weights;          // [vectors of inputs][outputs][vector length]
+  int outputs;                   // 1..kFewOutputsTile
+  float* out;                    // [pixels][out_step] sums
+  int64_t out_step;
+};
+
+constexpr int kFewOutputsTile = 4, kFewOutputsPast = 1;
 
 // Activation of some channels of one frame -> channels-last floats. Pixels [begin, end) of the frame.
 struct LoadArgs {
@@ -200,6 +217,7 @@ struct IsaKernels {
   int depthwise_pixels;          // of a strip, at most
   void (*rows)(const RowsArgs&);
   void (*depthwise)(const DepthwiseArgs&);
+  void (*few_outputs)(const FewOutputsArgs&);
   void (*load)(const LoadArgs&);
   // out[i] = x[i] where keep[i] is all ones, 0 where it is 0.
   void (*select)(const float* x, const uint32_t* keep, int64_t count, float* out);

@@ -2,6 +2,7 @@
 // (vector registers), DANCE_SUPPORTED (an expression: does this machine have it) and, where there is one, DANCE_PAIRS (the
 // variant of pair_kernels.cc that goes with it). See the Makefile.
 #include "depthwise.inc"
+#include "few_outputs.inc"
 #include "layout.inc"
 #include "magnitude.inc"
 #include "rows.inc"
@@ -26,7 +27,7 @@ static bool supported() { return DANCE_SUPPORTED; }
 const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
     DANCE_ISA::kStripPixels,
-    DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::load_activation,
+    DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::few_outputs,  DANCE_ISA::load_activation,
     DANCE_ISA::select,       DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
     DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels, DANCE_ISA::magnitudes,

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "gated_conv3d.h"
+#include "segments.h"
 
 namespace dance {
 namespace {
@@ -29,10 +30,12 @@ void list_channels(const ConvGeometry& g, int64_t groups, Workspace& ws, Kept& k
   const int64_t per_group = g.c / groups;
   int32_t* channel = ws.channels.of<int32_t>(std::size_t(2 * g.c + groups + 1));
   int32_t* first = channel + g.c;
-  kept.channels = 0;
+  kept.channels = kept.channel_runs = 0;
   for (int64_t c = 0; c < g.c; ++c) {
     if (c % per_group == 0) first[c / per_group] = kept.channels;
-    if (kept.masks.channel[c]) channel[kept.channels++] = int32_t(c);
+    if (!kept.masks.channel[c]) continue;
+    kept.channel_runs += kept.channels == 0 || channel[kept.channels - 1] != c - 1;
+    channel[kept.channels++] = int32_t(c);
   }
   first[groups] = kept.channels;
   kept.all_channels = kept.channels == g.c;
@@ -47,6 +50,16 @@ void list_channels(const ConvGeometry& g, int64_t groups, Workspace& ws, Kept& k
 }
 
 }  // namespace
+
+const ChannelRun* list_channel_runs(const Kept& kept, Workspace& ws) {
+  ChannelRun* const runs = ws.weight_index.of<ChannelRun>(std::size_t(kept.channel_runs));
+  int32_t count = 0;
+  for (int32_t i = 0; i < kept.channels; ++i) {
+    if (i > 0 && kept.channel[i] == kept.channel[i - 1] + 1) ++runs[count - 1].length;
+    else runs[count++] = {kept.channel[i], 1};
+  }
+  return runs;
+}
 
 Kept find_kept(const ConvCall& call, int64_t n, int64_t groups, Workspace& ws) {
   const ConvGeometry& g = call.geometry;

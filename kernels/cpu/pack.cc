@@ -59,6 +59,21 @@ void pack_depthwise(const PackedLayout& l, const void* w, Type type, const int32
   }
 }
 
+void pack_by_output(const PackedLayout& from, const float* packed, const int32_t* channels, int64_t count, float* out) {
+  const ByOutputLayout to(from, count);
+  std::memset(out, 0, std::size_t(to.floats()) * 4);
+  for (int64_t block = 0; block < to.blocks(); ++block)
+    for (int64_t m = to.block_begin(block); m < to.block_begin(block + 1); ++m) {
+      const int64_t index = m / from.block, width = int64_t(from.vectors(index)) * from.vector;
+      const float* weights = packed + from.offset(0, index) + m % from.block;
+      float* column = out + to.offset(block) + (m - to.block_begin(block)) * to.vector;
+      for (int64_t tap = 0; tap < to.taps; ++tap)
+        for (int64_t i = 0; i < count; ++i)
+          column[(tap * to.vectors + i / to.vector) * to.columns(block) * to.vector + i % to.vector] =
+              weights[(tap * from.inputs + (channels ? channels[i] : i)) * width];
+    }
+}
+
 // G of F(size x size, 3x3): a kernel's polynomial at the interpolation points, over the product of the point's distances
 // to the others. The transforms of pixels are in winograd.inc. Source: Toom-Cook with these points.
 static const double kHalfRoot2 = 0.70710678118654752440, kRoot2 = 1.41421356237309504880;

@@ -39,6 +39,26 @@ void pack_weights(const PackedLayout& layout, const void* w, Type type, float* o
 // are full wherever there are as many channels: the last one is of the last channels, some of which the one before has too.
 void pack_depthwise(const PackedLayout& layout, const void* w, Type type, const int32_t* channels, float* out);
 
+// For few_outputs.inc: [block of outputs][taps][vectors of inputs][outputs of the block][vector], zeros past the last input.
+// Group 1 only.
+struct ByOutputLayout {
+  int64_t outputs, taps, vectors;
+  int vector;
+
+  ByOutputLayout(const PackedLayout& layout, int64_t inputs)
+      : outputs(layout.outputs), taps(layout.taps), vectors((inputs + layout.vector - 1) / layout.vector),
+        vector(layout.vector) {}
+
+  int64_t blocks() const { return (outputs + kFewOutputsTile - 1) / kFewOutputsTile; }
+  int64_t block_begin(int64_t index) const { return outputs * index / blocks(); }
+  int columns(int64_t index) const { return int(block_begin(index + 1) - block_begin(index)); }
+  int64_t offset(int64_t index) const { return block_begin(index) * taps * vectors * vector; }
+  int64_t floats() const { return outputs * taps * vectors * vector; }
+};
+
+// packed: weights as pack_weights leaves them; channels: which inputs, `count` of them, or null: the first.
+void pack_by_output(const PackedLayout& from, const float* packed, const int32_t* channels, int64_t count, float* out);
+
 // As PackedLayout for Winograd: every kernel position of H and W is replaced by a component, which varies slowest:
 // [block of output channels][component][kT][C][columns]. Group 1 only.
 struct WinogradLayout : PackedLayout {

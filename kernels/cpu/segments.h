@@ -9,20 +9,27 @@
 
 namespace dance {
 
+// Runs of kept channels of an activation that is read where it lies.
+struct ChannelRun {
+  int32_t begin, length;
+};
+
 struct SegmentBuilder {
   const ConvGeometry& g;
   int64_t width;   // floats from pixel to pixel of the activation
   int64_t kept;    // channels a position reads
   bool indexed;    // weight rows are found through an index of (kw, kept channel)
+  const ChannelRun* channel_runs = nullptr;  // where given, all channels are there and these are read
+  int channel_run_count = 0;
 
-  // out: room for kT * kH * kW. live_kt: [kT]. Returns how many.
+  // out: room for kT * kH * kW, times the runs of channels. live_kt: [kT]. Returns how many.
   int build(const PixelGroup& pixels, const uint8_t* live_kt, Segment* out) const {
     const int64_t kh_count = g.kernel[1], kw_count = g.kernel[2];
     int count = 0;
     for (int64_t kt = 0; kt < g.kernel[0]; ++kt) {
       if (!live_kt[kt]) continue;
       if (pixels.single) {
-        out[count++] = run(kt, pixels.kernel_row, int64_t(pixels.live), 1);
+        count += add(run(kt, pixels.kernel_row, int64_t(pixels.live), 1), 1, out + count);
       } else if (pixels.kernel_row >= 0) {
         count += runs(pixels.live, kt, pixels.kernel_row, out + count);
       } else {
@@ -40,6 +47,23 @@ struct SegmentBuilder {
     return {in * width, (indexed ? row : row + kw) * inputs, int32_t(length * kept), int32_t(kw * kept)};
   }
 
+  // A run over so many neighbours along W, whole or taken apart by the channels' runs.
+  int add(const Segment& whole, int64_t neighbours, Segment* out) const {
+    if (!channel_runs) {
+      *out = whole;
+      return 1;
+    }
+    int count = 0;
+    for (int64_t i = 0; i < neighbours; ++i)
+      for (int r = 0; r < channel_run_count; ++r) {
+        const int64_t at = i * width + channel_runs[r].begin;
+        Segment* last = out + count - 1;
+        if (count && last->in + last->length == whole.in + at) last->length += channel_runs[r].length;
+        else out[count++] = {whole.in + at, whole.weight + at, channel_runs[r].length, 0};
+      }
+    return count;
+  }
+
   // live: bit kw; bits from kW on belong to the next kernel row.
   int runs(uint64_t live, int64_t kt, int64_t kh, Segment* out) const {
     const bool joined = g.dilations[2] == 1;
@@ -51,7 +75,7 @@ struct SegmentBuilder {
       }
       int64_t end = kw + 1;
       while (joined && end < g.kernel[2] && (live >> end & 1)) ++end;
-      out[count++] = run(kt, kh, kw, end - kw);
+      count += add(run(kt, kh, kw, end - kw), end - kw, out + count);
       kw = end;
     }
     return count;

@@ -34,6 +34,11 @@ static inline Vec load_once(const float* p) {
 static inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 static inline Vec4 load4(const float* p) { return *reinterpret_cast<const UnalignedVec4*>(p); }
 static inline void store4(float* p, Vec4 v) { *reinterpret_cast<UnalignedVec4*>(p) = v; }
+// The larger, lane by lane; a NaN of b stays one.
+static inline Vec4 larger4(Vec4 a, Vec4 b) {
+  const Index4 taken = a > b;
+  return (Vec4)(((Index4)a & taken) | ((Index4)b & ~taken));
+}
 static inline Vec absolute(Vec v) { return (Vec)((Bits)v & 0x7fffffffu); }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 

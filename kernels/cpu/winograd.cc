@@ -6,6 +6,7 @@
 #include "load.h"
 #include "pack.h"
 #include "pairs.h"
+#include "segments.h"
 #include "winograd_tiles.h"
 
 namespace dance {
@@ -109,6 +110,8 @@ class WinogradClip {
   const float* weights_;
   Magnitudes magnitudes_;      // parts: those of the tiles, in runs where workers share them, and dropped tiles
 
+  bool in_place_ = false;      // dropped channels are in the components
+  const ChannelRun* channel_runs_ = nullptr;
   TileList tiles_{};
   Loaded x_{};
   const float* zeros_ = nullptr;
@@ -127,13 +130,16 @@ void WinogradClip::prepare() {
   const Pairs* pairs = call_.pairs;
   const int64_t channels = pairs ? 2 * kept_.channels : kept_.channels;
   const int64_t stride = (channels + isa_.vector - 1) / isa_.vector * isa_.vector;
-  x_ = load_kept(pairs ? pairs->channels : call_, n_, isa_, pairs ? pairs->kept_channels : kept_, {1, stride, false}, ws_,
+  in_place_ = winograd_in_place(call_, kept_, isa_);
+  if (in_place_) x_ = {static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c, g_.c};
+  else x_ = load_kept(pairs ? pairs->channels : call_, n_, isa_, pairs ? pairs->kept_channels : kept_, {1, stride, false}, ws_,
                  parallel_);
   float* bias = ws_.bias.of<float>(std::size_t(g_.m + stride));
   to_floats(call_.b, g_.type, g_.m, bias);
   std::fill(bias + g_.m, bias + g_.m + stride, 0.0f);
   bias_ = bias, zeros_ = bias + g_.m;
-  if (kept_.all_channels) return;
+  if (in_place_) channel_runs_ = list_channel_runs(kept_, ws_);
+  if (kept_.all_channels || in_place_) return;
   const Kept& kept = pairs ? pairs->kept_channels : kept_;
   const int64_t halves = pairs ? 2 : 1;
   int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(channels + halves * kPrefetchRows));
@@ -183,7 +189,7 @@ void WinogradClip::reserve() {
   const std::size_t rows = std::size_t(part_frames_ * part_tiles_);
   row_in_ = ws_.rows.of<int64_t>(workers * rows * 2);
   row_out_ = reinterpret_cast<int32_t*>(row_in_ + workers * rows);
-  segments_ = ws_.segments.of<Segment>(workers * std::size_t(g_.kernel[0]));
+  segments_ = ws_.segments.of<Segment>(workers * std::size_t(g_.kernel[0] * (in_place_ ? kept_.channel_runs : 1)));
 }
 
 Part WinogradClip::part_at(int64_t index) const {
@@ -223,7 +229,8 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
   const int64_t rows = part_frames_ * part_tiles_, weight_rows = g_.kernel[0] * layout_.inputs;
   int64_t* row_in = row_in_ + worker * rows;
   int32_t* row_out = row_out_ + worker * rows;
-  Segment* segments = segments_ + worker * g_.kernel[0];
+  const int32_t runs = in_place_ ? kept_.channel_runs : 1;
+  Segment* segments = segments_ + worker * g_.kernel[0] * runs;
   RowsArgs a{};
   a.row_in = row_in, a.row_out = row_out, a.segments = segments;
   a.weight_index = weight_index_;
@@ -239,11 +246,16 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
         row_out[a.rows++] = int32_t(f * part_tiles_ + tile);
       }
     for (int64_t kt = 0; kt < g_.kernel[0]; ++kt)
-      if (live(part.frame + first, kt))
-        segments[a.segment_count++] = {kt * g_.dilations[0] * part_tiles_ * tile_floats(), kt * layout_.inputs,
-                                       kept_.channels, 0};
+      for (int32_t i = 0; i < runs && live(part.frame + first, kt); ++i) {
+        const ChannelRun run = in_place_ ? channel_runs_[i] : ChannelRun{0, kept_.channels};
+        segments[a.segment_count++] = {kt * g_.dilations[0] * part_tiles_ * tile_floats() + run.begin,
+                                       kt * layout_.inputs + run.begin, run.length, 0};
+      }
+    bool even = true;
+    for (int r = 1; r < a.rows; ++r) even &= row_in[r] - row_in[r - 1] == tile_floats();
+    a.step = even ? tile_floats() : 0;
     for (int64_t component = component_begin; component < component_end; ++component) {
-      a.x = scratch.in + component * in_stride();
+      a.x = scratch.in + component * in_stride() + (even ? row_in[0] : 0);
       a.weights = weights_ + layout_.offset(0, index) + component * weight_rows * columns(index);
       a.acc = scratch.sums + component * sums_stride();
       (call_.pairs ? call_.pairs->kernels.rows : isa_.rows)(a);
@@ -398,6 +410,11 @@ void WinogradClip::run_dropped() {
 }
 
 }  // namespace
+
+bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  const ConvGeometry& g = call.geometry;
+  return !call.pairs && !kept.all_channels && g.channels_last && g.c % isa.vector == 0 && g.c - kept.channels < isa.vector;
+}
 
 void winograd_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size,
                      Workspace& workspace, const Parallel& parallel) {

@@ -10,6 +10,10 @@ namespace dance {
 // What to compute one n with: call.variant where the convolution allows it, or the one with the least estimated cost.
 Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
 
+// Whether dropped channels are transformed like the others, and stepped over by the products: whole vectors of channels are
+// transformed anyway.
+bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
+
 // One n, with output tiles of size x size; choose_variant must have returned it. Throws std::bad_alloc.
 void winograd_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size,
                      Workspace& workspace, const Parallel& parallel);

@@ -44,6 +44,7 @@ struct Workspace {
   Buffer statistics;   // gate
   Buffer magnitudes;   // sums of |y| of every part of it
   Buffer tiles;        // Winograd: output tiles, which pixels they read
+  Buffer spans;        // live runs of output pixels
   Buffer components;   // Winograd: transformed input, sums, and finished pixels of every worker
   Plan plan, plan_unmasked;
 };

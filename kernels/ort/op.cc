@@ -61,7 +61,7 @@ dance::MagnitudeOutputs magnitudes_of(const Op& op, const OrtApi* api, OrtKernel
 
 dance::Parallel parallel_of(const Op& op, const OrtApi* api, const OrtKernelContext* context, PoolCall& call) {
   call = {api, context};
-  const unsigned cores = std::thread::hardware_concurrency();
+  static const unsigned cores = std::thread::hardware_concurrency();  // the C library asks the system each time: 5 us
   const int workers = op.parallel && cores > 1 ? int(cores) : 1;
   return {[](void* self, void (*fn)(void*, std::size_t), std::size_t total, void* arg) {
             PoolCall& pool_call = *static_cast<PoolCall*>(self);

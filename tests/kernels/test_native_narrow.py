@@ -1,0 +1,107 @@
+"""Layers of few input or output channels, and few dropped ones, against the definition: loops of their own."""
+import native_kernels
+import numpy as np
+import pytest
+
+from dance_deploy.ops import definition
+
+KERNELS = [(3, 3, 3), (3, 3, 3), (1, 3, 3), (3, 1, 1), (2, 1, 5), (1, 7, 7), (2, 3, 2)]
+
+
+def draw(rng, inputs, outputs, strides=None):
+    """x, w, b, masks and attributes of a random layer with these channels."""
+    kernel = KERNELS[rng.integers(len(KERNELS))]
+    strides = strides or tuple(int(s) for s in rng.choice([1, 1, 2, 3], 3))
+    dilations = tuple(int(d) for d in rng.choice([1, 1, 1, 2], 3))
+    pads = tuple(int(p) for p in rng.integers(0, 3, 6))
+    size = [max(int(rng.integers(1, most)), d * (k - 1) + 1 - p - q)
+            for most, k, d, p, q in zip((5, 12, 32), kernel, dilations, pads[:3], pads[3:])]
+    x = rng.standard_normal((int(rng.integers(1, 3)), inputs, *size)).astype(np.float32)
+    w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((outputs, inputs, *kernel), outputs))
+    n, c, t, h, width = x.shape
+    masks = [rng.random(shape) < rng.choice([0.3, 0.7, 0.9, 1.0, 1.0]) for shape in ((n, t), (n, c), (n, h, width))]
+    if rng.random() < 0.5:  # what lies together: whole tiles that read nothing
+        rows, columns = np.mgrid[:h, :width]
+        masks[2][...] = np.hypot(rows - h / 3, columns - width / 2) < width / 4
+    return x, w, b, masks, dict(strides=strides, pads=pads, dilations=dilations)
+
+
+def poisoned(x, masks):
+    frame, channel, feature = masks
+    kept = frame[:, None, :, None, None] & channel[:, :, None, None, None] & feature[:, None, None]
+    return np.where(kept, x, np.float32(np.nan))
+
+
+@pytest.mark.parametrize("outputs", (1, 2, 3, 4, 5, 7, 13, 17))
+@pytest.mark.parametrize("inputs", (1, 3, 4, 7, 8, 9, 16, 33))
+def test_narrow_layers_agree_with_the_definition(lib, isa, inputs, outputs):
+    rng = np.random.default_rng(100 * inputs + outputs)
+    x, w, b, masks, attributes = draw(rng, inputs, outputs)
+    shape = definition.gated_conv3d(x, w, b, *masks, **attributes).shape
+    z = rng.standard_normal(shape).astype(np.float32) if rng.random() < 0.4 else None
+    dtype = np.float16 if rng.random() < 0.2 else np.float32
+    x, w, b, z = (a if a is None else a.astype(dtype) for a in (x, w, b, z))
+    reference = definition.reference(x, w, b, *masks, z=z, minimum=0.0, **attributes)
+    for channels_last in (False, True):
+        how = dict(channels_last=channels_last, variant=int(rng.integers(2)), prepack=rng.random() < 0.9)
+        y = native_kernels.gated_conv3d(lib, poisoned(x, masks).astype(dtype), w, b, masks, z=z, minimum=0.0, **how,
+                                        **attributes)
+        assert definition.check_output(y, reference, with_norm=False) == []
+
+
+@pytest.mark.parametrize("variant", (0, 1, 2, 4))
+@pytest.mark.parametrize("inputs, dropped", [
+    (16, (0,)), (16, (3, 4, 9)), (32, (31,)), (40, (0, 20, 39)), (64, range(9, 30))])
+def test_few_dropped_channels_are_stepped_over(lib, isa, inputs, dropped, variant):
+    rng = np.random.default_rng(inputs + len(dropped))
+    x = rng.standard_normal((1, inputs, 3, 9, 11)).astype(np.float32)
+    w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((19, inputs, 3, 3, 3), 19))
+    masks = [np.ones(shape, bool) for shape in ((1, 3), (1, inputs), (1, 9, 11))]
+    masks[1][0, list(dropped)] = False
+    if variant == 2:
+        masks[2][0, 2:5, 3:9] = False
+    elif variant:
+        masks[2][...] = rng.random((9, 11)) < 0.7
+    reference = definition.reference(x, w, b, *masks, pads=(1,) * 6)
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, channels_last=True, variant=variant,
+                                    pads=(1,) * 6)
+    assert definition.check_output(y, reference, with_norm=False) == []
+
+
+@pytest.mark.parametrize("inputs, outputs", [(3, 16), (16, 3), (16, 2), (4, 40), (33, 5)])
+def test_a_narrow_layer_does_not_depend_on_threads(lib, isa, inputs, outputs):
+    x, w, b, masks, attributes = draw(np.random.default_rng(inputs), inputs, outputs, strides=(1, 1, 1))
+    run = [native_kernels.gated_conv3d(lib, x, w, b, masks, channels_last=True, threads=threads, **attributes)
+           for threads in (1, 2, 5)]
+    assert np.array_equal(run[0], run[1]) and np.array_equal(run[0], run[2])
+
+
+@pytest.mark.parametrize("outputs", (2, 16))
+def test_a_kept_fault_of_a_narrow_layer_shows(lib, isa, outputs):
+    x, w = np.zeros((1, 8, 3, 6, 7), np.float32), np.ones((outputs, 8, 3, 3, 3), np.float32)
+    b = np.zeros(outputs, np.float32)
+    x[0, 5, 1, 2, 3] = np.nan
+    masks = [np.ones(shape, bool) for shape in ((1, 3), (1, 8), (1, 6, 7))]
+    y = native_kernels.gated_conv3d(lib, x, w, b, masks, channels_last=True, minimum=0.0, pads=(1,) * 6)
+    reached = np.isnan(y)
+    assert reached[:, :, :, 1:4, 2:5].all() and reached.sum() == outputs * 3 * 9
+
+
+@pytest.mark.parametrize("width", (4, 5, 63, 64, 65, 130))
+@pytest.mark.parametrize("inputs", (3, 4))
+def test_planes_of_few_channels_are_read_and_written_whole(lib, isa, inputs, width):
+    rng = np.random.default_rng(width)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, inputs, 2, 2, width), (8, inputs, 1, 1, 3)))
+    b, z = rng.standard_normal(8).astype(np.float32), rng.standard_normal((1, 8, 2, 2, width)).astype(np.float32)
+    masks = [np.ones((1, 2), bool), np.ones((1, inputs), bool), rng.random((1, 2, width)) < 0.9]
+    reference = definition.reference(x, w, b, *masks, z=z, minimum=0.0, pads=(0, 0, 1, 0, 0, 1))
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=0.0, pads=(0, 0, 1, 0, 0, 1))
+    assert definition.check_output(y, reference, with_norm=False) == []
+
+
+def test_no_pixel_kept_gives_the_clamped_bias(lib, isa):
+    x, w = np.full((1, 16, 2, 4, 5), np.nan, np.float32), np.ones((3, 16, 3, 3, 3), np.float32)
+    b = np.array([1.0, -1.0, 0.5], np.float32)
+    masks = [np.ones((1, 2), bool), np.ones((1, 16), bool), np.zeros((1, 4, 5), bool)]
+    y = native_kernels.gated_conv3d(lib, x, w, b, masks, channels_last=True, minimum=0.0, pads=(1,) * 6)
+    assert np.array_equal(y, np.broadcast_to(np.maximum(b, 0)[None, :, None, None, None], y.shape))
