@@ -11,8 +11,8 @@ namespace {
 
 constexpr int64_t kItems = 8;           // fewer leave threads idle at the end
 constexpr int kChannels = 64;           // worked on together: what a strip of them reads stays in the L1 cache
-constexpr int64_t kItemPixels = 640;    // of output, where there are enough: what they read stays in the L2 cache ...
-constexpr int64_t kLoadedPixels = 256; // ... and here their sums on the way to another layout
+constexpr int64_t kItemBytes = 448 << 10;  // that an item reads: they stay in the L2 cache for the next output frame
+constexpr int64_t kLoadedPixels = 256;  // of output: their sums stay there on the way to another layout
 
 // Channels do not meet, so nothing is gathered where the activation is channels-last floats: vectors run over all
 // channels as they lie, and what a dropped one computes is thrown away. Else kept channels are loaded first.
@@ -33,16 +33,19 @@ class DepthwiseClip {
       find_inputs();
     }
     find_bias();
-    const int64_t frame_rows = std::max<int64_t>(1, (in_place_ ? kItemPixels : kLoadedPixels) / g_.out[2]);
-    rows_ = std::min(std::min(frame_rows, g_.out[1]), std::max<int64_t>(1, g_.out[0] * g_.out[1] / kItems));
-    const int64_t parts = (g_.out[1] + rows_ - 1) / rows_, items = g_.out[0] * parts;
+    const int64_t frame_rows = in_place_ ? rows_within(kItemBytes) : kLoadedPixels / g_.out[2];
+    // a kernel along T alone: what frames both read is still in the L1 cache where a strip's frames come one after the other
+    frames_ = in_place_ && g_.kernel[1] == 1 ? g_.out[0] : 1;
+    rows_ = std::min(std::min(frame_rows, g_.out[1]), g_.out[0] * g_.out[1] / (frames_ * kItems));
+    rows_ = std::max<int64_t>(1, rows_);
+    const int64_t parts = (g_.out[1] + rows_ - 1) / rows_, items = g_.out[0] / frames_ * parts;
     const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
     sums_ = in_place_ ? nullptr : ws_.sums.of<float>(workers * std::size_t(sums_floats()));
     lines_ = ws_.segments.of<DepthwiseLine>(workers * std::size_t(g_.kernel[0] * g_.kernel[1]));
     for_items(parallel_, items, [&](int worker, int64_t item) {
       // frames vary fastest: what several of them read is still in the L2 cache
-      const int64_t begin = item / g_.out[0] * rows_;
-      compute_rows(worker, item % g_.out[0], begin, std::min(begin + rows_, g_.out[1]));
+      const int64_t chunks = g_.out[0] / frames_, begin = item / chunks * rows_;
+      compute_rows(worker, item % chunks * frames_, begin, std::min(begin + rows_, g_.out[1]));
     });
   }
 
@@ -56,6 +59,11 @@ class DepthwiseClip {
   int64_t position_w(int64_t i) const {
     if (slides_) return i - g_.pads[2];
     return i / g_.kernel[2] * g_.strides[2] - g_.pads[2] + i % g_.kernel[2] * g_.dilations[2];
+  }
+  // Rows of output that read no more than `bytes`.
+  int64_t rows_within(int64_t bytes) const {
+    const int64_t rows = bytes / (4 * step_ * g_.w * std::min(g_.kernel[0], g_.t));
+    return (rows - g_.dilations[1] * (g_.kernel[1] - 1) - 1) / g_.strides[1] + 1;
   }
   int64_t out_step() const { return in_place_ ? g_.m : layout_.padded_outputs(); }
   int64_t sums_floats() const { return rows_ * g_.out[2] * out_step(); }
@@ -99,31 +107,30 @@ class DepthwiseClip {
   }
 
   // For every input row (one for all where all pixels are kept): where each position along W lies, or, if it is dropped or
-  // out of range, where a kept one near it does, which is in the cache; whether it is kept; and how many before it are.
+  // out of range, where zeros do; whether it is kept; and how many before it are.
   void find_inputs() {
-    const int64_t count = positions(g_.out[2]), rows = kept_.all_pixels ? 1 : g_.h;
-    int64_t* at = ws_.rows.of<int64_t>(std::size_t(2 * rows * (count + 1)));
-    uint32_t* keep = ws_.float_mask.of<uint32_t>(std::size_t(rows * (count + 1)));
-    at_ = at, at_keep_ = keep;
-    before_ = at + rows * (count + 1);
-    for (int64_t h = 0; h < rows; ++h) {
-      int64_t live = 0, *before = at + (rows + h) * (count + 1);
+    const int64_t count = positions(g_.out[2]), rows = kept_.all_pixels ? 1 : g_.h, all = rows * (count + 1);
+    float* zeros = ws_.float_mask.of<float>(std::size_t(layout_.padded_outputs()));
+    std::memset(zeros, 0, std::size_t(layout_.padded_outputs()) * 4);
+    const int64_t to_zeros = (reinterpret_cast<intptr_t>(zeros) - reinterpret_cast<intptr_t>(x_)) / 4;
+    int64_t* at = ws_.rows.of<int64_t>(std::size_t(3 * all));
+    at_ = at, at_keep_ = at + all, before_ = at + 2 * all;
+    for (int64_t h = 0; h < rows; ++h, at += count + 1) {
       const uint8_t* feature = kept_.masks.feature + h * g_.w;
-      const void* first = std::memchr(feature, 1, std::size_t(g_.w));
-      int64_t near = first ? static_cast<const uint8_t*>(first) - feature : 0;
+      int64_t live = 0;
       for (int64_t i = 0; i < count; ++i) {
         const int64_t w = position_w(i);
         const bool in = w >= 0 && w < g_.w && feature[w];
-        near = in ? w : near;
-        at[h * (count + 1) + i] = near * step_;
-        keep[h * (count + 1) + i] = in ? 0xffffffffu : 0u;
-        before[i] = live;
+        at[i] = in ? w * step_ : to_zeros;
+        at[all + i] = in ? -1 : 0;
+        at[2 * all + i] = live;
         live += in;
       }
-      before[count] = live;
+      at[2 * all + count] = live;
     }
   }
 
+  // Rows [begin, end) of frames_ frames from `to` on; where that is more than one, in place.
   void compute_rows(int worker, int64_t to, int64_t begin, int64_t end) const {
     if (kept_.channels > 0) {
       float* sums = in_place_ ? nullptr : sums_ + worker * sums_floats();
@@ -133,13 +140,15 @@ class DepthwiseClip {
         compute_channels(lines, to, begin, end, first, std::min(some, vectors - first), sums);
       if (sums) store(sums, 0, kept_.channels, to, begin, end);
     }
-    if (!in_place_ || kept_.channels == 0) store(nullptr, kept_.channels, g_.m - kept_.channels, to, begin, end);
+    for (int64_t frame = to; frame < to + frames_ && (!in_place_ || kept_.channels == 0); ++frame)
+      store(nullptr, kept_.channels, g_.m - kept_.channels, frame, begin, end);
   }
 
-  // Vectors [first, first + count) of rows [begin, end) of one frame.
-  void compute_channels(DepthwiseLine* lines, int64_t to, int64_t begin, int64_t end, int first, int count,
+  // Vectors [first, first + count) of rows [begin, end) of frames_ frames.
+  void compute_channels(DepthwiseLine* lines, int64_t first_frame, int64_t begin, int64_t end, int first, int count,
                         float* sums) const {
     DepthwiseArgs a{};
+    a.x = x_;
     a.lines = lines;
     a.kernel = g_.kernel[2], a.stride = g_.strides[2], a.dilation = g_.dilations[2];
     a.step = step_;
@@ -153,8 +162,11 @@ class DepthwiseClip {
     for (int64_t i = 0, wo = 0; i < strips; ++i) {  // evenly: 9 pixels are 5 + 4, not 8 + 1
       const int64_t next = g_.out[2] * (i + 1) / strips;
       a.pixels = int(next - wo);
-      for (int64_t ho = begin; ho < end; ++ho) {  // down first: what two rows both read is still in the L1 cache
-        a.line_count = find_lines(lines, to, ho, wo, next);
+      find_ends(a, wo, next);
+      // down first: what two rows both read is still in the L1 cache
+      for (int64_t row = 0; row < (end - begin) * frames_; ++row) {
+        const int64_t ho = begin + row / frames_, to = first_frame + row % frames_;
+        a.line_count = find_lines(a, lines, to, ho, wo, next);
         if (in_place_) {
           const int64_t at = ((n_ * g_.out[0] + to) * out_pixels() + ho * g_.out[2] + wo) * g_.m;
           a.out = static_cast<float*>(call_.y) + at;
@@ -168,9 +180,19 @@ class DepthwiseClip {
     }
   }
 
+  // Which ends of a strip are padding, where nothing else of it is and the kernel is one whose ends may be left out.
+  void find_ends(DepthwiseArgs& a, int64_t wo, int64_t end) const {
+    a.skip_first = a.skip_last = false;
+    if (!slides_ || g_.kernel[2] != 3 || !kept_.all_pixels) return;
+    const int64_t first = wo * g_.strides[2] - g_.pads[2], last = (end - 1) * g_.strides[2] - g_.pads[2] + 2;
+    if (first < -1 || last > g_.w) return;
+    a.skip_first = first < 0, a.skip_last = last >= g_.w;
+  }
+
   // Kernel rows of which the strip reads anything.
-  int find_lines(DepthwiseLine* lines, int64_t to, int64_t ho, int64_t wo, int64_t end) const {
+  int find_lines(const DepthwiseArgs& a, DepthwiseLine* lines, int64_t to, int64_t ho, int64_t wo, int64_t end) const {
     const int64_t first = wo * (slides_ ? g_.strides[2] : g_.kernel[2]), count = positions(end - wo);
+    const int64_t whole = count - a.skip_first - a.skip_last;
     int found = 0;
     for (int64_t kt = 0; kt < g_.kernel[0]; ++kt) {
       const int64_t t = to * g_.strides[0] - g_.pads[0] + kt * g_.dilations[0];
@@ -181,10 +203,9 @@ class DepthwiseClip {
         const int64_t row = (kept_.all_pixels ? 0 : h) * (positions(g_.out[2]) + 1) + first;
         const int64_t live = before_[row + count] - before_[row];
         if (live == 0) continue;
-        const float* x = x_ + (t * g_.h + h) * g_.w * step_;
-        const int64_t tap = (kt * g_.kernel[1] + kh) * g_.kernel[2];
-        if (live == count) lines[found++] = {x + (wo * g_.strides[2] - g_.pads[2]) * step_, nullptr, nullptr, tap};
-        else lines[found++] = {x, at_ + row, at_keep_ + row, tap};
+        const int64_t in = (t * g_.h + h) * g_.w, tap = (kt * g_.kernel[1] + kh) * g_.kernel[2];
+        if (live == whole) lines[found++] = {(in + wo * g_.strides[2] - g_.pads[2]) * step_, nullptr, nullptr, tap};
+        else lines[found++] = {in * step_, at_ + row, at_keep_ + row, tap};
       }
     }
     return found;
@@ -223,15 +244,14 @@ class DepthwiseClip {
   PackedLayout layout_;           // of all channels where these are read in place, else of the kept ones
   const bool slides_, in_place_;
   const float* x_ = nullptr;      // [T][H][W][step_]
-  int64_t step_ = 0;
+  int64_t step_ = 1;
   const float* weights_ = nullptr;
   const float* bias_ = nullptr;
   uint32_t* keep_ = nullptr;
-  const int64_t *at_ = nullptr, *before_ = nullptr;
-  const uint32_t* at_keep_ = nullptr;
+  const int64_t *at_ = nullptr, *at_keep_ = nullptr, *before_ = nullptr;
   float* sums_ = nullptr;
   DepthwiseLine* lines_ = nullptr;
-  int64_t rows_ = 1;              // of output, of an item
+  int64_t rows_ = 1, frames_ = 1;  // of output, of an item
 };
 
 }  // namespace

@@ -49,18 +49,22 @@ inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
 
 // The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
 struct DepthwiseLine {
-  const float* x;                // the strip's first position, or where `at` is given the input row's first pixel
-  // null: positions lie `step` floats apart and all are kept; else floats from x to each, of every position where the
-  // kernel slides, else of [pixels][kernel]; and all ones for each, or 0 where zeros are taken for what lies there.
+  int64_t in;                    // floats from x to the strip's first position, or where `at` is given to the input row
+  // null: positions lie `step` floats apart and all are kept; else, of every position where the kernel slides, else of
+  // [pixels][kernel]: floats from the input row to it and all ones, or floats from x to the zeros that are read in its
+  // place and 0. A loop that adds up (in & keep[j]) + at[j] has no branch that scattered pixels would mislead.
   const int64_t* at;
-  const uint32_t* keep;
+  const int64_t* keep;
   int64_t tap;                   // first position of the kernel row
 };
 
 struct DepthwiseArgs {
+  const float* x;
   const DepthwiseLine* lines;    // that the strip reads anything of
   int line_count;
   int pixels;                    // of output, 1..depthwise_pixels
+  // Of a kernel of 3 that slides: the first and the last position are padding, in lines without `at`.
+  bool skip_first, skip_last;
   int64_t kernel, stride, dilation;  // along W
   int64_t step;                  // floats from one input position to the next
   const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
