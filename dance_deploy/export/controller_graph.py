@@ -11,12 +11,15 @@ _EPS = np.float32(1e-12)  # as in method.saliency: an all-zero activation gives 
 
 
 def emit_controller(builder: OnnxBuilder, controller: Controller, stem: str, stem_shape: tuple[int, ...],
-                    budget: str) -> str:
-    """Add nodes from `stem` [1, C, T, H, W] and `budget` [1] to tau [L, 3]; returns tau's name."""
+                    budget: str, *, last: bool = False) -> str:
+    """Add nodes from `stem` and `budget` [1] to tau [L, 3]; returns tau's name.
+
+    stem_shape: (1, C, T, H, W), also where the tensor is [1, T, H, W, C] (last).
+    """
     fed = _fed_budget(builder, controller, budget)
     floor = builder.constant("controller.floor", np.array(0.01, np.float32))
     log = builder.node("Log", [builder.node("Max", [fed, floor], "controller.fed_floored")], "controller.fed_log")
-    features = [*_statistics(builder, stem, stem_shape), fed, log]
+    features = [*_statistics(builder, stem, stem_shape, last), fed, log]
     x = builder.node("Concat", features, "controller.features", axis=1)
     for name in ("hidden", "output"):
         layer = controller.get_submodule(name)
@@ -52,18 +55,20 @@ def _opening(builder: OnnxBuilder, fed: str) -> str:
     return builder.node("Clip", [left, zero, one], "controller.opening")
 
 
-def _statistics(builder: OnnxBuilder, stem: str, stem_shape: tuple[int, ...]) -> list[str]:
+def _statistics(builder: OnnxBuilder, stem: str, stem_shape: tuple[int, ...], last: bool) -> list[str]:
     """Normalised magnitudes of the stem: resampled frames, channels, and the grid, each [1, n]."""
     _, _, t, h, w = stem_shape
     a = builder.node("Abs", [stem], "controller.abs")
     # one pass over the large tensor serves frames and channels
-    per_ct = builder.reduce("ReduceMean", a, [3, 4], "controller.per_channel_frame")
-    frames = _relative(builder, builder.reduce("ReduceMean", per_ct, [1], "controller.frames"), "controller.frames")
-    channels = _relative(builder, builder.reduce("ReduceMean", per_ct, [2], "controller.channels"),
+    per_ct = builder.reduce("ReduceMean", a, [2, 3] if last else [3, 4], "controller.per_channel_frame")
+    c_axis, t_axis = (2, 1) if last else (1, 2)
+    frames = _relative(builder, builder.reduce("ReduceMean", per_ct, [c_axis], "controller.frames"),
+                       "controller.frames")
+    channels = _relative(builder, builder.reduce("ReduceMean", per_ct, [t_axis], "controller.channels"),
                          "controller.channels")
     # one axis after the other: ONNX Runtime has a fast way for that (1.31: 0.5 ms instead of 2.3 for 64x16x56x56)
-    per_pixel = builder.reduce("ReduceMean", a, [2], "controller.per_pixel")
-    pixels = builder.reduce("ReduceMean", per_pixel, [1], "controller.pixels")
+    per_pixel = builder.reduce("ReduceMean", a, [t_axis], "controller.per_pixel")
+    pixels = builder.reduce("ReduceMean", per_pixel, [3 if last else 1], "controller.pixels")
     flat = builder.node("Reshape", [pixels, builder.ints(1, h * w)], "controller.pixels_flat")
     grid = builder.node("Reshape", [_relative(builder, flat, "controller.pixels"), builder.ints(h, w)],
                         "controller.pixels_grid")

@@ -14,16 +14,18 @@ constexpr int kChannels = 64;           // worked on together: what a strip of t
 constexpr int64_t kItemBytes = 448 << 10;  // that an item reads: they stay in the L2 cache for the next output frame
 constexpr int64_t kLoadedPixels = 256;  // of output: their sums stay there on the way to another layout
 
-// Channels do not meet, so nothing is gathered where the activation is channels-last floats: vectors run over all
+// Depthwise channels do not meet, so nothing is gathered where the activation is channels-last floats: vectors run over all
 // channels as they lie, and what a dropped one computes is thrown away. Else kept channels are loaded first.
+// Vectors of narrow groups run over all outputs too; of the inputs all are loaded, and dropped ones cleared on the way.
 class DepthwiseClip {
  public:
   DepthwiseClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws,
                 const Parallel& parallel)
       : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa),
         slides_(depthwise_slides(g_.kernel[2], g_.strides[2], g_.dilations[2])),
-        in_place_(g_.channels_last && g_.type == Type::f32 && g_.c >= isa.vector) {
-    if (!in_place_) layout_.outputs = kept.channels;
+        in_place_(g_.channels_last && g_.type == Type::f32 && g_.c >= isa.vector),
+        registers_(narrow_registers(g_, isa.vector)), strip_(registers_ ? kNarrowPixels : isa.depthwise_pixels) {
+    if (!in_place_ && !registers_) layout_.outputs = kept.channels;
   }
 
   void run() {
@@ -31,6 +33,7 @@ class DepthwiseClip {
       load();
       find_weights();
       find_inputs();
+      if (registers_) find_lanes();
     }
     find_bias();
     const int64_t frame_rows = in_place_ ? rows_within(kItemBytes) : kLoadedPixels / g_.out[2];
@@ -65,43 +68,79 @@ class DepthwiseClip {
     const int64_t rows = bytes / (4 * step_ * g_.w * std::min(g_.kernel[0], g_.t));
     return (rows - g_.dilations[1] * (g_.kernel[1] - 1) - 1) / g_.strides[1] + 1;
   }
+  // Outputs that depend on anything kept, where they are not all in place.
+  int64_t computed() const { return registers_ && kept_.channels > 0 ? g_.m : kept_.channels; }
   int64_t out_step() const { return in_place_ ? g_.m : layout_.padded_outputs(); }
   int64_t sums_floats() const { return rows_ * g_.out[2] * out_step(); }
 
   void load() {
-    const LoadHow how{1, in_place_ ? g_.c : layout_.padded_outputs(), false};
     if (in_place_) {
       x_ = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
       step_ = g_.c;
       return;
     }
-    const Loaded loaded = load_kept(call_, n_, isa_, kept_, how, ws_, parallel_);
+    const int64_t count = registers_ ? g_.c : kept_.channels;
+    const LoadHow how{1, (count + isa_.vector - 1) / isa_.vector * isa_.vector, false};
+    const Loaded loaded = load_kept(call_, n_, isa_, registers_ ? every_channel() : kept_, how, ws_, parallel_);
     x_ = loaded.x;
     step_ = loaded.stride;
   }
 
+  // What is kept, but of all channels: those of narrow groups stay where their lanes expect them.
+  Kept every_channel() {
+    Kept kept = kept_;
+    int32_t* all = ws_.weight_index.of<int32_t>(std::size_t(g_.c + 2));
+    for (int64_t c = 0; c < g_.c; ++c) all[c] = int32_t(c);
+    all[g_.c] = 0, all[g_.c + 1] = int32_t(g_.c);
+    kept.channels = int32_t(g_.c), kept.channel = all, kept.first = all + g_.c, kept.all_channels = true;
+    return kept;
+  }
+
+  // Which inputs each vector of outputs reads.
+  void find_lanes() {
+    const int64_t vectors = layout_.padded_outputs() / isa_.vector, outputs = g_.outputs_per_group();
+    int64_t* bases = ws_.tiles.of<int64_t>(std::size_t(vectors * (2 + isa_.vector + layout_.inputs)));
+    int32_t *lanes = reinterpret_cast<int32_t*>(bases + vectors), *live = lanes + vectors * isa_.vector;
+    live_inputs_ = live;
+    for (int64_t v = 0; v < vectors; ++v) {
+      const int64_t m = std::min(v * isa_.vector, g_.m - isa_.vector);
+      bases[v] = std::min(m / outputs * layout_.inputs, g_.c - registers_ * isa_.vector);
+      for (int64_t j = 0; j < isa_.vector; ++j)
+        lanes[v * isa_.vector + j] = int32_t((m + j) / outputs * layout_.inputs - bases[v]);
+      int32_t* next = live + v * (layout_.inputs + 1);
+      for (int64_t c = 0; c < layout_.inputs; ++c) {
+        bool kept = false;
+        for (int64_t group = m / outputs; group <= (m + isa_.vector - 1) / outputs; ++group)
+          kept = kept || kept_.masks.channel[group * layout_.inputs + c];
+        if (kept) *next++ = int32_t(c);
+      }
+      *next = -1;
+    }
+    bases_ = bases, lanes_of_ = lanes;
+  }
+
   void find_weights() {
     const bool packed = call_.packed && call_.packed->isa == &isa_;
-    if (packed && (in_place_ || kept_.all_channels)) {
+    if (packed && (in_place_ || registers_ || kept_.all_channels)) {
       weights_ = call_.packed->floats;
       return;
     }
     float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
-    pack_depthwise(layout_, call_.w, g_.type, in_place_ ? nullptr : kept_.channel, out);
+    pack_strips(layout_, call_.w, g_.type, in_place_ || registers_ ? nullptr : kept_.channel, out);
     weights_ = out;
   }
 
   // Bias by column, and where lanes of dropped channels are cleared, which ones.
   void find_bias() {
-    float* bias = ws_.bias.of<float>(std::size_t(2 * g_.m));
+    float* bias = ws_.bias.of<float>(std::size_t(g_.m + g_.c));
     to_floats(call_.b, g_.type, g_.m, bias);
     bias_ = bias;
-    if (kept_.all_channels) return;
-    if (in_place_) {
+    if (registers_ || (in_place_ && !kept_.all_channels)) {
       keep_ = reinterpret_cast<uint32_t*>(bias + g_.m);
       for (int64_t c = 0; c < g_.c; ++c) keep_[c] = kept_.masks.channel[c] ? 0xffffffffu : 0u;
       return;
     }
+    if (kept_.all_channels) return;
     for (int64_t j = 0; j < g_.m; ++j) bias[g_.m + j] = bias[kept_.outputs[j]];
     bias_ = bias + g_.m;
   }
@@ -110,8 +149,8 @@ class DepthwiseClip {
   // out of range, where zeros do; whether it is kept; and how many before it are.
   void find_inputs() {
     const int64_t count = positions(g_.out[2]), rows = kept_.all_pixels ? 1 : g_.h, all = rows * (count + 1);
-    float* zeros = ws_.float_mask.of<float>(std::size_t(layout_.padded_outputs()));
-    std::memset(zeros, 0, std::size_t(layout_.padded_outputs()) * 4);
+    float* zeros = ws_.float_mask.of<float>(std::size_t(step_));
+    std::memset(zeros, 0, std::size_t(step_) * 4);
     const int64_t to_zeros = (reinterpret_cast<intptr_t>(zeros) - reinterpret_cast<intptr_t>(x_)) / 4;
     int64_t* at = ws_.rows.of<int64_t>(std::size_t(3 * all));
     at_ = at, at_keep_ = at + all, before_ = at + 2 * all;
@@ -138,10 +177,10 @@ class DepthwiseClip {
       const int vectors = int(layout_.padded_outputs() / isa_.vector), some = kChannels / isa_.vector;
       for (int first = 0; first < vectors; first += some)
         compute_channels(lines, to, begin, end, first, std::min(some, vectors - first), sums);
-      if (sums) store(sums, 0, kept_.channels, to, begin, end);
+      if (sums) store(sums, 0, computed(), to, begin, end);
     }
     for (int64_t frame = to; frame < to + frames_ && (!in_place_ || kept_.channels == 0); ++frame)
-      store(nullptr, kept_.channels, g_.m - kept_.channels, frame, begin, end);
+      store(nullptr, computed(), g_.m - computed(), frame, begin, end);
   }
 
   // Vectors [first, first + count) of rows [begin, end) of frames_ frames.
@@ -157,8 +196,12 @@ class DepthwiseClip {
     a.count = layout_.outputs;
     a.first = first, a.vectors = count;
     a.out_step = out_step();
-    if (in_place_) a.bias = bias_, a.keep = keep_, a.minimum = call_.minimum;
-    const int64_t strips = (g_.out[2] + isa_.depthwise_pixels - 1) / isa_.depthwise_pixels;
+    if (in_place_) a.bias = bias_, a.keep = registers_ ? nullptr : keep_, a.minimum = call_.minimum;
+    if (registers_) {
+      a.inputs = layout_.inputs, a.registers = registers_, a.bases = bases_, a.lanes = lanes_of_;
+      a.keep_inputs = keep_, a.live_inputs = live_inputs_;
+    }
+    const int64_t strips = (g_.out[2] + strip_ - 1) / strip_;
     for (int64_t i = 0, wo = 0; i < strips; ++i) {  // evenly: 9 pixels are 5 + 4, not 8 + 1
       const int64_t next = g_.out[2] * (i + 1) / strips;
       a.pixels = int(next - wo);
@@ -174,7 +217,7 @@ class DepthwiseClip {
         } else {
           a.out = sums + ((ho - begin) * g_.out[2] + wo) * out_step();
         }
-        isa_.depthwise(a);
+        (registers_ ? isa_.narrow : isa_.depthwise)(a);
       }
       wo = next;
     }
@@ -222,7 +265,7 @@ class DepthwiseClip {
     a.count = int(count);
     a.bias = bias_ + first;
     a.minimum = call_.minimum;
-    a.channels = kept_.all_channels || kept_.channels == 0 ? nullptr : kept_.outputs + first;
+    a.channels = registers_ || kept_.all_channels || kept_.channels == 0 ? nullptr : kept_.outputs + first;
     a.first_channel = first;
     a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
     a.pixel_stride = g_.channels_last ? g_.m : 1;
@@ -243,11 +286,14 @@ class DepthwiseClip {
   const Parallel& parallel_;
   PackedLayout layout_;           // of all channels where these are read in place, else of the kept ones
   const bool slides_, in_place_;
+  const int registers_, strip_;   // of narrow groups, else 0; most pixels of a strip
   const float* x_ = nullptr;      // [T][H][W][step_]
   int64_t step_ = 1;
   const float* weights_ = nullptr;
   const float* bias_ = nullptr;
-  uint32_t* keep_ = nullptr;
+  uint32_t* keep_ = nullptr;      // of lanes: outputs, or inputs of narrow groups
+  const int64_t* bases_ = nullptr;
+  const int32_t *lanes_of_ = nullptr, *live_inputs_ = nullptr;
   const int64_t *at_ = nullptr, *at_keep_ = nullptr, *before_ = nullptr;
   float* sums_ = nullptr;
   DepthwiseLine* lines_ = nullptr;

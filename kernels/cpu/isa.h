@@ -76,6 +76,13 @@ struct DepthwiseArgs {
   const uint32_t* keep;          // [count] all ones, or 0 where what was summed is thrown away; null: all kept
   const float* z;                // like out, or null
   float minimum;
+  // Narrow groups only; weights are then [vectors][taps][inputs][vector length].
+  int64_t inputs;                // of a group
+  int registers;                 // vectors of input channels that a vector of outputs reads, 1 or 2 ...
+  const int64_t* bases;          // ... [vectors] from this channel on ...
+  const int32_t* lanes;          // ... [vectors][vector length] and of these, for each output, its group's first
+  const int32_t* live_inputs;    // [vectors][inputs + 1] numbers inside a group that any group of the vector keeps, then -1
+  const uint32_t* keep_inputs;   // [channels] all ones, or 0 where what lies there is not used
 };
 
 // Activation of some channels of one frame -> channels-last floats. Pixels [begin, end) of the frame.
@@ -176,6 +183,7 @@ struct PairKernels {
   void (*merge)(const float* first, const float* second, int which, int64_t count, float* out);
 };
 
+constexpr int kNarrowPixels = 8;  // most of a strip of narrow groups
 constexpr int kTileRows = 12;     // most rows of a tile
 constexpr int kPrefetchRows = 12;  // weight rows fetched ahead
 
@@ -193,6 +201,7 @@ struct IsaKernels {
   int depthwise_pixels;          // of a strip, at most
   void (*rows)(const RowsArgs&);
   void (*depthwise)(const DepthwiseArgs&);
+  void (*narrow)(const DepthwiseArgs&);  // strips of narrow groups: see pack.h
   void (*load)(const LoadArgs&);
   // out[i] = x[i] where keep[i] is all ones, 0 where it is 0.
   void (*select)(const float* x, const uint32_t* keep, int64_t count, float* out);

@@ -4,6 +4,7 @@
 #include "depthwise.inc"
 #include "layout.inc"
 #include "magnitude.inc"
+#include "narrow.inc"
 #include "rows.inc"
 #include "winograd.inc"
 
@@ -26,7 +27,7 @@ static bool supported() { return DANCE_SUPPORTED; }
 const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
     DANCE_ISA::kStripPixels,
-    DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::load_activation,
+    DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::narrow,        DANCE_ISA::load_activation,
     DANCE_ISA::select,       DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
     DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels,
