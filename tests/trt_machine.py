@@ -2,7 +2,8 @@
 import onnx
 from onnx import TensorProto, helper
 from tiny_bundle import tiny_fields, tiny_files
-from trt_standin import World, install, plugin_bytes
+from trt_standin import install, plugin_bytes
+from trt_world import World
 
 from dance_deploy.bundle import write_bundle
 from dance_deploy.runtime import kernels
@@ -43,6 +44,14 @@ def sum_as_floats(model):
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def silent_log(trt):
+    """A logger that forgets."""
+    class Log(trt.ILogger):
+        def log(self, severity, msg):
+            pass
+    return Log()
 
 
 class Machine:

@@ -42,6 +42,18 @@ bool geometry_of(const DanceConv& conv, dance::ConvGeometry& g) {
          dance::conv_out_size(g) && dance::conv_fits(g);
 }
 
+// Calls run(workspace), and turns a lack of memory into a status: no exception crosses the C border.
+template <typename Run>
+int guarded(const Run& run) {
+  try {
+    dance::Workspace workspace;
+    run(workspace);
+  } catch (const std::bad_alloc&) {
+    return DANCE_NO_MEMORY;
+  }
+  return DANCE_OK;
+}
+
 }  // namespace
 
 int dance_isa_count(void) {
@@ -77,8 +89,7 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
   call.bf16 = conv->bf16 != 0;
   dance::Variant used = dance::Variant::direct;
   call.used = &used;
-  try {
-    dance::Workspace workspace;
+  return guarded([&](dance::Workspace& workspace) {
     dance::PackedWeights packed;
     if (conv->prepack) packed.pack(call.geometry, dance::isa_current(), w, call.bf16), call.packed = &packed;
     const dance::Parallel parallel{run_on_threads, nullptr, conv->threads};
@@ -91,10 +102,7 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
         times_s[2 * i + 1] = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
       }
     }
-  } catch (const std::bad_alloc&) {
-    return DANCE_NO_MEMORY;
-  }
-  return DANCE_OK;
+  });
 }
 
 int64_t dance_packed_bytes(const DanceConv* conv, const void* w) {
@@ -115,13 +123,9 @@ int64_t dance_packed_bytes(const DanceConv* conv, const void* w) {
 
 int dance_to_channels_last(const int64_t* s, int32_t type, const void* x, void* y, int32_t threads) {
   const dance::ToChannelsLastCall call{x, y, type ? dance::Type::f16 : dance::Type::f32, s[0], s[1], s[2], s[3], s[4]};
-  try {
-    dance::Workspace workspace;
+  return guarded([&](dance::Workspace& workspace) {
     dance::to_channels_last(call, workspace, dance::Parallel{run_on_threads, nullptr, threads});
-  } catch (const std::bad_alloc&) {
-    return DANCE_NO_MEMORY;
-  }
-  return DANCE_OK;
+  });
 }
 
 int dance_max_pool3d(const int64_t* s, const int64_t* kernel, const int64_t* strides, const int64_t* pads, int32_t type,
@@ -134,13 +138,9 @@ int dance_max_pool3d(const int64_t* s, const int64_t* kernel, const int64_t* str
   g.group = 1, g.channels_last = true;
   g.type = type ? dance::Type::f16 : dance::Type::f32;
   if (!dance::conv_out_size(g) || !dance::conv_fits(g)) return DANCE_BAD_SHAPE;
-  try {
-    dance::Workspace workspace;
+  return guarded([&](dance::Workspace& workspace) {
     dance::max_pool3d(call, workspace, dance::Parallel{run_on_threads, nullptr, threads});
-  } catch (const std::bad_alloc&) {
-    return DANCE_NO_MEMORY;
-  }
-  return DANCE_OK;
+  });
 }
 
 int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t type, const void* x, const float* tau,
@@ -148,11 +148,7 @@ int dance_activation_gate(const int64_t* x_shape, int32_t channels_last, int32_t
   const dance::GateCall call{x, type ? dance::Type::f16 : dance::Type::f32, channels_last != 0,
                              x_shape[0], x_shape[1], x_shape[2], x_shape[3], x_shape[4],
                              tau, frame_keep, channel_keep, feature_keep};
-  try {
-    dance::Workspace workspace;
+  return guarded([&](dance::Workspace& workspace) {
     dance::activation_gate(call, workspace, dance::Parallel{run_on_threads, nullptr, threads});
-  } catch (const std::bad_alloc&) {
-    return DANCE_NO_MEMORY;
-  }
-  return DANCE_OK;
+  });
 }

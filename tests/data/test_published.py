@@ -1,9 +1,9 @@
 """Split files and lists of public data sets, in the form in which they are published."""
 import numpy as np
 import pytest
+from refusals import refused
 
 from dance_deploy.data import open_dataset, read_csv, read_folder
-from dance_deploy.errors import InputError
 
 
 def put(path, *lines):
@@ -15,13 +15,6 @@ def touch(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
-
-
-def refused(function, *arguments, **options):
-    with pytest.raises(InputError) as error:
-        function(*arguments, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def names(part):

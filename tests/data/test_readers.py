@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from dance_deploy.data import open_dataset, read_csv, read_folder, select_readable
 from dance_deploy.data.encode import write_video
-from dance_deploy.errors import InputError
 
 SHARED = Path(os.environ.get("DANCE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared"))
 
@@ -40,13 +40,6 @@ def folder(tmp_path, clip_file):
 def put(path, *lines):
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-
-
-def refused(function, *arguments, **options):
-    with pytest.raises(InputError) as error:
-        function(*arguments, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def names(part):

@@ -5,6 +5,7 @@ import re
 import emulated_cuda
 import numpy as np
 import pytest
+from conv_cases import full_masks, poisoned, values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,24 +21,8 @@ def emulator():
     running.close()
 
 
-def values(rng, shape, dtype=np.float32):
-    return rng.standard_normal(shape).astype(dtype)
-
-
-def full_masks(x_shape):
-    n, c, t, h, w = x_shape
-    return [np.ones(shape, bool) for shape in ((n, t), (n, c), (n, h, w))]
-
-
 def draw_masks(rng, x_shape, rates):
     return [rng.random(mask.shape) < rate for mask, rate in zip(full_masks(x_shape), rates)]
-
-
-def poisoned(x, masks):
-    """x with NaN wherever a mask drops it: a dropped value is never used."""
-    frame, channel, feature = masks
-    kept = frame[:, None, :, None, None] & channel[:, :, None, None, None] & feature[:, None, None]
-    return np.where(kept, x, x.dtype.type(np.nan))
 
 
 def arithmetic_eps(algorithm, dtype):

@@ -4,6 +4,7 @@ import ctypes
 import native_kernels
 import numpy as np
 import pytest
+from conv_cases import full_masks, poisoned, values
 
 from dance_deploy.ops import definition, names
 
@@ -29,21 +30,6 @@ def rounded(x):
     return np.where(np.isnan(x), np.float32(np.nan), nearest)
 
 
-def values(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def all_kept(x_shape):
-    n, c, t, h, w = x_shape
-    return [np.ones(shape, bool) for shape in ((n, t), (n, c), (n, h, w))]
-
-
-def poisoned(x, masks, poison=np.nan):
-    frame, channel, feature = masks
-    kept = frame[:, None, :, None, None] & channel[:, :, None, None, None] & feature[:, None, None]
-    return np.where(kept, x, np.float32(poison))
-
-
 def draw(rng, block, winograd=False):
     """Shapes, attributes and masks; channel counts around pairs and vectors."""
     channels = int(rng.choice([16, 17, 33, 40, 64] if winograd else [1, 2, 3, 5, 16, 31, 33, 66]))
@@ -56,7 +42,7 @@ def draw(rng, block, winograd=False):
     sizes = [max(int(rng.integers(1, 14)), d * (k - 1) + 1 - p - q)
              for k, d, p, q in zip(kernel, dilations, pads[:3], pads[3:])]
     x_shape = (int(rng.integers(1, 3)), channels, *sizes)
-    masks = [rng.random(mask.shape) < rng.choice(RATES) for mask in all_kept(x_shape)]
+    masks = [rng.random(mask.shape) < rng.choice(RATES) for mask in full_masks(x_shape)]
     if winograd:
         masks[1][:, -1] = True    # with no channel there is nothing to transform
     return x_shape, (outputs, channels, *kernel), dict(strides=strides, pads=pads, dilations=dilations), masks
@@ -67,10 +53,10 @@ def test_direct_is_the_definition_on_rounded_inputs_with_float32_sums(lib, bf16,
     """Within float32's own bound: inputs and weights are rounded to nearest even, and nothing else coarsely."""
     rng = np.random.default_rng(seed)
     x_shape, w_shape, attributes, masks = draw(rng, native_kernels.block(lib, bf16))
-    x, w, b = values(rng, *x_shape), values(rng, *w_shape), values(rng, w_shape[0])
+    x, w, b = values(rng, x_shape), values(rng, w_shape), values(rng, (w_shape[0],))
     minimum = float(rng.choice([0.0, names.MIN_DEFAULT]))
     plain = definition.gated_conv3d(x, w, b, *masks, **attributes)
-    z = values(rng, *plain.shape) if rng.random() < 0.4 else None
+    z = values(rng, plain.shape) if rng.random() < 0.4 else None
     channels_last = rng.random() < 0.5
     exact = channels_last and w_shape[2:] == (1, 1, 1) and not any(attributes["pads"])    # pointwise: in float32
     inputs = (x, w) if exact else (rounded(x), rounded(w))
@@ -86,7 +72,7 @@ def test_direct_is_the_definition_on_rounded_inputs_with_float32_sums(lib, bf16,
 def test_winograd_stays_within_its_bound(lib, bf16, seed, size):
     rng = np.random.default_rng(seed)
     x_shape, w_shape, attributes, masks = draw(rng, native_kernels.block(lib, bf16), winograd=True)
-    x, w, b = values(rng, *x_shape), values(rng, *w_shape), values(rng, w_shape[0])
+    x, w, b = values(rng, x_shape), values(rng, w_shape), values(rng, (w_shape[0],))
     used = ctypes.c_int32()
     y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, bf16=True, variant=size, used=used,
                                     threads=int(rng.integers(1, 4)), channels_last=rng.random() < 0.5, **attributes)
@@ -116,7 +102,7 @@ def test_dropped_channels_of_small_and_large_maps_are_exact(lib, bf16, side, cha
     rng = np.random.default_rng(channels)
     x = rng.integers(-4, 5, (2, channels, 2, side, side)).astype(np.float32)
     w, b = 4 * rng.integers(-4, 5, (70, channels, 3, 3, 3)).astype(np.float32), np.zeros(70, np.float32)
-    masks = all_kept(x.shape)
+    masks = full_masks(x.shape)
     for rate in (0.1, 0.5, 0.9):
         masks[1][...] = rng.random(masks[1].shape) < rate
         masks[1][:, rng.integers(channels)] = True
@@ -137,8 +123,8 @@ def within(y, x, w, b, masks, eps, attributes):
 @pytest.mark.parametrize("variant", (DIRECT, *SIZES))
 def test_a_real_layer_loses_no_more_than_bfloat16_does(lib, bf16, variant, rate, channels_last):
     rng = np.random.default_rng(7)
-    x, w, b = values(rng, 1, 70, 5, 32, 22), values(rng, 66, 70, 3, 3, 3), values(rng, 66)
-    masks = [rng.random(mask.shape) < rate for mask in all_kept(x.shape)]
+    x, w, b = values(rng, (1, 70, 5, 32, 22)), values(rng, (66, 70, 3, 3, 3)), values(rng, (66,))
+    masks = [rng.random(mask.shape) < rate for mask in full_masks(x.shape)]
     how = dict(channels_last=channels_last, pads=(1,) * 6)
     one, three = (native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, bf16=True, variant=variant,
                                               threads=threads, **how) for threads in (1, 3))
@@ -151,7 +137,7 @@ def test_a_real_layer_loses_no_more_than_bfloat16_does(lib, bf16, variant, rate,
 def test_every_choice_of_channels_is_paired_right(lib, bf16):
     """All 256 masks of 8 channels, and 128 of 7: each kept channel has a weight of its own."""
     for channels in (8, 7):
-        masks = all_kept((1, channels, 1, 3, 3))
+        masks = full_masks((1, channels, 1, 3, 3))
         w = np.zeros((channels, channels, 1, 3, 3), np.float32)
         w[range(channels), range(channels), 0, 1, 1] = 1
         x = np.broadcast_to(np.arange(1, channels + 1, dtype=np.float32)[:, None, None, None], (1, channels, 1, 3, 3))
@@ -165,7 +151,7 @@ def test_every_choice_of_channels_is_paired_right(lib, bf16):
 def test_faults_show_and_extremes_are_what_bfloat16_has(lib, bf16):
     """NaN stays NaN and an infinity reaches its output; what is above bfloat16's range becomes infinite."""
     x = np.array([np.nan, np.inf, -np.inf, 3.4e38, 1.0, -0.0, 65280.0], np.float32).reshape(1, 1, 1, 1, 7)
-    masks = all_kept(x.shape)
+    masks = full_masks(x.shape)
     one, zero = np.ones((2, 1, 1, 1, 1), np.float32), np.zeros(2, np.float32)
     y = native_kernels.gated_conv3d(lib, x, one, zero, masks, bf16=True, minimum=float("-inf"))
     np.testing.assert_array_equal(y[0, 1, 0, 0], [np.nan, np.inf, -np.inf, np.inf, 1, 0, 65280])
@@ -175,15 +161,15 @@ def test_numbers_below_the_smallest_normal_one_may_count_as_zero(lib, bf16):
     """AVX512-BF16's product takes subnormal numbers for zeros: at most 2^-126 each is lost."""
     x = np.full((1, 4, 1, 1, 5), 2.0 ** -130, np.float32)
     w, b = np.full((3, 4, 1, 1, 1), 2.0, np.float32), np.zeros(3, np.float32)
-    y = native_kernels.gated_conv3d(lib, x, w, b, all_kept(x.shape), bf16=True)
+    y = native_kernels.gated_conv3d(lib, x, w, b, full_masks(x.shape), bf16=True)
     assert (np.abs(y - 2.0 ** -127) <= 2.0 ** -127).all()
 
 
 def test_nothing_kept_gives_exactly_the_clamped_bias(lib, bf16):
     rng = np.random.default_rng(5)
-    x, w, b = values(rng, 2, 20, 3, 4, 5), values(rng, 20, 20, 3, 3, 3), values(rng, 20)
+    x, w, b = values(rng, (2, 20, 3, 4, 5)), values(rng, (20, 20, 3, 3, 3)), values(rng, (20,))
     for none in range(3):
-        masks = all_kept(x.shape)
+        masks = full_masks(x.shape)
         masks[none][...] = False
         for channels_last in (False, True):
             y = native_kernels.gated_conv3d(lib, np.full_like(x, np.nan), w, b, masks, minimum=0.0, bf16=True,

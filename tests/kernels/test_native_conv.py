@@ -5,6 +5,7 @@ import functools
 import native_kernels
 import numpy as np
 import pytest
+from conv_cases import poisoned, values
 
 from dance_deploy.ops import definition, names
 
@@ -33,15 +34,6 @@ def draw_masks(rng, x_shape):
     return [rng.random(shape) < rng.choice(RATES) for shape in ((n, t), (n, c), (n, h, w))]
 
 
-def kept(masks):
-    frame, channel, feature = masks
-    return frame[:, None, :, None, None] & channel[:, :, None, None, None] & feature[:, None, None]
-
-
-def values(rng, shape, dtype):
-    return rng.standard_normal(shape).astype(dtype)
-
-
 def check(y, reference):
     assert definition.check_output(y, reference, with_norm=False) == []
 
@@ -57,10 +49,9 @@ def test_random_cases_agree_with_the_definition(lib, isa, seed):
     plain = definition.gated_conv3d(x, w, b, *masks, **attributes)
     z = values(rng, plain.shape, dtype) if rng.random() < 0.4 else None
     reference = definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes)
-    poisoned = np.where(kept(masks), x, dtype(np.nan))    # a pruned value is never used
     given = [m.astype(np.float32) * -0.5 for m in masks] if rng.random() < 0.3 else masks
     how = dict(threads=int(rng.integers(1, 4)), channels_last=rng.random() < 0.5, prepack=rng.random() < 0.5)
-    y = native_kernels.gated_conv3d(lib, poisoned, w, b, given, z=z, minimum=minimum, **how, **attributes)
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, given, z=z, minimum=minimum, **how, **attributes)
     check(y, reference)
 
 
@@ -68,7 +59,7 @@ def test_random_cases_agree_with_the_definition(lib, isa, seed):
 def layer(kind):
     """(x, w, b, masks, its Reference) of a layer with several blocks, tiles and passes over the weights."""
     rng = np.random.default_rng(7)
-    x, w, b = (values(rng, shape, np.float32) for shape in ((1, 70, 3, 30, 29), (66, 70, 3, 3, 3), (66,)))
+    x, w, b = (values(rng, shape) for shape in ((1, 70, 3, 30, 29), (66, 70, 3, 3, 3), (66,)))
     masks = [np.ones(shape, bool) for shape in ((1, 3), (1, 70), (1, 30, 29))]
     if kind == "blob":
         rows, columns = np.mgrid[:30, :29]
@@ -93,7 +84,7 @@ def test_kernels_of_more_positions_than_a_bit_set_has(lib, isa):
     """9x9 positions of a frame do not fit 64 bits, 70 of a row neither."""
     rng = np.random.default_rng(3)
     for x_shape, w_shape in (((1, 3, 2, 12, 13), (5, 3, 2, 9, 9)), ((1, 2, 1, 2, 80), (3, 2, 1, 1, 70))):
-        x, w, b = (values(rng, shape, np.float32) for shape in (x_shape, w_shape, w_shape[:1]))
+        x, w, b = (values(rng, shape) for shape in (x_shape, w_shape, w_shape[:1]))
         masks = draw_masks(rng, x_shape)
         masks[0][...] = masks[1][...] = True
         y = native_kernels.gated_conv3d(lib, x, w, b, masks, pads=(0, 2, 3, 0, 2, 3))
@@ -104,8 +95,8 @@ def test_kernels_of_more_positions_than_a_bit_set_has(lib, isa):
 @pytest.mark.parametrize("channels_last", (False, True))
 def test_nothing_kept_gives_exactly_the_clamped_bias_and_sum(lib, isa, channels_last, group):
     rng = np.random.default_rng(5)
-    x, w, b = (values(rng, shape, np.float32) for shape in ((2, 20, 3, 4, 5), (20, 20 // group, 3, 3, 3), (20,)))
-    z = values(rng, (2, 20, 3, 4, 5), np.float32)
+    x, w, b = (values(rng, shape) for shape in ((2, 20, 3, 4, 5), (20, 20 // group, 3, 3, 3), (20,)))
+    z = values(rng, (2, 20, 3, 4, 5))
     for none in range(3):
         masks = [np.ones(shape, bool) for shape in ((2, 3), (2, 20), (2, 4, 5))]
         masks[none][...] = False
@@ -116,11 +107,10 @@ def test_nothing_kept_gives_exactly_the_clamped_bias_and_sum(lib, isa, channels_
 
 def test_one_kept_entry_of_each_kind(lib, isa):
     rng = np.random.default_rng(6)
-    x, w, b = (values(rng, shape, np.float32) for shape in ((1, 18, 4, 6, 7), (9, 18, 3, 3, 3), (9,)))
+    x, w, b = (values(rng, shape) for shape in ((1, 18, 4, 6, 7), (9, 18, 3, 3, 3), (9,)))
     masks = [np.zeros(shape, bool) for shape in ((1, 4), (1, 18), (1, 6, 7))]
     masks[0][0, 2] = masks[1][0, 11] = masks[2][0, 3, 6] = True
-    poisoned = np.where(kept(masks), x, np.float32(np.inf))
-    y = native_kernels.gated_conv3d(lib, poisoned, w, b, masks, pads=(1,) * 6)
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks, np.inf), w, b, masks, pads=(1,) * 6)
     check(y, definition.reference(x, w, b, *masks, pads=(1,) * 6))
 
 
@@ -136,7 +126,7 @@ def test_a_kept_fault_shows(lib, isa):
 @pytest.mark.parametrize("group", (1, 24))
 def test_result_does_not_depend_on_threads_and_each_n_is_as_if_alone(lib, isa, group):
     rng = np.random.default_rng(8)
-    x, w, b = (values(rng, shape, np.float32) for shape in ((3, 24, 4, 15, 14), (24, 24 // group, 3, 3, 3), (24,)))
+    x, w, b = (values(rng, shape) for shape in ((3, 24, 4, 15, 14), (24, 24 // group, 3, 3, 3), (24,)))
     masks = [rng.random(shape) < 0.6 for shape in ((3, 4), (3, 24), (3, 15, 14))]
     together = [native_kernels.gated_conv3d(lib, x, w, b, masks, threads=threads, group=group, pads=(1,) * 6)
                 for threads in (1, 2, 5)]
@@ -149,7 +139,7 @@ def test_result_does_not_depend_on_threads_and_each_n_is_as_if_alone(lib, isa, g
 def test_packing_ahead_changes_nothing(lib, isa):
     rng = np.random.default_rng(9)
     for group in (1, 3, 30):
-        x, w, b = (values(rng, shape, np.float32) for shape in ((2, 30, 3, 5, 6), (30, 30 // group, 1, 3, 3), (30,)))
+        x, w, b = (values(rng, shape) for shape in ((2, 30, 3, 5, 6), (30, 30 // group, 1, 3, 3), (30,)))
         masks = [rng.random(shape) < 0.7 for shape in ((2, 3), (2, 30), (2, 5, 6))]
         ahead, each = (native_kernels.gated_conv3d(lib, x, w, b, masks, prepack=prepack, group=group)
                        for prepack in (True, False))

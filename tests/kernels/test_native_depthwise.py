@@ -2,7 +2,8 @@
 import native_kernels
 import numpy as np
 import pytest
-from test_native_conv import check, draw_masks, kept, values
+from conv_cases import poisoned, values
+from test_native_conv import check, draw_masks
 
 from dance_deploy.ops import definition, names
 
@@ -36,9 +37,9 @@ def test_random_depthwise_cases_agree_with_the_definition(lib, isa, seed, channe
     x, w, b, masks, z, attributes = case(seed)
     minimum = (0.0, names.MIN_DEFAULT)[seed % 2]
     reference = definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes)
-    poisoned = np.where(kept(masks), x, x.dtype.type(np.nan))
-    y = native_kernels.gated_conv3d(lib, poisoned, w, b, masks, z=z, minimum=minimum, channels_last=channels_last,
-                                    prepack=seed % 3 > 0, threads=1 + seed % 3, **attributes)
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=minimum,
+                                    channels_last=channels_last, prepack=seed % 3 > 0, threads=1 + seed % 3,
+                                    **attributes)
     check(y, reference)
 
 
@@ -47,7 +48,7 @@ def test_random_depthwise_cases_agree_with_the_definition(lib, isa, seed, channe
 def test_a_layer_like_x3ds(lib, isa, kind, channels_last):
     """54 channels fill no whole number of vectors; here the norm of the error counts too."""
     rng = np.random.default_rng(11)
-    x, w, b = (values(rng, shape, np.float32) for shape in ((1, 54, 3, 21, 20), (54, 1, 3, 3, 3), (54,)))
+    x, w, b = (values(rng, shape) for shape in ((1, 54, 3, 21, 20), (54, 1, 3, 3, 3), (54,)))
     masks = [np.ones(shape, bool) for shape in ((1, 3), (1, 54), (1, 21, 20))]
     if kind is not None:
         mask = masks[names.MASK_NAMES.index(kind)]
@@ -55,7 +56,7 @@ def test_a_layer_like_x3ds(lib, isa, kind, channels_last):
         mask.flat[0] = True
     for strides in ((1, 1, 1), (1, 2, 2)):
         attributes = dict(pads=(1,) * 6, strides=strides, group=54)
-        y = native_kernels.gated_conv3d(lib, np.where(kept(masks), x, np.float32(np.nan)), w, b, masks, threads=2,
+        y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, threads=2,
                                         channels_last=channels_last, **attributes)
         assert definition.check_output(y, definition.reference(x, w, b, *masks, **attributes)) == []
 

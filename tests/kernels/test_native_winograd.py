@@ -5,27 +5,13 @@ import functools
 import native_kernels
 import numpy as np
 import pytest
+from conv_cases import full_masks, poisoned, values
 
 from dance_deploy.ops import definition, names
 
 AUTOMATIC, DIRECT, SIZES = 0, 1, (2, 4)
 RATES = (0.0, 0.2, 0.5, 0.9, 1.0)
 LEAST_CHANNELS = {2: 1, 4: 8}    # fewer are computed directly: the bound leaves no room
-
-
-def values(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def all_kept(x_shape):
-    n, c, t, h, w = x_shape
-    return [np.ones(shape, bool) for shape in ((n, t), (n, c), (n, h, w))]
-
-
-def poisoned(x, masks, poison=np.nan):
-    frame, channel, feature = masks
-    kept = frame[:, None, :, None, None] & channel[:, :, None, None, None] & feature[:, None, None]
-    return np.where(kept, x, np.float32(poison))
 
 
 def convolve(lib, size, *args, **how):
@@ -58,12 +44,12 @@ def draw(rng, size, block):
 def test_random_cases_agree_with_the_definition(lib, isa, seed, size):
     rng = np.random.default_rng(seed)
     x_shape, w_shape, attributes = draw(rng, size, native_kernels.block(lib, isa))
-    x, w, b = values(rng, *x_shape), values(rng, *w_shape), values(rng, w_shape[0])
-    masks = [rng.random(mask.shape) < rng.choice(RATES) for mask in all_kept(x_shape)]
+    x, w, b = values(rng, x_shape), values(rng, w_shape), values(rng, (w_shape[0],))
+    masks = [rng.random(mask.shape) < rng.choice(RATES) for mask in full_masks(x_shape)]
     masks[1][:, -1] = True    # with no channel there is nothing to transform
     minimum = float(rng.choice([0.0, names.MIN_DEFAULT]))
     plain = definition.gated_conv3d(x, w, b, *masks, **attributes)
-    z = values(rng, *plain.shape) if rng.random() < 0.4 else None
+    z = values(rng, plain.shape) if rng.random() < 0.4 else None
     reference = definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes)
     given = [m.astype(np.float32) * -0.5 for m in masks] if rng.random() < 0.3 else masks
     how = dict(threads=int(rng.integers(1, 4)), channels_last=rng.random() < 0.5)
@@ -75,8 +61,8 @@ def test_random_cases_agree_with_the_definition(lib, isa, seed, size):
 def layer(kind):
     """(x, w, b, masks, its Reference) of a layer with several blocks, parts and runs of tiles; odd map."""
     rng = np.random.default_rng(7)
-    x, w, b = values(rng, 1, 70, 9, 30, 45), values(rng, 66, 70, 3, 3, 3), values(rng, 66)
-    masks = all_kept(x.shape)
+    x, w, b = values(rng, (1, 70, 9, 30, 45)), values(rng, (66, 70, 3, 3, 3)), values(rng, (66,))
+    masks = full_masks(x.shape)
     if kind == "blob":
         rows, columns = np.mgrid[:30, :45]
         masks[2][0] = np.hypot(rows - 9, columns - 14) < 10
@@ -104,9 +90,9 @@ def test_a_real_layer_with_one_kind_of_mask(lib, isa, kind, channels_last, size)
 def test_many_weights_are_shared_by_all_workers(lib, isa, size):
     """260 channels: the path that reads the weights once; its parts, steps and threads must agree with the others."""
     rng = np.random.default_rng(11)
-    x, w, b = values(rng, 1, 260, 4, 9, 10), values(rng, 260, 260, 3, 3, 3), values(rng, 260)
+    x, w, b = values(rng, (1, 260, 4, 9, 10)), values(rng, (260, 260, 3, 3, 3)), values(rng, (260,))
     for rate in (1.0, 0.5):
-        masks = [rng.random(mask.shape) < rate for mask in all_kept(x.shape)]
+        masks = [rng.random(mask.shape) < rate for mask in full_masks(x.shape)]
         one, three = (convolve(lib, size, poisoned(x, masks), w, b, masks, pads=(1,) * 6, threads=threads,
                                minimum=0.0) for threads in (1, 3))
         np.testing.assert_array_equal(one, three)
@@ -117,8 +103,8 @@ def test_many_weights_are_shared_by_all_workers(lib, isa, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_result_does_not_depend_on_threads_and_each_n_is_as_if_alone(lib, isa, size):
     rng = np.random.default_rng(8)
-    x, w, b = values(rng, 3, 24, 6, 15, 14), values(rng, 24, 24, 3, 3, 3), values(rng, 24)
-    masks = [rng.random(mask.shape) < 0.7 for mask in all_kept(x.shape)]
+    x, w, b = values(rng, (3, 24, 6, 15, 14)), values(rng, (24, 24, 3, 3, 3)), values(rng, (24,))
+    masks = [rng.random(mask.shape) < 0.7 for mask in full_masks(x.shape)]
     together = [convolve(lib, size, x, w, b, masks, threads=threads, pads=(1,) * 6) for threads in (1, 2, 5)]
     alone = np.concatenate([convolve(lib, size, x[n:n + 1], w, b, [m[n:n + 1] for m in masks], pads=(1,) * 6)
                             for n in range(3)])
@@ -131,12 +117,12 @@ def test_result_does_not_depend_on_threads_and_each_n_is_as_if_alone(lib, isa, s
 def test_a_dropped_pixel_between_kept_ones_is_exactly_zero(lib, isa, size, poison):
     """Bit for bit what a kept zero gives, whatever lies there; a tile with nothing kept gives the clamped bias."""
     rng = np.random.default_rng(5)
-    x, w, b = values(rng, 1, 16, 3, 13, 14), values(rng, 17, 16, 3, 3, 3), values(rng, 17)
-    masks = all_kept(x.shape)
+    x, w, b = values(rng, (1, 16, 3, 13, 14)), values(rng, (17, 16, 3, 3, 3)), values(rng, (17,))
+    masks = full_masks(x.shape)
     masks[2][0, ::2, 1::3] = masks[2][0, 2:, 5:] = False
     masks[0][0, 1] = False
     zeroed = poisoned(x, masks, 0)
-    kept = all_kept(x.shape)
+    kept = full_masks(x.shape)
     kept[0][0, 1] = False
     y, expected = (convolve(lib, size, *given, pads=(1,) * 6, minimum=0.0)
                    for given in ((poisoned(x, masks, poison), w, b, masks), (zeroed, w, b, kept)))
@@ -149,9 +135,9 @@ def test_a_dropped_pixel_between_kept_ones_is_exactly_zero(lib, isa, size, poiso
 @pytest.mark.parametrize("size", SIZES)
 def test_a_kept_fault_shows(lib, isa, size):
     rng = np.random.default_rng(4)
-    x, w, b = values(rng, 1, 8, 1, 12, 12), values(rng, 3, 8, 1, 3, 3), values(rng, 3)
+    x, w, b = values(rng, (1, 8, 1, 12, 12)), values(rng, (3, 8, 1, 3, 3)), values(rng, (3,))
     x[0, 2, 0, 5, 6], x[0, 1, 0, 0, 0] = np.nan, np.inf
-    masks = all_kept(x.shape)
+    masks = full_masks(x.shape)
     pads = (0, 1, 1, 0, 1, 1)
     y = convolve(lib, size, x, w, b, masks, pads=pads)
     assert definition.check_output(y, definition.reference(x, w, b, *masks, pads=pads), with_norm=False) == []
@@ -161,9 +147,9 @@ def test_a_kept_fault_shows(lib, isa, size):
 @pytest.mark.parametrize("channels_last", (False, True))
 def test_nothing_kept_gives_exactly_the_clamped_bias_and_sum(lib, isa, channels_last):
     rng = np.random.default_rng(5)
-    x, w, b, z = values(rng, 2, 20, 3, 4, 5), values(rng, 20, 20, 3, 3, 3), values(rng, 20), values(rng, 2, 20, 3, 4, 5)
+    x, w, b, z = (values(rng, shape) for shape in ((2, 20, 3, 4, 5), (20, 20, 3, 3, 3), (20,), (2, 20, 3, 4, 5)))
     for none in range(3):
-        masks = all_kept(x.shape)
+        masks = full_masks(x.shape)
         masks[none][...] = False
         for size in SIZES:
             y = native_kernels.gated_conv3d(lib, np.full_like(x, np.nan), w, b, masks, z=z, minimum=0.0, variant=size,
@@ -178,8 +164,9 @@ def test_what_tiles_cannot_do_is_computed_directly(lib, change):
     attributes = change if isinstance(change, dict) else {}
     dtype = np.float16 if change == "float16" else np.float32
     kernel = (3, 3, 1) if change == "kernel" else (3, 3, 3)
-    x, w, b = values(rng, 1, 16, 3, 9, 9), values(rng, 16, 16 // attributes.get("group", 1), *kernel), values(rng, 16)
-    masks = all_kept(x.shape)
+    inputs = 16 // attributes.get("group", 1)
+    x, w, b = values(rng, (1, 16, 3, 9, 9)), values(rng, (16, inputs, *kernel)), values(rng, (16,))
+    masks = full_masks(x.shape)
     for size in SIZES + (AUTOMATIC,):
         used = ctypes.c_int32()
         y = native_kernels.gated_conv3d(lib, x.astype(dtype), w.astype(dtype), b.astype(dtype), masks, variant=size,
@@ -195,8 +182,8 @@ def test_the_choice_follows_the_masks_and_strict_is_direct(lib):
     rng = np.random.default_rng(9)
 
     def taken(x_shape, outputs, pixel_rate, variant=AUTOMATIC):
-        x, w, b = values(rng, *x_shape), np.zeros((outputs, x_shape[1], 1, 3, 3), np.float32), values(rng, outputs)
-        masks = all_kept(x_shape)
+        x, w, b = values(rng, x_shape), np.zeros((outputs, x_shape[1], 1, 3, 3), np.float32), values(rng, (outputs,))
+        masks = full_masks(x_shape)
         masks[2][...] = rng.random(masks[2].shape) < pixel_rate
         used = ctypes.c_int32()
         native_kernels.gated_conv3d(lib, x, w, b, masks, variant=variant, used=used, pads=(0, 1, 1, 0, 1, 1))

@@ -21,6 +21,11 @@ def tiny_videos(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def splits(tiny_videos):
+    return open_dataset(str(tiny_videos))
+
+
 @pytest.fixture
 def one_thread():
     """Sums in one order, so that runs can be compared bit for bit."""
@@ -28,3 +33,22 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(splits, one_thread, request):
+    """run(out, settings, reporter, **of Request) -> Outcome; settings: SHORT of the test's module where not given"""
+    from training_helpers import train_tiny
+    return lambda out, settings=request.module.SHORT, *rest, **options: train_tiny(splits, out, settings, *rest,
+                                                                                   **options)
+
+
+@pytest.fixture(scope="module")
+def finished(splits, tmp_path_factory, request):
+    """The Outcome of an uninterrupted run with SHORT of the test's module, one thread."""
+    from training_helpers import train_tiny
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    outcome = train_tiny(splits, tmp_path_factory.mktemp("finished") / "c.pt", request.module.SHORT)
+    torch.set_num_threads(threads)
+    return outcome

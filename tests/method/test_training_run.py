@@ -10,44 +10,16 @@ pytest.importorskip("matplotlib")
 
 from training_helpers import TINY_CLIP, Recorder  # noqa: E402
 
-from dance_deploy.data import open_dataset  # noqa: E402
 from dance_deploy.errors import InputError, OperationError  # noqa: E402
 from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint  # noqa: E402
-from dance_deploy.method.training.feed import make_data  # noqa: E402
 from dance_deploy.method.training.loop import Diverged  # noqa: E402
 from dance_deploy.method.training.metrics import read_metrics  # noqa: E402
-from dance_deploy.method.training.run import Request, train  # noqa: E402
 from dance_deploy.method.training.settings import TrainSettings  # noqa: E402
 from dance_deploy.method.training.state import load_state, run_lock, work_folder  # noqa: E402
 from dance_deploy.models import build  # noqa: E402
 
 SHORT = TrainSettings(epochs_dense=2, epochs_ava=1, epochs_aap=2, batch=6, windows=1, flip=False, eval_windows=2,
                       eval_every=1, budgets=(1.0, 0.5))
-
-
-@pytest.fixture(scope="module")
-def splits(tiny_videos):
-    return open_dataset(str(tiny_videos))
-
-
-@pytest.fixture
-def run(splits, one_thread):
-    """run(out, settings, reporter, **of Request) -> Outcome"""
-    def start(out, settings=SHORT, reporter=None, **options):
-        data = make_data(splits, TINY_CLIP, settings)
-        return train(Request("small", out, settings, **options), data, reporter or Recorder(), torch.device("cpu"))
-    return start
-
-
-@pytest.fixture(scope="module")
-def whole(splits, tmp_path_factory):
-    """The folder of an uninterrupted run, one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    out = tmp_path_factory.mktemp("whole") / "c.pt"
-    outcome = train(Request("small", out, SHORT), make_data(splits, TINY_CLIP, SHORT), Recorder(), torch.device("cpu"))
-    torch.set_num_threads(threads)
-    return outcome
 
 
 def same_metrics(one, other):
@@ -62,8 +34,8 @@ def same_checkpoint(one, other):
             and a.reached == b.reached and a.results == b.results)
 
 
-def test_a_run_leaves_checkpoint_metrics_and_pictures(whole):
-    folder = work_folder(whole.checkpoint)
+def test_a_run_leaves_checkpoint_metrics_and_pictures(finished):
+    folder = work_folder(finished.checkpoint)
     assert sorted(p.name for p in folder.iterdir()) == [
         "dense.pt", "history.png", "lock", "magnitudes.png", "metrics.jsonl", "results.json", "state.pt"]
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in ("history.png", "magnitudes.png"))
@@ -76,8 +48,8 @@ def test_a_run_leaves_checkpoint_metrics_and_pictures(whole):
     assert load_state(folder / "state.pt").finished
 
 
-def test_the_checkpoint_is_complete(whole):
-    checkpoint = load_checkpoint(whole.checkpoint)
+def test_the_checkpoint_is_complete(finished):
+    checkpoint = load_checkpoint(finished.checkpoint)
     assert checkpoint.labels[0] == "clockwise" and len(checkpoint.labels) == 8 and checkpoint.clip == TINY_CLIP
     assert checkpoint.kinds == ("frames", "features") and checkpoint.default_budget == 0.5
     assert checkpoint.samples.shape == (4, 6, 20, 24, 3) and checkpoint.samples.dtype == torch.uint8
@@ -88,20 +60,28 @@ def test_the_checkpoint_is_complete(whole):
     assert map_points[0] == 0.0 and map_points[-1] == 1.0 and map_points == sorted(map_points)
 
 
-def test_budget_1_costs_the_dense_network_and_the_controller(whole):
-    for scores in whole.scores:
+def test_no_budget_below_those_that_training_drew_is_fed(finished):
+    """Thresholds of lower ones are an extrapolation that ruins the answers."""
+    controller = model_from_checkpoint(load_checkpoint(finished.checkpoint)).controller
+    assert controller.fed_budget(torch.tensor([0.0, 0.01, 0.1])).tolist() == pytest.approx([SHORT.lowest_budget] * 3)
+    calibration = [e for e in read_metrics(finished.folder / "metrics.jsonl") if e["event"] == "calibration"][-1]
+    assert calibration["fed_grid"][0] == SHORT.lowest_budget and min(calibration["fed"]) >= SHORT.lowest_budget
+
+
+def test_budget_1_costs_the_dense_network_and_the_controller(finished):
+    for scores in finished.scores:
         full = scores.at(1.0)
         assert 1.0 < full.share < 1.05 and full.kept == [[1.0, 1.0, 1.0]] * 8
         assert scores.dense.windows == full.windows == 2 * full.clips
 
 
-def test_the_same_seed_gives_the_same_checkpoint_and_another_one_does_not(whole, run, tmp_path):
+def test_the_same_seed_gives_the_same_checkpoint_and_another_one_does_not(finished, run, tmp_path):
     run(tmp_path / "c.pt")
-    assert same_checkpoint(whole.checkpoint, tmp_path / "c.pt")
-    assert same_metrics(work_folder(whole.checkpoint), work_folder(tmp_path / "c.pt"))
+    assert same_checkpoint(finished.checkpoint, tmp_path / "c.pt")
+    assert same_metrics(work_folder(finished.checkpoint), work_folder(tmp_path / "c.pt"))
     run(tmp_path / "d.pt", dataclasses.replace(SHORT, seed=1, epochs_dense=1, epochs_ava=0, epochs_aap=0))
     assert not torch.equal(load_checkpoint(tmp_path / "d.pt").graph["fc.weight"],
-                           load_checkpoint(whole.checkpoint).graph["fc.weight"])
+                           load_checkpoint(finished.checkpoint).graph["fc.weight"])
 
 
 class Stopping(Recorder):
@@ -132,7 +112,7 @@ class Stopping(Recorder):
 
 
 @pytest.mark.parametrize("what,after", [("step", 1), ("step", 5), ("epoch", 2), ("ava", 1), ("step", 14), ("line", 1)])
-def test_interrupted_and_resumed_is_as_never_interrupted(whole, run, tmp_path, what, after):
+def test_interrupted_and_resumed_is_as_never_interrupted(finished, run, tmp_path, what, after):
     """In the first step, in a later epoch, after one, between phases, among gates, while measuring."""
     out = tmp_path / "c.pt"
     with pytest.raises(KeyboardInterrupt):
@@ -141,21 +121,21 @@ def test_interrupted_and_resumed_is_as_never_interrupted(whole, run, tmp_path, w
     with pytest.raises(InputError, match=r"--resume .*--restart"):
         run(out)
     run(out, going_on="resume")
-    assert same_checkpoint(whole.checkpoint, out)
-    assert same_metrics(work_folder(whole.checkpoint), work_folder(out))
+    assert same_checkpoint(finished.checkpoint, out)
+    assert same_metrics(work_folder(finished.checkpoint), work_folder(out))
 
 
-def test_a_torn_line_of_metrics_is_forgotten(whole, run, tmp_path):
+def test_a_torn_line_of_metrics_is_forgotten(finished, run, tmp_path):
     out = tmp_path / "c.pt"
     with pytest.raises(KeyboardInterrupt):
         run(out, reporter=Stopping("epoch", 3))
     with open(work_folder(out) / "metrics.jsonl", "ab") as stream:
         stream.write(b'{"event": "epoch", "phase": "aap", "epo')
     run(out, going_on="resume")
-    assert same_metrics(work_folder(whole.checkpoint), work_folder(out))
+    assert same_metrics(work_folder(finished.checkpoint), work_folder(out))
 
 
-def test_resume_starts_where_there_is_nothing_and_repeats_nothing_that_is_finished(whole, run, tmp_path):
+def test_resume_starts_where_there_is_nothing_and_repeats_nothing_that_is_finished(finished, run, tmp_path):
     short = dataclasses.replace(SHORT, epochs_dense=1, epochs_ava=0, epochs_aap=0)
     recorder = Recorder()
     run(tmp_path / "c.pt", short, recorder, going_on="resume")

@@ -7,43 +7,17 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("av")
 pytest.importorskip("matplotlib")
 
-from training_helpers import TINY_CLIP, Recorder  # noqa: E402
+from training_helpers import Recorder  # noqa: E402
 
-from dance_deploy.data import open_dataset  # noqa: E402
 from dance_deploy.errors import InputError  # noqa: E402
 from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint  # noqa: E402
-from dance_deploy.method.training.feed import make_data  # noqa: E402
 from dance_deploy.method.training.metrics import read_metrics  # noqa: E402
-from dance_deploy.method.training.run import Request, train  # noqa: E402
 from dance_deploy.method.training.settings import TrainSettings  # noqa: E402
 from dance_deploy.method.training.state import work_folder  # noqa: E402
 
 SHORT = TrainSettings(epochs_dense=1, epochs_static=2, epochs_ava=0, epochs_aap=1, batch=6, windows=1, flip=False,
                       eval_windows=1, eval_every=1, budgets=(1.0, 0.5), static_share=0.5)
 NOTHING = dataclasses.replace(SHORT, epochs_dense=0, epochs_aap=0, static_share=None)
-
-
-@pytest.fixture(scope="module")
-def splits(tiny_videos):
-    return open_dataset(str(tiny_videos))
-
-
-@pytest.fixture
-def run(splits, one_thread):
-    def start(out, settings=SHORT, reporter=None, **options):
-        data = make_data(splits, TINY_CLIP, settings)
-        return train(Request("small", out, settings, **options), data, reporter or Recorder(), torch.device("cpu"))
-    return start
-
-
-@pytest.fixture(scope="module")
-def pruned(splits, tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    out = tmp_path_factory.mktemp("pruned") / "c.pt"
-    outcome = train(Request("small", out, SHORT), make_data(splits, TINY_CLIP, SHORT), Recorder(), torch.device("cpu"))
-    torch.set_num_threads(threads)
-    return outcome
 
 
 def graph(path):
@@ -63,56 +37,56 @@ class Stop(Recorder):
             raise KeyboardInterrupt
 
 
-def test_the_checkpoint_holds_the_narrow_network_and_the_report_both_counts(pruned):
-    checkpoint = load_checkpoint(pruned.checkpoint)
+def test_the_checkpoint_holds_the_narrow_network_and_the_report_both_counts(finished):
+    checkpoint = load_checkpoint(finished.checkpoint)
     model = model_from_checkpoint(checkpoint)
-    assert model.plan.dense_macs == pruned.pruned_macs <= 0.5 * pruned.original_macs
+    assert model.plan.dense_macs == finished.pruned_macs <= 0.5 * finished.original_macs
     assert checkpoint.channels and all(
         model.graph.get_submodule(name).out_channels == width for name, width in checkpoint.channels.items())
-    test = pruned.last
-    assert test.static.clips == test.dense.clips and pruned.as_dict()["scores"]["test"]["static"]["share"] == 1.0
+    test = finished.last
+    assert test.static.clips == test.dense.clips and finished.as_dict()["scores"]["test"]["static"]["share"] == 1.0
     # shares of budgets are those of the network that runs, so budget 1 is its own dense cost
     assert 1.0 < test.at(1.0).share < 1.1
-    events = read_metrics(pruned.folder / "metrics.jsonl")
+    events = read_metrics(finished.folder / "metrics.jsonl")
     assert [e["phase"] for e in events if e["event"] == "epoch"] == ["dense", "static", "static", "aap"]
 
 
 @pytest.mark.parametrize("steps", [4, 8, 11])
-def test_interrupted_while_pruned_and_resumed(pruned, run, tmp_path, steps):
+def test_interrupted_while_pruned_and_resumed(finished, run, tmp_path, steps):
     """In the first epoch after pruning, in a later one, and among the gates."""
     out = tmp_path / "c.pt"
     with pytest.raises(KeyboardInterrupt):
         run(out, reporter=Stop(steps))
     run(out, going_on="resume")
-    assert all(torch.equal(t, graph(out)[name]) for name, t in graph(pruned.checkpoint).items())
-    assert load_checkpoint(out).channels == load_checkpoint(pruned.checkpoint).channels
+    assert all(torch.equal(t, graph(out)[name]) for name, t in graph(finished.checkpoint).items())
+    assert load_checkpoint(out).channels == load_checkpoint(finished.checkpoint).channels
 
 
-def test_a_pruned_checkpoint_is_exported_and_verified(pruned, tmp_path):
+def test_a_pruned_checkpoint_is_exported_and_verified(finished, tmp_path):
     pytest.importorskip("onnxruntime")
     from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint
-    bundle = bundle_from_checkpoint(load_checkpoint(pruned.checkpoint), tmp_path / "bundle")
-    widths = load_checkpoint(pruned.checkpoint).channels
+    bundle = bundle_from_checkpoint(load_checkpoint(finished.checkpoint), tmp_path / "bundle")
+    widths = load_checkpoint(finished.checkpoint).channels
     convs = {conv.name: conv for gate in bundle.manifest.gates for conv in gate.convs}
     assert {name: convs[name].out_channels for name in widths} == widths
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_pruned_weights_of_another_tool_are_gated_as_they_are(pruned, run, tmp_path, half):
+def test_pruned_weights_of_another_tool_are_gated_as_they_are(finished, run, tmp_path, half):
     weights = {name: t.half() if half and t.is_floating_point() else t
-               for name, t in graph(pruned.checkpoint).items() if not name.startswith("dance.")}
+               for name, t in graph(finished.checkpoint).items() if not name.startswith("dance.")}
     torch.save({"state_dict": weights}, tmp_path / "mine.pth")
     recorder = Recorder()
     outcome = run(tmp_path / "c.pt", dataclasses.replace(NOTHING, epochs_aap=1), recorder, init=tmp_path / "mine.pth")
     assert any("fewer channels in 4 layers" in line for line in recorder.lines)
-    assert outcome.original_macs == outcome.pruned_macs == pruned.pruned_macs
-    assert load_checkpoint(tmp_path / "c.pt").channels == load_checkpoint(pruned.checkpoint).channels
+    assert outcome.original_macs == outcome.pruned_macs == finished.pruned_macs
+    assert load_checkpoint(tmp_path / "c.pt").channels == load_checkpoint(finished.checkpoint).channels
 
 
-def test_a_checkpoint_as_a_start_and_the_labels_that_differ(pruned, run, tmp_path):
-    run(tmp_path / "same.pt", NOTHING, init=pruned.checkpoint)
-    assert torch.equal(graph(tmp_path / "same.pt")["fc.weight"], graph(pruned.checkpoint)["fc.weight"])
-    other = load_checkpoint(pruned.checkpoint)
+def test_a_checkpoint_as_a_start_and_the_labels_that_differ(finished, run, tmp_path):
+    run(tmp_path / "same.pt", NOTHING, init=finished.checkpoint)
+    assert torch.equal(graph(tmp_path / "same.pt")["fc.weight"], graph(finished.checkpoint)["fc.weight"])
+    other = load_checkpoint(finished.checkpoint)
     other.labels[2] = "somersault"
     save_checkpoint(tmp_path / "other.pt", other)
     recorder = Recorder()
@@ -124,9 +98,10 @@ def test_a_checkpoint_as_a_start_and_the_labels_that_differ(pruned, run, tmp_pat
     assert torch.equal(mine["stem.0.weight"], other.graph["stem.0.weight"])
 
 
-def test_the_dense_network_is_kept_for_other_settings(pruned, run, tmp_path):
-    run(tmp_path / "c.pt", dataclasses.replace(SHORT, epochs_dense=0), init=work_folder(pruned.checkpoint) / "dense.pt")
-    assert all(torch.equal(t, graph(tmp_path / "c.pt")[name]) for name, t in graph(pruned.checkpoint).items())
+def test_the_dense_network_is_kept_for_other_settings(finished, run, tmp_path):
+    dense = work_folder(finished.checkpoint) / "dense.pt"
+    run(tmp_path / "c.pt", dataclasses.replace(SHORT, epochs_dense=0), init=dense)
+    assert all(torch.equal(t, graph(tmp_path / "c.pt")[name]) for name, t in graph(finished.checkpoint).items())
 
 
 def test_a_share_that_cannot_be_reached_is_said_before_training(run, tmp_path):

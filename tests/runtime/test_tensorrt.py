@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycuda_standin import Driver, Misuse
+from trt_machine import silent_log
 from trt_standin import plugin_bytes
 
 from dance_deploy.bundle import open_bundle
@@ -602,11 +603,7 @@ def test_the_standin_refuses_what_the_real_one_does(machine):
     device = machine.cuda.Device(0)
     context = device.retain_primary_context()
     context.push()
-
-    class Log(trt.ILogger):
-        def log(self, severity, msg):
-            pass
-    log = Log()
+    log = silent_log(trt)
     builder = trt.Builder(log)
     config = builder.create_builder_config()
     with pytest.raises(AttributeError):

@@ -1,6 +1,7 @@
 """Mistakes that the stand-in must notice, each made on purpose: what passes on it passed something."""
 import numpy as np
 import pytest
+from trt_machine import silent_log
 
 from dance_deploy.runtime.runner import open_runner
 from dance_deploy.runtime.trt import api as trt_api
@@ -122,11 +123,7 @@ def test_a_parser_that_goes_before_the_build_is_noticed(make_machine):
     trt = machine.trt
     context = machine.cuda.Device(0).retain_primary_context()
     context.push()
-
-    class Log(trt.ILogger):
-        def log(self, severity, msg):
-            pass
-    log = Log()
+    log = silent_log(trt)
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
     assert trt.OnnxParser(network, log).parse(open(machine.bundle + "/dense.onnx", "rb").read())

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 import trt_standin
+import trt_world
 from tiny_bundle import tiny_files
 
 from dance_deploy.errors import OperationError
@@ -165,7 +166,7 @@ def test_the_standin_has_the_real_modules_names():
 
 def test_the_standins_methods_are_the_real_ones():
     """What the stand-in can do beyond its private parts exists in the real classes, for every class it plays."""
-    module = trt_standin.tensorrt_module(trt_standin.World("rtx"))
+    module = trt_standin.tensorrt_module(trt_world.World("rtx"))
     for name in ("Builder", "OnnxParser", "Runtime"):
         real = getattr(importlib.import_module("tensorrt_rtx_bindings"), name)
         for attribute in vars(getattr(module, name)):

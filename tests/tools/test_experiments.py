@@ -88,6 +88,9 @@ def test_report_sums_folds_and_sets_settings_side_by_side(tmp_path):
     assert "| 2 | 0.5 | 0.480 | 18.0 of 20 | 93.0 % |" in text  # one seed, two folds
     assert "| AVA: `dance`, `no-ava` | 1 | 0.5 | 0.480, 0.480 | 9.0, 9.0 of 10 | 98.0 %, 88.0 % | +10.0 |" in text
     assert text.count("| masks that follow the clip: ") == 1
+    assert "| loso/a, seed 0 | 9, 44 of 10, 50 | 9, 49 of 10, 50 | 9, 49 of 10, 50 |" in text
+    assert "| difference, points |  | +5.0 | +5.0 |" in text     # two folds are too few for an interval
+    assert "| mean of 2: dance | 0.98 | 0.48 | -0.020 |" in text
     assert ("| `only-bn-50` (1) | 0.500 | 9.0 of 10 | 88.0 % | `dance` at budget 0.5 | 0.480 | 9.0 of 10 | 88.0 % |"
             in text)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dance_deploy.files import whole_file
+from dance_deploy.power.intervals import mean_interval
 from tools.experiments.table import COMPARISONS, Table
 
 Figures = dict[str, Any]
@@ -21,8 +22,8 @@ def write_report(table: Table, name: str, measured: Sequence[Figures], folder: P
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / f"{name}.jsonl") as stream:
         stream.write("".join(json.dumps(m) + "\n" for m in measured))
-    lines = [f"# {table.title}", "", _how(table, name), "", *_main_table(table, measured), *_side_by_side(measured),
-             *_against_static(measured), *_obedience(measured), *_spread(measured),
+    lines = [f"# {table.title}", "", _how(table, name), "", *_main_table(table, measured), *_by_fold(measured),
+             *_side_by_side(measured), *_against_static(measured), *_obedience(measured), *_spread(measured),
              *_adaptivity(measured, difficulty), "", f"![accuracy over MACs]({name}.png)", ""]
     with whole_file(folder / f"{name}.md") as stream:
         stream.write("\n".join(lines))
@@ -102,6 +103,38 @@ def _summed(scored: Sequence[Scored]) -> tuple[float, list[int], list[float], in
             max(sum(score["clips"] for score in scores) for scores in of_seeds))
 
 
+def _by_fold(measured: Sequence[Figures]) -> list[str]:
+    """Each setting's folds beside their dense networks, and an interval of the difference over the folds."""
+    lines = []
+    for name, runs in by_setting(measured).items():
+        folds = [m for m in runs if m["fold"] and m["gated"]]
+        if len(folds) < 2:
+            continue
+        budgets = _budgets(folds)
+        lines += ["", f"`{name}`: right clips and windows of each fold, dense and by budget, and the difference to "
+                  "dense in points of windows, a mean over the folds with its 95 % interval (bootstrap over them).",
+                  "",
+                  "| fold | dense | " + " | ".join(f"{b:g}" for b in budgets) + " |",
+                  "| --- |" + " --- |" * (1 + len(budgets))]
+        for m in folds:
+            gated = {g["budget"]: g for g in m["gated"]}
+            cells = [f"{score['right_clips']}, {score['right_windows']} of {score['clips']}, {score['windows']}"
+                     for score in (m["dense"], *(gated[b] for b in budgets))]
+            lines.append(f"| {m['fold']}, seed {m['seed']} | " + " | ".join(cells) + " |")
+        cells = []
+        for budget in budgets:
+            found = mean_interval([_percent(g) - _percent(m["dense"]) for m in folds for g in m["gated"]
+                                   if g["budget"] == budget])
+            ends = f" ({found.low:+.1f} to {found.high:+.1f})" if found.finite else ""
+            cells.append(f"{found.estimate:+.1f}{ends}")
+        lines.append("| difference, points |  | " + " | ".join(cells) + " |")
+    return lines and ["", "## Fold by fold", *lines]
+
+
+def _percent(score: Figures) -> float:
+    return 100.0 * float(score["right_windows"]) / float(score["windows"])
+
+
 def _side_by_side(measured: Sequence[Figures]) -> list[str]:
     """With and without one thing, at the same budget, seeds and folds."""
     found = []
@@ -162,6 +195,13 @@ def _obedience(measured: Sequence[Figures]) -> list[str]:
             off = max((share - b for b, share in shares.items() if b < 1.0), key=abs)
             cells = " | ".join(f"{shares[b]:.2f}" if b in shares else "" for b in budgets)
             lines.append(f"| {m['run']} | {cells} | {off:+.3f} |")
+    for name, runs in by_setting(measured).items():
+        if len(runs) > 1 and runs[0]["gated"]:
+            means = {b: float(np.mean([g["share"] for m in runs for g in m["gated"] if g["budget"] == b]))
+                     for b in _budgets(runs)}
+            off = max((share - b for b, share in means.items() if b < 1.0), key=abs)
+            cells = " | ".join(f"{means[b]:.2f}" if b in means else "" for b in budgets)
+            lines.append(f"| mean of {len(runs)}: {name} | {cells} | {off:+.3f} |")
     return lines if budgets else []
 
 

@@ -52,6 +52,8 @@ SETTINGS = {
     "only-bn-50": Setting("static only, BN scale, to 50 %", {"static_share": 0.5, **STATIC_ONLY}),
     "only-bn-25": Setting("static only, BN scale, to 25 %", {"static_share": 0.25, **STATIC_ONLY}),
     "only-bn-15": Setting("static only, BN scale, to 15 %", {"static_share": 0.15, **STATIC_ONLY}),
+    "only-bn-10-all": Setting("static only, BN scale, channels that additions join as well, to 10 %",
+                              {"static_share": 0.10, "static_scope": "all", **STATIC_ONLY}),
     "only-bn-uniform-25": Setting("static only, BN scale, every layer alike, to 25 %",
                                   {"static_share": 0.25, "static_allocation": "uniform", **STATIC_ONLY}),
     "only-magnitude-25": Setting("static only, filter magnitude, to 25 %",

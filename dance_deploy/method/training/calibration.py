@@ -13,7 +13,7 @@ from dance_deploy.method.training.evaluation import Evaluator
 
 # close together where the controller's thresholds fade out: what the network does not reach with thresholds of its own
 # lies there
-FED = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0)
+FED = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0)
 ASKED = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 ALL_OPEN = 1.001  # fed for a budget of 1: beyond 1, so that no rounding of the map leaves a gate half open
 
@@ -40,12 +40,17 @@ def fed_for(asked: Sequence[float], fed: Sequence[float], shares: Sequence[float
     return [float(v) for v in np.interp(np.asarray(asked, dtype=np.float64), rising, np.asarray(fed))]
 
 
-def calibrate(model: GatedModel, evaluator: Evaluator) -> Calibration:
-    """Measure the share for a grid of fed budgets on the evaluator's clips, and set the controller's map."""
+def calibrate(model: GatedModel, evaluator: Evaluator, lowest: float) -> Calibration:
+    """Measure the share for a grid of fed budgets on the evaluator's clips, and set the controller's map.
+
+    lowest: the least budget that training drew, in (0, 1). Nothing below it is ever fed: there the thresholds are an
+    extrapolation, which saves little more and ruins the answers. What is asked for below gets what `lowest` reaches.
+    """
     controller = model.controller
-    shares = [_share_when_fed(model, controller, evaluator, fed) for fed in FED]
-    fed = fed_for(ASKED, FED, shares)
-    points = Calibration([0.0, *ASKED, 1.0], [fed[0], *fed, ALL_OPEN], list(FED), shares)
+    grid = [lowest, *(fed for fed in FED if fed > lowest)]
+    shares = [_share_when_fed(model, controller, evaluator, fed) for fed in grid]
+    fed = fed_for(ASKED, grid, shares)
+    points = Calibration([0.0, *ASKED, 1.0], [fed[0], *fed, ALL_OPEN], grid, shares)
     controller.calibrate(points.asked, points.fed)
     return points
 

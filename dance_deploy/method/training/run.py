@@ -224,7 +224,7 @@ class _Run:
     def _finish(self) -> Outcome:
         self.reporter.say("measuring and calibrating")
         s = self.settings
-        points = calibrate(self.model, self._evaluator(self.data.study))
+        points = calibrate(self.model, self._evaluator(self.data.study), s.lowest_budget)
         self.metrics.append("calibration", **points._asdict())
         budgets = sorted({*s.budgets, s.target_macs}, reverse=True)
         scores = [self._split_scores(name, dataset, budgets) for name, dataset in self.data.measured.items()]
