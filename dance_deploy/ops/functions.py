@@ -45,7 +45,8 @@ def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "flo
         functions.append(make(op_type, _Body(opset, mask_dtype, float_type)))
         functions.append(make(names.CHANNELS_LAST[op_type], _Body(opset, mask_dtype, float_type)))
     return functions + [_to_channels_last(_Body(opset, mask_dtype, float_type)),
-                        _max_pool3d_cl(_Body(opset, mask_dtype, float_type))]
+                        _max_pool3d_cl(_Body(opset, mask_dtype, float_type)),
+                        _scaled_swish_cl(_Body(opset, mask_dtype, float_type))]
 
 
 def gate_node(inputs: list[str], outputs: Sequence[str], name: str, *, channels_last: bool = False) -> NodeProto:
@@ -79,6 +80,11 @@ def max_pool_node(x: str, y: str, name: str, kernel_shape, strides, pads) -> Nod
     """A node of max pooling, x and y [N, T, H, W, C]; attributes as ONNX MaxPool's, all of them written."""
     return helper.make_node(names.MAX_POOL3D_CL, [x], [y], name=name, domain=names.DOMAIN,
                             kernel_shape=list(kernel_shape), strides=list(strides), pads=list(pads))
+
+
+def scaled_swish_node(x: str, scale: str, y: str, name: str) -> NodeProto:
+    """A node of y = swish(x * scale), x and y [N, T, H, W, C], scale [N, 1, 1, 1, C]."""
+    return helper.make_node(names.SCALED_SWISH_CL, [x, scale], [y], name=name, domain=names.DOMAIN)
 
 
 class _Body:
@@ -212,3 +218,9 @@ def _max_pool3d_cl(body: _Body) -> FunctionProto:
         body.refer(attribute, attribute)
     body.op("Transpose", y, to="Y", perm=TO_CHANNELS_LAST)
     return body.function(names.MAX_POOL3D_CL, ["X"], ["Y"], required=attributes)
+
+
+def _scaled_swish_cl(body: _Body) -> FunctionProto:
+    scaled = body.op("Mul", "X", "S")
+    body.op("Mul", scaled, body.op("Sigmoid", scaled), to="Y")
+    return body.function(names.SCALED_SWISH_CL, ["X", "S"], ["Y"])

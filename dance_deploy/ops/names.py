@@ -20,11 +20,12 @@ CHANNELS_LAST = {
 }
 TO_CHANNELS_LAST = "ToChannelsLast"
 MAX_POOL3D_CL = "MaxPool3dCl"
+SCALED_SWISH_CL = "ScaledSwishCl"
 
 GATES = (ACTIVATION_GATE, ACTIVATION_GATE_CL)
 CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
 # What a channels-last body needs besides: not gated, no masks
-LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
+LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL, SCALED_SWISH_CL)
 OP_TYPES = GATES + CONVS + LAYOUT_OPS
 
 # what a gate drops, in the order of its masks, of tau's columns and of `kept`

@@ -135,6 +135,16 @@ struct LargestArgs {
   Type type;
 };
 
+// y[i] = swish(x[i] * scale[i % period]), swish(a) = a / (1 + exp(-a)).
+struct SwishArgs {
+  const void* x;
+  void* y;
+  Type type;
+  const float* scale;            // [period]
+  int64_t period;                // whole vectors
+  int64_t count;
+};
+
 // sums[p] = sum over frames and channels of |x[frame][p][channel]|, x channels-last.
 struct AbsPixelsArgs {
   const void* x;                 // first pixel
@@ -212,6 +222,7 @@ struct IsaKernels {
   void (*winograd_in)(const WinogradInArgs&);
   void (*winograd_out)(const WinogradOutArgs&);
   void (*largest)(const LargestArgs&);
+  void (*scaled_swish)(const SwishArgs&);
   void (*abs_sum_pixels)(const AbsPixelsArgs&);
   const PairKernels* pairs;      // or null
 

@@ -6,6 +6,7 @@
 #include "magnitude.inc"
 #include "narrow.inc"
 #include "rows.inc"
+#include "swish.inc"
 #include "winograd.inc"
 
 #define DANCE_TEXT_(x) #x
@@ -30,7 +31,7 @@ const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::narrow,        DANCE_ISA::load_activation,
     DANCE_ISA::select,       DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
-    DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels,
+    DANCE_ISA::largest,      DANCE_ISA::scaled_swish,      DANCE_ISA::abs_sum_pixels,
 #ifdef DANCE_PAIRS
     &DANCE_PAIRS,
 #else

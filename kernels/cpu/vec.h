@@ -39,6 +39,9 @@ static inline Vec load_once(const float* p) {
 static inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 static inline Vec4 load4(const float* p) { return *reinterpret_cast<const UnalignedVec4*>(p); }
 static inline void store4(float* p, Vec4 v) { *reinterpret_cast<UnalignedVec4*>(p) = v; }
+// The larger one; a NaN in value stays one. Not by masks of bits: GCC makes all ones for them out of the register's old
+// content, for which the processor waits, from one turn of a loop to the next.
+static inline Vec at_least(Vec minimum, Vec value) { return minimum > value ? minimum : value; }
 static inline Vec absolute(Vec v) { return (Vec)((Bits)v & 0x7fffffffu); }
 // Lane i gets lane index[i] of v, or of low and high one after the other.
 static inline Vec picked(Vec v, Index index) {

@@ -73,6 +73,7 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   add(library, "GatedConv3dAddCl", true, true, true, parallel);
   add_layout(library, "ToChannelsLast", init_to_channels_last, parallel);
   add_layout(library, "MaxPool3dCl", init_max_pool, parallel);
+  add_layout(library, "ScaledSwishCl", init_scaled_swish, parallel);
   check(api, ort::CreateCustomOpDomain(api)(kDomain, &library.domain));
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }
