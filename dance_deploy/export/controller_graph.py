@@ -66,8 +66,8 @@ def _statistics(builder: OnnxBuilder, stem: str, stem_shape: tuple[int, ...], la
                        "controller.frames")
     channels = _relative(builder, builder.reduce("ReduceMean", per_ct, [t_axis], "controller.channels"),
                          "controller.channels")
-    # one axis after the other: ONNX Runtime has a fast way for that (1.31: 0.5 ms instead of 2.3 for 64x16x56x56; channels
-    # last 0.4, and 3.8 where the frames come first)
+    # one axis after the other: ONNX Runtime has a fast way for that (1.31: 0.5 ms instead of 2.3 for 64x16x56x56;
+    # channels last 0.4, and 3.8 where the frames come first)
     per_pixel = builder.reduce("ReduceMean", a, [4 if last else 2], "controller.per_pixel")
     pixels = builder.reduce("ReduceMean", per_pixel, [1], "controller.pixels")
     flat = builder.node("Reshape", [pixels, builder.ints(1, h * w)], "controller.pixels_flat")

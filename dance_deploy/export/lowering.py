@@ -150,9 +150,10 @@ def _scale_by_channel(node: fx.Node) -> int | None:
     """Which operand of a product of tensors is [N, C, 1, 1, 1], the other one having the product's shape; else None."""
     if node.op != "call_function" or FUNCTIONS.get(node.target) is not FUNCTIONS[operator.mul] or len(node.args) != 2:
         return None
-    if not all(isinstance(a, fx.Node) and "tensor_meta" in a.meta for a in node.args):
+    tensors = [a for a in node.args if isinstance(a, fx.Node) and "tensor_meta" in a.meta]
+    if len(tensors) != 2:
         return None
-    shapes, whole = [shape_of(a) for a in node.args], shape_of(node)
+    shapes, whole = [shape_of(a) for a in tensors], shape_of(node)
     small = (*whole[:2], 1, 1, 1)
     return next((i for i in (0, 1) if shapes[i] == small and shapes[1 - i] == whole), None)
 

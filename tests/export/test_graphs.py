@@ -7,6 +7,7 @@ import pytest
 import torch
 from export_nets import threshold
 from torch import nn
+from torch.nn import functional as F
 
 from dance_deploy import profiles
 from dance_deploy.errors import InputError
@@ -61,7 +62,8 @@ def test_kept_counts_the_masks_gate_by_gate(graphs, gated, clips):
 
 
 @pytest.mark.parametrize("channels_last, body, kernels", [
-    (True, {"ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl", "MaxPool3dCl"}, {"ToChannelsLast", "GatedConv3dCl"}),
+    (True, {"ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl", "MaxPool3dCl"},
+     {"ToChannelsLast", "GatedConv3dCl"}),
     (False, {"ActivationGate", "GatedConv3d", "GatedConv3dAdd"}, set())])
 def test_dance_ops_are_where_they_belong_and_each_is_a_function_too(gated, channels_last, body, kernels):
     graphs = graphs_from_model(gated, profiles.load("cpu")._replace(channels_last=channels_last))
@@ -193,6 +195,23 @@ def test_functions_on_channels_last_tensors_mean_the_same(wire, clips):
     model = threshold(gate_model(Wired(wire).eval(), SHAPE), 0.3).eval()
     cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
     parity.ladder(model, graphs_from_model(model, profiles.load("cpu")), cut, 0.5, library_path())
+
+
+@pytest.mark.parametrize("wire, fused", [
+    (lambda m, y: m.b(F.silu(y * y.mean((2, 3, 4), keepdim=True))), 1),
+    (lambda m, y: m.b(F.silu(torch.sigmoid(y.mean((2, 3, 4), keepdim=True)) * y)), 1),
+    (lambda m, y: m.b(F.silu(y * y)), 0), (lambda m, y: m.b(F.silu(y * 2)), 0),
+    (lambda m, y: m.b(F.silu(p := y * y.mean((2, 3, 4), keepdim=True)) + p), 0)],
+    ids=["scaled", "the other way round", "squared", "by a number", "product read twice"])
+def test_an_excitation_and_its_swish_become_one_op(wire, fused, clips):
+    torch.manual_seed(0)
+    net = Wired(lambda m, y: wire(m, y).flatten(1).view(1, 8, -1).mean(2))
+    model = threshold(gate_model(net.eval(), SHAPE), 0.3).eval()
+    graphs = graphs_from_model(model, profiles.load("cpu"))
+    assert sum(node.op_type == "ScaledSwishCl" for node in graphs.body.graph.node) == fused
+    assert {f.name for f in graphs.body.functions} >= {"ScaledSwishCl"} if fused else True
+    cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
+    parity.ladder(model, graphs, cut, 0.5, library_path())
 
 
 @pytest.mark.parametrize("layer, named", [

@@ -1,4 +1,4 @@
-"""Convolutions of several groups, some narrower than a vector, against the definition: every way in which they are computed."""
+"""Convolutions of several groups, some narrower than a vector, against the definition: every way to compute them."""
 import native_kernels
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ from test_native_conv import check, draw_masks, kept, values
 
 from dance_deploy.ops import definition, names
 
-# (groups, inputs, outputs of one): lanes shared by whole groups, by parts of groups, over one register and over two; groups
-# as wide as a vector or wider; and so few channels that no vector is full
-GROUPS = ((32, 4, 4), (8, 4, 4), (6, 2, 2), (5, 4, 4), (9, 4, 2), (16, 2, 4), (7, 3, 5), (11, 5, 3), (4, 8, 8), (3, 8, 8),
-          (3, 16, 16), (2, 16, 8), (2, 33, 4), (17, 1, 2), (3, 12, 20), (2, 17, 65), (2, 3, 3), (4, 16, 12))
+# (groups, inputs, outputs of one): lanes shared by whole groups, by parts of groups, over one register and over two;
+# groups as wide as a vector or wider; and so few channels that no vector is full
+GROUPS = ((32, 4, 4), (8, 4, 4), (6, 2, 2), (5, 4, 4), (9, 4, 2), (16, 2, 4), (7, 3, 5), (11, 5, 3), (4, 8, 8),
+          (3, 8, 8), (3, 16, 16), (2, 16, 8), (2, 33, 4), (17, 1, 2), (3, 12, 20), (2, 17, 65), (2, 3, 3), (4, 16, 12))
 KERNELS = ((3, 3, 3), (1, 1, 1), (1, 3, 3), (3, 1, 1), (2, 2, 2), (1, 1, 5), (1, 3, 3))
 WIDTHS = (1, 2, 7, 8, 9, 17)
 

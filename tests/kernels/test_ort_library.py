@@ -401,7 +401,7 @@ def test_max_pool_passes_a_fault_on(path):
 def swish_session(path, dtype=np.float32):
     node, kind = functions.scaled_swish_node("X", "S", "Y", "act"), FLOATS[dtype]
     info = helper.make_tensor_value_info
-    graph = helper.make_graph([node], "g", [info("X", kind, [None] * 5), info("S", kind, [None] * 5)], [info("Y", kind, None)])
+    graph = helper.make_graph([node], "g", [info(name, kind, [None] * 5) for name in "XS"], [info("Y", kind, None)])
     imports = [helper.make_opsetid("", 17), helper.make_opsetid(names.DOMAIN, names.DOMAIN_VERSION)]
     float_type = "float32" if dtype is np.float32 else "float16"
     return open_session(path, helper.make_model(graph, opset_imports=imports, ir_version=8, functions=[] if path else
@@ -409,7 +409,8 @@ def swish_session(path, dtype=np.float32):
 
 
 @pytest.mark.parametrize("dtype", (np.float32, np.float16))
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 2, 3, 5, 15), (1, 2, 9, 8, 54), (2, 1, 3, 3, 16), (1, 4, 40, 40, 24)])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 2, 3, 5, 15), (1, 2, 9, 8, 54), (2, 1, 3, 3, 16),
+                                   (1, 4, 40, 40, 24)])
 def test_scaled_swish_equals_its_function_and_float64(path, shape, dtype):
     rng = np.random.default_rng(3)
     x = (rng.standard_normal(shape) * 20).astype(dtype)
@@ -427,7 +428,8 @@ def test_scaled_swish_equals_its_function_and_float64(path, shape, dtype):
 
 def test_scaled_swish_at_its_limits(path):
     """Large numbers come out as they went in, or as nothing; a fault is not hidden and stays where it is."""
-    x = np.array([3e38, 1e9, 200, -200, -1e9, -3e38, np.inf, np.nan, 0, -0.0] + [1] * 10, np.float32).reshape(1, 1, 1, 20, 1)
+    x = np.array([3e38, 1e9, 200, -200, -1e9, -3e38, np.inf, np.nan, 0, -0.0] + [1] * 10, np.float32)
+    x = x.reshape(1, 1, 1, 20, 1)
     (y,) = swish_session(path).run(None, {"X": x, "S": np.ones((1, 1, 1, 1, 1), np.float32)})
     y = y.ravel()
     np.testing.assert_array_equal(y[:3], x.ravel()[:3])
@@ -436,8 +438,10 @@ def test_scaled_swish_at_its_limits(path):
 
 
 def test_scaled_swish_refuses_another_scale(path):
-    with pytest.raises(Exception, match=r"ScaledSwishCl 'act': S is \[1,1,1,1,4\], expected \[1,1,1,1,5\] \(X is \[1,2,3,4,5\]\)"):
-        swish_session(path).run(None, {"X": np.zeros((1, 2, 3, 4, 5), np.float32), "S": np.zeros((1, 1, 1, 1, 4), np.float32)})
+    x, scale = np.zeros((1, 2, 3, 4, 5), np.float32), np.zeros((1, 1, 1, 1, 4), np.float32)
+    with pytest.raises(Exception) as refused:
+        swish_session(path).run(None, {"X": x, "S": scale})
+    assert "ScaledSwishCl 'act': S is [1,1,1,1,4], expected [1,1,1,1,5] (X is [1,2,3,4,5])" in str(refused.value)
 
 
 @pytest.mark.parametrize("node, x, said", [
