@@ -53,8 +53,13 @@ def main(
             for run in wanted:
                 shown.say(f"== {run.tag(run.name)}")
                 train_run(chosen, run, source, runs, shown)
-        measured = [measure_run(run, source, runs, chosen, again=not as_trained) for run in every
-                    if _is_finished(run, runs)]
+        finished = [run for run in every if _is_finished(run, runs)]
+        told = shown.progress("measuring")
+        measured = []
+        for run in finished:
+            measured.append(measure_run(run, source, runs, chosen, again=not as_trained))
+            if told is not None:
+                told(len(measured), len(finished))
     if not measured:
         raise InputError(f"{runs}: holds no finished run of this table; leave out --report-only")
     write_report(chosen, table, measured, out, _difficulty(runs) if source == "rendered" else {})
