@@ -2,7 +2,8 @@
 import native_kernels
 import numpy as np
 import pytest
-from test_native_conv import check, draw_masks, kept, values
+from conv_cases import poisoned, values
+from test_native_conv import check, draw_masks
 
 from dance_deploy.ops import definition, names
 
@@ -39,9 +40,8 @@ def test_random_grouped_cases_agree_with_the_definition(lib, isa, seed, channels
     x, w, b, masks, z, attributes = case(seed)
     minimum = (0.0, names.MIN_DEFAULT)[seed % 2]
     reference = definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes)
-    poisoned = np.where(kept(masks), x, x.dtype.type(np.nan))
-    y = native_kernels.gated_conv3d(lib, poisoned, w, b, masks, z=z, minimum=minimum, channels_last=channels_last,
-                                    prepack=seed % 3 > 0, threads=1 + seed % 3, **attributes)
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=minimum,
+                                    channels_last=channels_last, prepack=seed % 3 > 0, threads=1 + seed % 3, **attributes)
     check(y, reference)
 
 
@@ -61,7 +61,7 @@ def test_a_layer_like_resnexts(lib, isa, width, kind, channels_last):
         mask.flat[0] = True
     for strides in ((1, 1, 1), (1, 2, 2)):
         attributes = dict(pads=(1,) * 6, strides=strides, group=groups)
-        y, again = (native_kernels.gated_conv3d(lib, np.where(kept(masks), x, np.float32(np.nan)), w, b, masks,
+        y, again = (native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks,
                                                 threads=threads, channels_last=channels_last, **attributes)
                     for threads in (1, 3))
         assert definition.check_output(y, definition.reference(x, w, b, *masks, **attributes)) == []
