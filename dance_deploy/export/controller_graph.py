@@ -11,15 +11,16 @@ _EPS = np.float32(1e-12)  # as in method.saliency: an all-zero activation gives 
 
 
 def emit_controller(builder: OnnxBuilder, controller: Controller, stem: str, stem_shape: tuple[int, ...],
-                    budget: str, magnitudes: tuple[str, str] | None = None) -> str:
-    """Add nodes from `stem` [1, C, T, H, W] and `budget` [1] to tau [L, 3]; returns tau's name.
+                    budget: str, magnitudes: tuple[str, str] | None = None, *, last: bool = False) -> str:
+    """Add nodes from `stem` and `budget` [1] to tau [L, 3]; returns tau's name.
 
-    magnitudes: of stem (names.MAGNITUDES), where the op that makes it writes them.
+    stem_shape: (1, C, T, H, W), also where the tensor is [1, T, H, W, C] (last); magnitudes: of stem
+    (names.MAGNITUDES), where the op that makes it writes them.
     """
     fed = _fed_budget(builder, controller, budget)
     floor = builder.constant("controller.floor", np.array(0.01, np.float32))
     log = builder.node("Log", [builder.node("Max", [fed, floor], "controller.fed_floored")], "controller.fed_log")
-    features = [*_statistics(builder, stem, stem_shape, magnitudes), fed, log]
+    features = [*_statistics(builder, stem, stem_shape, magnitudes, last), fed, log]
     x = builder.node("Concat", features, "controller.features", axis=1)
     for name in ("hidden", "output"):
         layer = controller.get_submodule(name)
@@ -55,20 +56,20 @@ def _opening(builder: OnnxBuilder, fed: str) -> str:
     return builder.node("Clip", [left, zero, one], "controller.opening")
 
 
-def _statistics(builder: OnnxBuilder, stem: str, stem_shape: tuple[int, ...],
-                magnitudes: tuple[str, str] | None) -> list[str]:
+def _statistics(builder: OnnxBuilder, stem: str, stem_shape: tuple[int, ...], magnitudes: tuple[str, str] | None,
+                last: bool) -> list[str]:
     """Normalised magnitudes of the stem: resampled frames, channels, and the grid, each [1, n]."""
     _, _, t, h, w = stem_shape
-    over_frames, over_channels = 2, 1    # axes of the means over pixels
+    over_channels, over_frames = (2, 1) if last or magnitudes else (1, 2)    # axes of the means over pixels
     if magnitudes is None:
         a = builder.node("Abs", [stem], "controller.abs")
         # one pass over the large tensor serves frames and channels
-        means = builder.reduce("ReduceMean", a, [3, 4], "controller.per_channel_frame")
-        # one axis after the other: ONNX Runtime has a fast way for that (1.31: 0.5 ms instead of 2.3 for 64x16x56x56)
-        per_pixel = builder.reduce("ReduceMean", a, [2], "controller.per_pixel")
+        means = builder.reduce("ReduceMean", a, [2, 3] if last else [3, 4], "controller.per_channel_frame")
+        # one axis after the other: ONNX Runtime has a fast way for that (1.31: 0.5 ms instead of 2.3 for 64x16x56x56;
+        # channels last 0.4, and 3.8 where the frames come first)
+        per_pixel = builder.reduce("ReduceMean", a, [4 if last else 2], "controller.per_pixel")
     else:
         means, per_pixel = magnitudes
-        over_frames, over_channels = 1, 2
     frames = _relative(builder, builder.reduce("ReduceMean", means, [over_channels], "controller.frames"),
                        "controller.frames")
     channels = _relative(builder, builder.reduce("ReduceMean", means, [over_frames], "controller.channels"),

@@ -24,17 +24,15 @@ class Emitter:
     convs: every convolution, fused; masks: tensor names of each gate's masks once emitted; counts: and of how many they
     keep, where the gate counts; gated: emit the gates and their convolutions as dance ops (else as a dense network);
     channels_last: the type of masks ("bool", "float32") where every convolution is to be a dance op, those without a
-    gate keeping everything, and activations are to lie in [N, T, H, W, C]; else ""; border: nodes whose tensors leave
-    the graph in [N, C, T, H, W].
+    gate keeping everything, and activations are to lie in [N, T, H, W, C]; else "".
     """
 
     def __init__(self, traced: fx.GraphModule, builder: OnnxBuilder, convs: dict[fx.Node, FusedConv], *,
-                 gated: bool, channels_last: str = "", border: frozenset[fx.Node] = frozenset()) -> None:
+                 gated: bool, channels_last: str = "") -> None:
         self.traced = traced
         self.builder = builder
         self.gated = gated
         self.channels_last = channels_last
-        self.border = border
         self.convs = convs
         self.tensors = Tensors(builder)
         self.reads_last = False
@@ -154,8 +152,7 @@ class Emitter:
         g = geometry_of(fused.name, fused.module, (1, 1, 1))
         attributes: dict[str, Any] = {"strides": list(g.strides), "pads": list(g.pads), "dilations": list(g.dilations),
                       "group": g.group}
-        # what both comes and goes in torch's layout is converted inside the op
-        last = bool(self.channels_last) and (self.tensors.is_last(source) or fused.last not in self.border)
+        last = bool(self.channels_last)
         inputs = [self.tensors.name(source, last=last), self.builder.constant(fused.name + ".weight", fused.weight),
                   self.builder.constant(fused.name + ".bias", fused.bias)]
         if (gate is None or not self.gated) and not self.channels_last:

@@ -9,7 +9,7 @@ from torch import fx
 
 from dance_deploy.export.onnx_builder import OnnxBuilder
 from dance_deploy.method.surgery import shape_of
-from dance_deploy.ops.functions import TO_CHANNELS_FIRST, to_channels_last_node
+from dance_deploy.ops.functions import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, to_channels_last_node
 
 LAST_AXIS = (0, 4, 1, 2, 3)  # where axes N, C, T, H, W lie in a channels-last tensor
 
@@ -40,22 +40,22 @@ class Tensors:
         """Whether the tensor exists in channels last."""
         return node in self._last
 
-    def name(self, node: fx.Node, *, last: bool = False) -> str:
-        """Name of the tensor in the wanted layout, converted where it does not exist in it."""
+    def name(self, node: fx.Node, *, last: bool = False, plain: bool = False) -> str:
+        """Name of the tensor in the wanted layout, converted where it does not exist in it; plain: by standard ops."""
         names = self._last if last else self._first
         if node not in names:
-            names[node] = self._converted(node, last)
+            names[node] = self._converted(node, last, plain)
         return names[node]
 
-    def _converted(self, node: fx.Node, last: bool) -> str:
+    def _converted(self, node: fx.Node, last: bool, plain: bool) -> str:
         n, c, *size = shape_of(node)
         name = self._first[node] if last else self._last[node]
         wanted = f"{name}.{'last' if last else 'first'}"
         if size == [1, 1, 1]:
             shape = (n, 1, 1, 1, c) if last else (n, c, 1, 1, 1)
             return self._builder.node("Reshape", [name, self._builder.ints(*shape)], wanted)
-        if not last:
-            return self._builder.node("Transpose", [name], wanted, perm=TO_CHANNELS_FIRST)
+        if not last or plain:
+            return self._builder.node("Transpose", [name], wanted, perm=TO_CHANNELS_LAST if last else TO_CHANNELS_FIRST)
         output = self._builder.unique(wanted)
         self._builder.nodes.append(to_channels_last_node(name, output, output))
         return output

@@ -41,7 +41,8 @@ def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "flo
     makers = {names.ACTIVATION_GATE: _activation_gate, names.GATED_CONV3D: _gated_conv3d,
               names.GATED_CONV3D_ADD: _gated_conv3d}
     makers.update({names.CHANNELS_LAST[op_type]: make for op_type, make in list(makers.items())})
-    makers.update({names.TO_CHANNELS_LAST: _to_channels_last, names.MAX_POOL3D_CL: _max_pool3d_cl})
+    makers.update({names.TO_CHANNELS_LAST: _to_channels_last, names.MAX_POOL3D_CL: _max_pool3d_cl,
+                   names.SCALED_SWISH_CL: _scaled_swish_cl})
     makers[names.ACTIVATION_GATE_MAGNITUDES_CL] = _activation_gate
     kind = (opset, mask_dtype, float_type)
     functions = {op_type: make(op_type, _Body(*kind)) for op_type, make in makers.items()}
@@ -90,6 +91,11 @@ def hand_on_magnitudes(node: NodeProto, channel: str, pixel: str) -> None:
     """Let a node of an op in names.WITH_MAGNITUDES write the magnitudes of Y to two tensors of these names."""
     node.op_type = names.WITH_MAGNITUDES[node.op_type]
     node.output.extend([channel, pixel])
+
+
+def scaled_swish_node(x: str, scale: str, y: str, name: str) -> NodeProto:
+    """A node of y = swish(x * scale), x and y [N, T, H, W, C], scale [N, 1, 1, 1, C]."""
+    return helper.make_node(names.SCALED_SWISH_CL, [x, scale], [y], name=name, domain=names.DOMAIN)
 
 
 class _Body:
@@ -246,3 +252,9 @@ def _max_pool3d_cl(op_type: str, body: _Body) -> FunctionProto:
         body.refer(attribute, attribute)
     body.op("Transpose", y, to="Y", perm=TO_CHANNELS_LAST)
     return body.function(op_type, ["X"], ["Y"], required=attributes)
+
+
+def _scaled_swish_cl(op_type: str, body: _Body) -> FunctionProto:
+    scaled = body.op("Mul", "X", "S")
+    body.op("Mul", scaled, body.op("Sigmoid", scaled), to="Y")
+    return body.function(op_type, ["X", "S"], ["Y"])

@@ -20,6 +20,7 @@ CHANNELS_LAST = {
 }
 TO_CHANNELS_LAST = "ToChannelsLast"
 MAX_POOL3D_CL = "MaxPool3dCl"
+SCALED_SWISH_CL = "ScaledSwishCl"
 
 # The same ops with two outputs more, MAGNITUDES of Y, and the gate that reads these of X beside it: what the op that
 # makes an activation measures while it is in the cache, its gate need not read it for. Between our own ops only.
@@ -39,7 +40,7 @@ _CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
 CONVS = _CONVS + tuple(WITH_MAGNITUDES[conv] for conv in _CONVS if conv in WITH_MAGNITUDES)
 # What a channels-last body needs besides: not gated, no masks
 _LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
-LAYOUT_OPS = _LAYOUT_OPS + tuple(WITH_MAGNITUDES[op] for op in _LAYOUT_OPS)
+LAYOUT_OPS = _LAYOUT_OPS + tuple(WITH_MAGNITUDES[op] for op in _LAYOUT_OPS) + (SCALED_SWISH_CL,)
 OP_TYPES = GATES + CONVS + LAYOUT_OPS
 
 # what a gate drops, in the order of its masks, of tau's columns and of `kept`

@@ -134,6 +134,13 @@ int dance_to_channels_last(const int64_t* s, int32_t type, const void* x, void* 
   });
 }
 
+int dance_scaled_swish(const int64_t* s, int32_t type, const void* x, const void* scale, void* y, int32_t threads) {
+  return guarded([&](dance::Workspace& workspace) {
+    dance::scaled_swish({x, scale, y, type ? dance::Type::f16 : dance::Type::f32, s[0], s[2] * s[3] * s[4], s[1]}, workspace,
+                        dance::Parallel{run_on_threads, nullptr, threads});
+  });
+}
+
 int dance_max_pool3d(const int64_t* s, const int64_t* kernel, const int64_t* strides, const int64_t* pads, int32_t type,
                      const void* x, void* y, const DanceMagnitudes* magnitudes, int32_t threads) {
   dance::MaxPoolCall call{x, y, {}, magnitudes_of(magnitudes)};

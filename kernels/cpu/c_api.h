@@ -46,6 +46,9 @@ DANCE_EXPORT int64_t dance_packed_bytes(const DanceConv* conv, const void* w);
 // X [N,C,T,H,W] -> Y [N,T,H,W,C].
 DANCE_EXPORT int dance_to_channels_last(const int64_t* x_shape, int32_t type, const void* x, void* y,
                                         const DanceMagnitudes* magnitudes, int32_t threads);
+// Over channels-last X and Y; x_shape: N, C, T, H, W; scale: [N, C].
+DANCE_EXPORT int dance_scaled_swish(const int64_t* x_shape, int32_t type, const void* x, const void* scale, void* y,
+                                    int32_t threads);
 // Over channels-last X; x_shape: N, C, T, H, W; strides and pads as in DanceConv; pads less than the kernel's extents.
 DANCE_EXPORT int dance_max_pool3d(const int64_t* x_shape, const int64_t* kernel, const int64_t* strides, const int64_t* pads,
                                   int32_t type, const void* x, void* y, const DanceMagnitudes* magnitudes, int32_t threads);

@@ -4,11 +4,13 @@
 #include <cstring>
 
 #include "isa.h"
+#include "pack.h"
 
 namespace dance {
 namespace {
 
 constexpr int64_t kPixels = 512;  // of a frame, as one work item
+constexpr int64_t kSwishFloats = 16384;  // of one work item
 
 void halves_to_last(const uint16_t* x, uint16_t* y, int64_t channels, int64_t channel_stride, int64_t begin, int64_t end) {
   for (int64_t p = begin; p < end; ++p)
@@ -48,6 +50,23 @@ void to_channels_last(const ToChannelsLastCall& call, Workspace& ws, const Paral
     magnitudes.add(item % parts, 0, frame, 0, call.c, begin, end - begin);
   });
   magnitudes.end();
+}
+
+void scaled_swish(const ScaledSwishCall& call, Workspace& ws, const Parallel& parallel) {
+  const IsaKernels& isa = isa_current();
+  int64_t period = isa.vector;  // pixels lie side by side: after so many floats vectors and channels are in step again
+  while (period % call.c) period += isa.vector;
+  float* scale = ws.bias.of<float>(std::size_t(call.n * (period + call.c)));
+  to_floats(call.scale, call.type, call.n * call.c, scale + call.n * period);
+  for (int64_t i = 0; i < call.n * period; ++i)
+    scale[i] = scale[call.n * period + i / period * call.c + i % period % call.c];
+  const int64_t count = call.pixels * call.c, bytes = call.type == Type::f32 ? 4 : 2;
+  const int64_t part = std::max<int64_t>(1, kSwishFloats / period) * period, parts = (count + part - 1) / part;
+  for_items(parallel, call.n * parts, [&](int, int64_t item) {
+    const int64_t n = item / parts, first = item % parts * part, at = (n * count + first) * bytes;
+    isa.scaled_swish({static_cast<const char*>(call.x) + at, static_cast<char*>(call.y) + at, call.type,
+                      scale + n * period, period, std::min(part, count - first)});
+  });
 }
 
 void max_pool3d(const MaxPoolCall& call, Workspace& ws, const Parallel& parallel) {

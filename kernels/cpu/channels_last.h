@@ -27,6 +27,17 @@ struct MaxPoolCall {
   MagnitudeOutputs magnitudes{};  // of y, where wanted
 };
 
+struct ScaledSwishCall {
+  const void* x;            // [N,T,H,W,C]
+  const void* scale;        // [N,1,1,1,C], of the same type
+  void* y;                  // like x
+  Type type;
+  int64_t n, pixels, c;     // pixels: T x H x W
+};
+
+// y = swish(x * scale), swish(a) = a * sigmoid(a). Throws std::bad_alloc.
+void scaled_swish(const ScaledSwishCall& call, Workspace& workspace, const Parallel& parallel);
+
 // A NaN in a window is its result.
 void max_pool3d(const MaxPoolCall& call, Workspace& workspace, const Parallel& parallel);
 

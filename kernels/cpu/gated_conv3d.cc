@@ -20,7 +20,7 @@ void PackedWeights::pack(const ConvGeometry& g, const IsaKernels& chosen, const 
   if (bf16 && pairs_possible(g, chosen)) return;  // w is read again, by the first call that computes it
   const PackedLayout layout(g, chosen);
   float* out = data.of<float>(std::size_t(layout.floats()));
-  if (g.depthwise()) pack_depthwise(layout, w, g.type, nullptr, out);
+  if (layout.strips) pack_strips(layout, w, g.type, nullptr, out);
   else pack_weights(layout, w, g.type, out, discard);
   floats = out;
 }
@@ -88,7 +88,7 @@ class Clip {
   int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
   int64_t element_bytes() const { return g_.type == Type::f32 ? 4 : 2; }
   // Floats from pixel to pixel of a group's part of x.
-  int64_t width(int64_t group) const { return layout_.groups == 1 ? stride_ : kept_.in_group(group); }
+  int64_t width(int64_t group) const { return layout_.groups == 1 || in_place_ ? stride_ : kept_.in_group(group); }
 
   bool hopeless(int64_t channels) const;
   bool reads_in_place() const;
@@ -121,6 +121,7 @@ class Clip {
   Magnitudes magnitudes_;                // parts: blocks of rows
   const ChannelRun* channel_runs_ = nullptr;  // where given, kept channels are read where they lie
   bool zero_dropped_ = false;            // dropped pixels are read as zeros: cheaper than going round them
+  bool in_place_ = false;                // groups: x is the activation as it lies, channels are picked as it is read
   const Plan* plan_ = nullptr;
   const float* x_ = nullptr;             // [group][T][H][W][stride]
   int64_t stride_ = 0;                   // floats from pixel to pixel; per group where there are several
@@ -171,6 +172,12 @@ void Clip::plan() {
 void Clip::load() {
   const LoadHow how{layout_.groups, kept_.channels, zero_dropped_};
   if (plan_->live_frames == 0) return;
+  in_place_ = layout_.groups > 1 && g_.channels_last && g_.type == Type::f32 && !zero_dropped_;
+  if (in_place_) {
+    x_ = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
+    stride_ = g_.c;
+    return;
+  }
   const Pairs* pairs = call_.pairs;
   if (!pairs && !kept_.all_channels && reads_in_place()) {
     Kept all = kept_;  // of the channels; where pixels are to be zeros, the copy has all channels too
@@ -236,13 +243,14 @@ void Clip::compute() {
   magnitudes_.end();
 }
 
-// Output channels vary slowest: consecutive items share their weights.
+// Output channels vary slowest: consecutive items share their weights; but groups fastest: they share the lines of pixels.
 void Clip::compute_item(int worker, int64_t item) const {
-  const int64_t part = item % int64_t(plan_->blocks.size());
+  const int64_t columns = layout_.groups * layout_.blocks(), places = int64_t(plan_->blocks.size() * plan_->chunks.size());
+  const int64_t column = layout_.groups > 1 ? item % columns : item / places;
+  const int64_t place = layout_.groups > 1 ? item / columns : item % places;
+  const int64_t part = place % int64_t(plan_->blocks.size());
   const PixelBlock& block = plan_->blocks[std::size_t(part)];
-  item /= int64_t(plan_->blocks.size());
-  const FrameChunk& chunk = plan_->chunks[std::size_t(item % int64_t(plan_->chunks.size()))];
-  const int64_t column = item / int64_t(plan_->chunks.size());
+  const FrameChunk& chunk = plan_->chunks[std::size_t(place) / plan_->blocks.size()];
   const int64_t group = column / layout_.blocks(), index = column % layout_.blocks();
   compute_block(worker, group, index, chunk, block);
   for (int32_t f = 0; f < chunk.count && magnitudes_.wanted(); ++f)
@@ -270,14 +278,15 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   for (int32_t i = block.clear_begin; i < block.clear_end; ++i)
     for (int32_t f = 0; f < chunk.count; ++f)
       std::memset(acc + (f * block_pixels + plan_->clear[std::size_t(i)]) * columns, 0, std::size_t(columns) * 4);
-  const SegmentBuilder builder{g_, width(group), kept_.in_group(group), weight_index_ != nullptr, channel_runs_,
-                               kept_.channel_runs};
+  const SegmentBuilder builder{g_, width(group), kept_.in_group(group), weight_index_ != nullptr, in_place_,
+                               channel_runs_, kept_.channel_runs};
   const uint8_t* live_kt = &plan_->live_kt[std::size_t(chunk.representative * g_.kernel[0])];
   RowsArgs a{};
   int64_t* row_in = row_in_ + worker * rows_per_item_;
   int32_t* row_out = row_out_ + worker * rows_per_item_;
   Segment* segments = segments_ + worker * segments_per_item_;
-  a.x = x_ + kept_.first[group] * g_.t * pixels();
+  a.x = in_place_ ? x_ + group * g_.channels_per_group() : x_ + kept_.first[group] * g_.t * pixels();
+  a.index_inputs = in_place_;
   a.row_in = row_in, a.row_out = row_out, a.segments = segments;
   a.weights = weights_ + layout_.offset(group, index);
   a.weight_index = weight_index_ ? weight_index_ + kept_.first[group] * g_.kernel[2] : nullptr;
@@ -383,8 +392,9 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
   const IsaKernels& isa = call.packed ? *call.packed->isa : isa_current();
   if (call.used) *call.used = Variant::direct;
   for (int64_t n = 0; n < g.n; ++n) {
-    const Kept kept = find_kept(call, n, g.depthwise() ? 1 : g.group, workspace);
-    if (g.depthwise()) depthwise_conv3d(call, n, isa, kept, workspace, parallel);
+    const PackedLayout layout(g, isa);
+    const Kept kept = find_kept(call, n, layout.groups, workspace);
+    if (layout.strips) depthwise_conv3d(call, n, isa, kept, workspace, parallel);
     else if (is_pointwise(g)) pointwise_conv3d(call, n, isa, kept, workspace, parallel);
     else if (call.bf16 && call.packed && pairs_possible(g, isa) && kept.channels > 0) {
       Pairs pairs(call, kept, isa);

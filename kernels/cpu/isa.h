@@ -51,18 +51,22 @@ inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
 
 // The inputs of a strip of output pixels, side by side along W, in one row of the kernel (kt, kh).
 struct DepthwiseLine {
-  const float* x;                // the strip's first position, or where `at` is given the input row's first pixel
-  // null: positions lie `step` floats apart and all are kept; else floats from x to each, of every position where the
-  // kernel slides, else of [pixels][kernel]; and all ones for each, or 0 where zeros are taken for what lies there.
+  int64_t in;                    // floats from x to the strip's first position, or where `at` is given to the input row
+  // null: positions lie `step` floats apart and all are kept; else, of every position where the kernel slides, else of
+  // [pixels][kernel]: floats from the input row to it and all ones, or floats from x to the zeros that are read in its
+  // place and 0. A loop that adds up (in & keep[j]) + at[j] has no branch that scattered pixels would mislead.
   const int64_t* at;
-  const uint32_t* keep;
+  const int64_t* keep;
   int64_t tap;                   // first position of the kernel row
 };
 
 struct DepthwiseArgs {
+  const float* x;
   const DepthwiseLine* lines;    // that the strip reads anything of
   int line_count;
   int pixels;                    // of output, 1..depthwise_pixels
+  // Of a kernel of 3 that slides: the first and the last position are padding, in lines without `at`.
+  bool skip_first, skip_last;
   int64_t kernel, stride, dilation;  // along W
   int64_t step;                  // floats from one input position to the next
   const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
@@ -74,6 +78,13 @@ struct DepthwiseArgs {
   const uint32_t* keep;          // [count] all ones, or 0 where what was summed is thrown away; null: all kept
   const float* z;                // like out, or null
   float minimum;
+  // Narrow groups only; weights are then [vectors][taps][inputs][vector length].
+  int64_t inputs;                // of a group
+  int registers;                 // vectors of input channels that a vector of outputs reads, 1 or 2 ...
+  const int64_t* bases;          // ... [vectors] from this channel on ...
+  const int32_t* lanes;          // ... [vectors][vector length] and of these, for each output, its group's first
+  const int32_t* live_inputs;    // [vectors][inputs + 1] numbers inside a group that any group of the vector keeps, then -1
+  const uint32_t* keep_inputs;   // [channels] all ones, or 0 where what lies there is not used
 };
 
 // out[pixel][m] = sum over segments of input x weights, for pixels whose inputs lie evenly: few_outputs.inc.
@@ -141,6 +152,16 @@ struct LargestArgs {
   Type type;
 };
 
+// y[i] = swish(x[i] * scale[i % period]), swish(a) = a / (1 + exp(-a)).
+struct SwishArgs {
+  const void* x;
+  void* y;
+  Type type;
+  const float* scale;            // [period]
+  int64_t period;                // whole vectors
+  int64_t count;
+};
+
 // sums[p] = sum over frames and channels of |x[frame][p][channel]|, x channels-last.
 struct AbsPixelsArgs {
   const void* x;                 // first pixel
@@ -200,6 +221,7 @@ struct PairKernels {
   void (*merge)(const float* first, const float* second, int which, int64_t count, float* out);
 };
 
+constexpr int kNarrowPixels = 8;  // most of a strip of narrow groups
 constexpr int kTileRows = 12;     // most rows of a tile
 constexpr int kPrefetchRows = 12;  // weight rows fetched ahead
 
@@ -218,6 +240,7 @@ struct IsaKernels {
   void (*rows)(const RowsArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*few_outputs)(const FewOutputsArgs&);
+  void (*narrow)(const DepthwiseArgs&);  // strips of narrow groups: see pack.h
   void (*load)(const LoadArgs&);
   // out[i] = x[i] where keep[i] is all ones, 0 where it is 0.
   void (*select)(const float* x, const uint32_t* keep, int64_t count, float* out);
@@ -228,6 +251,7 @@ struct IsaKernels {
   void (*winograd_in)(const WinogradInArgs&);
   void (*winograd_out)(const WinogradOutArgs&);
   void (*largest)(const LargestArgs&);
+  void (*scaled_swish)(const SwishArgs&);
   void (*abs_sum_pixels)(const AbsPixelsArgs&);
   void (*magnitudes)(const MagnitudesArgs&);
   const PairKernels* pairs;      // or null

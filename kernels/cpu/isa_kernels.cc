@@ -5,7 +5,9 @@
 #include "few_outputs.inc"
 #include "layout.inc"
 #include "magnitude.inc"
+#include "narrow.inc"
 #include "rows.inc"
+#include "swish.inc"
 #include "winograd.inc"
 
 #define DANCE_TEXT_(x) #x
@@ -27,10 +29,11 @@ static bool supported() { return DANCE_SUPPORTED; }
 const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
     DANCE_ISA::kStripPixels,
-    DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::few_outputs,  DANCE_ISA::load_activation,
-    DANCE_ISA::select,       DANCE_ISA::store_sums,   DANCE_ISA::abs_sum,        DANCE_ISA::abs_sum_slices,
+    DANCE_ISA::rows,         DANCE_ISA::depthwise,      DANCE_ISA::few_outputs,  DANCE_ISA::narrow,
+    DANCE_ISA::load_activation,
+    DANCE_ISA::select,       DANCE_ISA::store_sums,     DANCE_ISA::abs_sum,      DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
-    DANCE_ISA::largest,      DANCE_ISA::abs_sum_pixels, DANCE_ISA::magnitudes,
+    DANCE_ISA::largest,      DANCE_ISA::scaled_swish,   DANCE_ISA::abs_sum_pixels, DANCE_ISA::magnitudes,
 #ifdef DANCE_PAIRS
     &DANCE_PAIRS,
 #else

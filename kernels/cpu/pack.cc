@@ -50,12 +50,27 @@ void pack_weights(const PackedLayout& l, const void* w, Type type, float* out, b
     }
 }
 
-void pack_depthwise(const PackedLayout& l, const void* w, Type type, const int32_t* channels, float* out) {
+int narrow_registers(const ConvGeometry& g, int vector) {
+  if (g.group == 1 || g.depthwise() || g.m < vector || g.c < vector) return 0;
+  const bool slides = g.kernel[2] == 3 && depthwise_slides(g.kernel[2], g.strides[2], g.dilations[2]);
+  if (g.outputs_per_group() * (slides ? 1 : 2) > vector) return 0;
+  int64_t most = 0;  // channels that a vector of outputs reads
+  for (int64_t first = 0; first < g.m; first += vector) {
+    const int64_t m = std::min(first, g.m - vector);
+    const int64_t groups = (m + vector - 1) / g.outputs_per_group() - m / g.outputs_per_group() + 1;
+    most = std::max(most, groups * g.channels_per_group());
+  }
+  if (most > 2 * vector || (most > vector && g.c < 2 * vector)) return 0;
+  return most > vector ? 2 : 1;
+}
+
+void pack_strips(const PackedLayout& l, const void* w, Type type, const int32_t* channels, float* out) {
   for (int64_t first = 0; first < l.outputs; first += l.vector) {
     const int64_t begin = std::max<int64_t>(0, std::min(first, l.outputs - l.vector));
     for (int64_t tap = 0; tap < l.taps; ++tap)
-      for (int64_t j = begin; j < begin + l.vector; ++j, ++out)
-        *out = j < l.outputs ? element(w, type, (channels ? channels[j] : j) * l.taps + tap) : 0.0f;
+      for (int64_t c = 0; c < l.inputs; ++c)
+        for (int64_t j = begin; j < begin + l.vector; ++j, ++out)
+          *out = j < l.outputs ? element(w, type, ((channels ? channels[j] : j) * l.inputs + c) * l.taps + tap) : 0.0f;
   }
 }
 

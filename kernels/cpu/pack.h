@@ -8,14 +8,19 @@
 
 namespace dance {
 
+// Vectors of input channels that a vector of outputs reads, 1 or 2, where narrow groups share its lanes; 0 where groups are not
+// narrow (half a vector, or a whole one where a kernel slides along W), or too few or too uneven for that.
+int narrow_registers(const ConvGeometry& g, int vector);
+
 struct PackedLayout {
-  int64_t groups, outputs, inputs, taps;  // per group, except groups; depthwise counts as one group with 1 input
-  int vector, block;                      // of the instruction set; depthwise: a block is one vector
+  bool strips;                            // depthwise or narrow groups: all outputs count as one group's
+  int64_t groups, outputs, inputs, taps;  // per group, except groups
+  int vector, block;                      // of the instruction set; of strips a block is one vector
 
   PackedLayout(const ConvGeometry& g, const IsaKernels& isa)
-      : groups(g.depthwise() ? 1 : g.group), outputs(g.depthwise() ? g.m : g.outputs_per_group()),
-        inputs(g.channels_per_group()), taps(g.kernel[0] * g.kernel[1] * g.kernel[2]), vector(isa.vector),
-        block(g.depthwise() ? isa.vector : isa.block()) {}
+      : strips(g.depthwise() || narrow_registers(g, isa.vector) > 0), groups(strips ? 1 : g.group),
+        outputs(strips ? g.m : g.outputs_per_group()), inputs(g.channels_per_group()),
+        taps(g.kernel[0] * g.kernel[1] * g.kernel[2]), vector(isa.vector), block(strips ? isa.vector : isa.block()) {}
 
   int64_t blocks() const { return (outputs + block - 1) / block; }           // a group
   int64_t padded_outputs() const { return (outputs + vector - 1) / vector * vector; }
@@ -35,9 +40,10 @@ struct PackedLayout {
 // lost, block by block, so that there is never room needed for both.
 void pack_weights(const PackedLayout& layout, const void* w, Type type, float* out, bool discard = false);
 
-// Depthwise: as pack_weights, for channels chosen by a list (layout.outputs of them), or for all where it is null. Vectors
-// are full wherever there are as many channels: the last one is of the last channels, some of which the one before has too.
-void pack_depthwise(const PackedLayout& layout, const void* w, Type type, const int32_t* channels, float* out);
+// Strips: [vector of outputs][taps][inputs][vector length], for outputs chosen by a list (layout.outputs of them), or for all
+// where it is null. Vectors are full wherever there are as many: the last one is of the last outputs, some of which the one
+// before has too.
+void pack_strips(const PackedLayout& layout, const void* w, Type type, const int32_t* channels, float* out);
 
 // For few_outputs.inc: [block of outputs][taps][vectors of inputs][outputs of the block][vector], zeros past the last input.
 // Group 1 only.

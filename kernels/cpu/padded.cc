@@ -28,7 +28,8 @@ class PaddedClip {
         masked_(along_inputs_ && !kept.all_channels && g_.channels_last && g_.type == Type::f32 &&
                 g_.c % isa.vector == 0 && g_.c - kept.channels < isa.vector),
         channels_(masked_ ? g_.c : kept.channels), by_output_(layout_, channels_),
-        stride_(along_inputs_ ? by_output_.vectors * isa.vector : channels_) {}
+        stride_(along_inputs_ ? by_output_.vectors * isa.vector : channels_),
+        magnitudes_(call.magnitudes, call.y, g_.type, g_.channels_last, n, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
     find_bias();
@@ -44,10 +45,13 @@ class PaddedClip {
     sums_ = ws_.sums.of<float>(workers * std::size_t(worker_sums()));
     row_y_ = ws_.rows.of<int64_t>(workers * std::size_t(2 * g_.out[2]));
     segments_ = ws_.segments.of<Segment>(workers * std::size_t(layout_.taps));
+    magnitudes_.begin(parts, 1, ws_);
     for_items(parallel_, items, [&](int worker, int64_t item) {
-      const int64_t begin = item % parts * rows_;
-      compute(worker, item / parts, begin, std::min(begin + rows_, g_.out[1]));
+      const int64_t part = item % parts, to = item / parts, begin = part * rows_, end = std::min(begin + rows_, g_.out[1]);
+      compute(worker, to, begin, end);
+      magnitudes_.add(part, 0, to, 0, g_.m, begin * g_.out[2], (end - begin) * g_.out[2]);
     });
+    magnitudes_.end();
   }
 
  private:
@@ -87,6 +91,7 @@ class PaddedClip {
   const int64_t channels_;          // of a position: kept ones, or all, with zeros for the others
   const ByOutputLayout by_output_;  // of these
   const int64_t stride_;            // floats from position to position
+  Magnitudes magnitudes_;           // parts: those of the rows
   LiveSpans spans_{};
   const float* x_ = nullptr;        // [T][H][width_][stride_]; the first pad_ pixels of a row and those past W are zeros
   int64_t width_ = 0, pad_ = 0;

@@ -68,7 +68,7 @@ class PointwiseClip {
     bias_ = bias;
     if (kept_.all_channels) return;
     int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + kPrefetchRows));
-    std::copy(kept_.channel, kept_.channel + kept_.channels, index);
+    for (int32_t i = 0; i < kept_.channels; ++i) index[i] = int32_t(kept_.channel[i] % layout_.inputs);
     extend_index(index, kept_.channels, 0);
     index_ = index;
   }
@@ -78,25 +78,33 @@ class PointwiseClip {
     int64_t* row_in = row_in_ + worker * rows_ * g_.out[2];
     int32_t* row_out = row_out_ + worker * rows_ * g_.out[2];
     RowsArgs a{};
-    a.x = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
+    const float* x = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
+    a.x = x;
     a.row_in = row_in, a.row_out = row_out;
     for (int64_t row = begin; row < end; ++row) list_row(row, begin, a, row_in, row_out);
-    const Segment segment{0, 0, kept_.channels, 0};
-    a.segments = &segment, a.segment_count = 1;
-    a.weight_index = index_;
+    const int rows = a.rows;
     a.index_inputs = true;
     a.acc = sums_ + worker * rows_ * g_.out[2] * isa_.block();
-    for (int64_t index = 0; index < layout_.blocks(); ++index) {
-      a.vectors = layout_.vectors(index);
-      a.weights = weights_ + layout_.offset(0, index);
-      const int64_t columns = int64_t(a.vectors) * isa_.vector, count = (end - begin) * g_.out[2];
-      if (a.rows > 0 && a.rows < count) std::memset(a.acc, 0, std::size_t(count * columns) * 4);  // of dropped pixels
-      isa_.rows(a);
-      for (int64_t row = begin; row < end;) {
-        const int64_t next = std::min(end, (row / g_.out[1] + 1) * g_.out[1]);
-        store(index, row, next, a.rows ? a.acc + (row - begin) * g_.out[2] * columns : nullptr);
-        row = next;
-      }
+    for (int64_t group = 0; group < layout_.groups; ++group) {
+      const Segment segment{0, 0, kept_.in_group(group), 0};
+      a.segments = &segment, a.segment_count = 1;
+      a.weight_index = index_ ? index_ + kept_.first[group] : nullptr;
+      a.x = x + group * layout_.inputs;
+      a.rows = segment.length ? rows : 0;
+      for (int64_t index = 0; index < layout_.blocks(); ++index) compute_block(a, group, index, begin, end);
+    }
+  }
+
+  void compute_block(RowsArgs& a, int64_t group, int64_t index, int64_t begin, int64_t end) const {
+    a.vectors = layout_.vectors(index);
+    a.weights = weights_ + layout_.offset(group, index);
+    const int64_t columns = int64_t(a.vectors) * isa_.vector, count = (end - begin) * g_.out[2];
+    if (a.rows > 0 && a.rows < count) std::memset(a.acc, 0, std::size_t(count * columns) * 4);  // of dropped pixels
+    isa_.rows(a);
+    for (int64_t row = begin; row < end;) {
+      const int64_t next = std::min(end, (row / g_.out[1] + 1) * g_.out[1]);
+      store(group, index, row, next, a.rows ? a.acc + (row - begin) * g_.out[2] * columns : nullptr);
+      row = next;
     }
   }
 
@@ -125,16 +133,16 @@ class PointwiseClip {
     }
   }
 
-  // Columns of one block of rows [begin, end) of one frame.
-  void store(int64_t index, int64_t begin, int64_t end, const float* sums) const {
+  // Columns of one block of a group, of rows [begin, end) of one frame.
+  void store(int64_t group, int64_t index, int64_t begin, int64_t end, const float* sums) const {
     StoreArgs a{};
     a.acc = sums;
     a.acc_stride = int64_t(layout_.vectors(index)) * isa_.vector;
     a.pixels = int((end - begin) * g_.out[2]);
     a.count = layout_.columns(index);
-    a.bias = bias_ + layout_.block_begin(index);
+    a.first_channel = group * layout_.outputs + layout_.block_begin(index);
+    a.bias = bias_ + a.first_channel;
     a.minimum = call_.minimum;
-    a.first_channel = layout_.block_begin(index);
     a.channel_stride = 1;
     a.pixel_stride = g_.m;
     a.type = g_.type;
@@ -168,7 +176,7 @@ class PointwiseClip {
 
 bool is_pointwise(const ConvGeometry& g) {
   const auto zero = [](int64_t pad) { return pad == 0; };
-  return g.channels_last && g.type == Type::f32 && g.group == 1 && g.kernel[0] * g.kernel[1] * g.kernel[2] == 1 && std::all_of(g.pads, g.pads + 6, zero);
+  return g.channels_last && g.type == Type::f32 && g.kernel[0] * g.kernel[1] * g.kernel[2] == 1 && std::all_of(g.pads, g.pads + 6, zero);
 }
 
 void pointwise_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& workspace,

@@ -19,6 +19,7 @@ struct SegmentBuilder {
   int64_t width;   // floats from pixel to pixel of the activation
   int64_t kept;    // channels a position reads
   bool indexed;    // weight rows are found through an index of (kw, kept channel)
+  bool apart;      // other channels lie between those of two positions, and the index is of kept channels, for both
   const ChannelRun* channel_runs = nullptr;  // where given, all channels are there and these are read
   int channel_run_count = 0;
 
@@ -44,6 +45,7 @@ struct SegmentBuilder {
     const int64_t in = (kt * g.dilations[0] * g.h + kh * g.dilations[1]) * g.w + kw * g.dilations[2];
     const int64_t row = (kt * g.kernel[1] + kh) * g.kernel[2];
     const int64_t inputs = g.channels_per_group();
+    if (apart) return {in * width, (row + kw) * inputs, int32_t(kept), 0};
     return {in * width, (indexed ? row : row + kw) * inputs, int32_t(length * kept), int32_t(kw * kept)};
   }
 
@@ -66,7 +68,7 @@ struct SegmentBuilder {
 
   // live: bit kw; bits from kW on belong to the next kernel row.
   int runs(uint64_t live, int64_t kt, int64_t kh, Segment* out) const {
-    const bool joined = g.dilations[2] == 1;
+    const bool joined = g.dilations[2] == 1 && !apart;
     int count = 0;
     for (int64_t kw = 0; kw < g.kernel[2];) {
       if (!(live >> kw & 1)) {

@@ -4,6 +4,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace dance {
 namespace DANCE_ISA {
@@ -11,6 +14,8 @@ namespace DANCE_ISA {
 constexpr int kVector = DANCE_VECTOR;
 
 typedef float Vec __attribute__((vector_size(4 * DANCE_VECTOR)));
+typedef int32_t Index __attribute__((vector_size(4 * DANCE_VECTOR)));
+typedef int32_t UnalignedIndex __attribute__((vector_size(4 * DANCE_VECTOR), aligned(4), may_alias));
 typedef uint32_t Bits __attribute__((vector_size(4 * DANCE_VECTOR)));
 typedef float UnalignedVec __attribute__((vector_size(4 * DANCE_VECTOR), aligned(4), may_alias));
 typedef uint32_t UnalignedBits __attribute__((vector_size(4 * DANCE_VECTOR), aligned(4), may_alias));
@@ -39,7 +44,34 @@ static inline Vec4 larger4(Vec4 a, Vec4 b) {
   const Index4 taken = a > b;
   return (Vec4)(((Index4)a & taken) | ((Index4)b & ~taken));
 }
+// The larger one; a NaN in value stays one. Not by masks of bits: GCC makes all ones for them out of the register's old
+// content, for which the processor waits, from one turn of a loop to the next.
+static inline Vec at_least(Vec minimum, Vec value) { return minimum > value ? minimum : value; }
 static inline Vec absolute(Vec v) { return (Vec)((Bits)v & 0x7fffffffu); }
+// Lane i gets lane index[i] of v, or of low and high one after the other.
+static inline Vec picked(Vec v, Index index) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)index, (__m512)v);  // GCC warns of the form without a mask
+#elif defined(__AVX2__)
+  return (Vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)index);
+#else
+  Vec result;
+  for (int i = 0; i < kVector; ++i) result[i] = v[index[i]];
+  return result;
+#endif
+}
+static inline Vec picked(Vec low, Vec high, Index index) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_permutex2var_ps((__m512)low, (__m512i)index, (__m512)high);
+#elif defined(__AVX2__)
+  const Bits from_high = (Bits)(index >= kVector);
+  return (Vec)(((Bits)picked(high, index) & from_high) | ((Bits)picked(low, index) & ~from_high));
+#else
+  Vec result;
+  for (int i = 0; i < kVector; ++i) result[i] = index[i] < kVector ? low[index[i]] : high[index[i] - kVector];
+  return result;
+#endif
+}
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #if defined(__clang__)

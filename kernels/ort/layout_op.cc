@@ -1,4 +1,4 @@
-// dance::ToChannelsLast and MaxPool3dCl for ONNX Runtime: read shapes, call, translate errors.
+// dance::ToChannelsLast, MaxPool3dCl and ScaledSwishCl for ONNX Runtime: read shapes, call, translate errors.
 #include "../cpu/channels_last.h"
 
 #include "op.h"
@@ -81,6 +81,27 @@ struct MaxPoolKernel {
   }
 };
 
+struct ScaledSwishKernel {
+  const Op& op;
+  const OrtApi* api;
+  std::string where;
+
+  ScaledSwishKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place)
+      : op(o), api(a), where(place) {}
+
+  void compute(OrtKernelContext* context) const {
+    const Tensor x = input(api, context, 0), scale = input(api, context, 1);
+    const std::vector<int64_t>& s = x.shape;
+    extents(where, s, "[N,T,H,W,C]");
+    check_shape(where, "S", scale.shape, {s[0], 1, 1, 1, s[4]}, "X is " + text(s));
+    void* y = output(api, context, 0, s);
+    Borrowed workspace;
+    PoolCall pool{};
+    dance::scaled_swish({x.data, scale.data, y, type_of(op), s[0], s[1] * s[2] * s[3], s[4]}, *workspace,
+                        parallel_of(op, api, context, pool));
+  }
+};
+
 template <class Kernel>
 void init(Op& op) {
   op.GetInputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
@@ -112,5 +133,9 @@ void init(Op& op) {
 
 void init_to_channels_last(Op& op) { init<ToChannelsLastKernel>(op); }
 void init_max_pool(Op& op) { init<MaxPoolKernel>(op); }
+void init_scaled_swish(Op& op) {
+  init<ScaledSwishKernel>(op);
+  op.GetInputTypeCount = [](const OrtCustomOp*) { return std::size_t(2); };
+}
 
 }  // namespace dance_ort

@@ -32,6 +32,7 @@ void init_gate(Op& op);
 void init_conv(Op& op);
 void init_to_channels_last(Op& op);
 void init_max_pool(Op& op);
+void init_scaled_swish(Op& op);
 
 // How errors begin: GatedConv3d 'layer1.0.conv1'
 std::string place(const Op& op, const std::string& node);

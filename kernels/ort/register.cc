@@ -79,6 +79,7 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   add(library, "GatedConv3dAddMagnitudesCl", true, true, true, parallel, true);
   add_layout(library, "ToChannelsLastMagnitudes", init_to_channels_last, parallel, true);
   add_layout(library, "MaxPool3dMagnitudesCl", init_max_pool, parallel, true);
+  add_layout(library, "ScaledSwishCl", init_scaled_swish, parallel);
   check(api, ort::CreateCustomOpDomain(api)(kDomain, &library.domain));
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }

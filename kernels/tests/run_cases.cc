@@ -48,9 +48,10 @@ void make_winograd_possible(Random& r, DanceConv& v, int64_t* kernel) {
 
 bool make_case(Random& r, Case& c) {
   DanceConv& v = c.conv;
-  const bool depthwise = r.chance(0.2);
-  v.group = depthwise ? r.among({2, 16, 17, 65}) : r.among({1, 1, 2, 3});
-  const int64_t inputs = depthwise ? 1 : r.among({1, 3, 16, 33}), outputs = depthwise ? 1 : r.among({1, 15, 17, 64, 65});
+  const bool depthwise = r.chance(0.2), narrow = !depthwise && r.chance(0.3);
+  v.group = depthwise ? r.among({2, 16, 17, 65}) : narrow ? r.among({4, 5, 8, 16}) : r.among({1, 1, 2, 3});
+  const int64_t inputs = depthwise ? 1 : narrow ? r.among({2, 4, 5, 8, 16}) : r.among({1, 3, 16, 33});
+  const int64_t outputs = depthwise ? 1 : narrow ? r.among({2, 3, 4, 8, 16}) : r.among({1, 15, 17, 64, 65});
   int64_t kernel[3] = {r.among({1, 3}), r.among({1, 3, 7, 9}), r.among({1, 3, 7, 9})};
   v.x_shape[0] = r.range(1, 2), v.x_shape[1] = v.group * inputs;
   v.w_shape[0] = v.group * outputs, v.w_shape[1] = inputs;
@@ -263,6 +264,21 @@ bool run_max_pool(Random& r, uint32_t seed, const char* isa) {
   return good;
 }
 
+bool run_scaled_swish(Random& r, uint32_t seed, const char* isa) {
+  const int64_t s[5] = {r.range(1, 2), r.range(1, 70), r.range(1, 3), r.range(1, 20), r.range(1, 13)};
+  const int64_t count = s[0] * s[1] * s[2] * s[3] * s[4];
+  auto x = exact<float>(count), y = exact<float>(count), scale = exact<float>(s[0] * s[1]);
+  for (int64_t i = 0; i < count; ++i) x[i] = 10 * r.value();
+  for (int64_t i = 0; i < s[0] * s[1]; ++i) scale[i] = r.value();
+  bool good = dance_scaled_swish(s, 0, x.get(), scale.get(), y.get(), int32_t(r.range(1, 3))) == DANCE_OK;
+  for (int64_t i = 0; i < count && good; ++i) {
+    const float a = x[i] * scale[i / (count / s[0]) * s[1] + i % s[1]];
+    good = std::fabs(y[i] - double(a) / (1 + std::exp(-double(a)))) <= 1e-6 * std::fabs(a);
+  }
+  if (!good) std::printf("scaled swish: seed %u, %s: wrong\n", seed, isa);
+  return good;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -280,6 +296,7 @@ int main(int argc, char** argv) {
       failed += !run_to_channels_last<float>(r, seed, dance_isa_name(isa), 0);
       failed += !run_to_channels_last<uint16_t>(r, seed, dance_isa_name(isa), 1);
       failed += !run_max_pool(r, seed, dance_isa_name(isa));
+      failed += !run_scaled_swish(r, seed, dance_isa_name(isa));
     }
     std::printf("%s: %u cases\n", dance_isa_name(isa), cases);
   }

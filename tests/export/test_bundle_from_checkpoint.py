@@ -124,8 +124,7 @@ def test_the_library_is_a_rung_where_it_is_built(checkpoint, tmp_path):
 def test_functions_are_in_the_file_where_the_profile_wants_them(bundle, checkpoint, tmp_path):
     for_nano = exporter.bundle_from_checkpoint(checkpoint, tmp_path / "nano", profile="jetson-nano")
     bodies = [onnx.load_model_from_string(open_bundle(b.path).read("body.onnx")) for b in (bundle, for_nano)]
-    assert [f.name for f in bodies[0].functions] == ["ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl",
-                                                     "ToChannelsLast"]
+    assert [f.name for f in bodies[0].functions] == ["ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl"]
     assert not bodies[1].functions and bodies[1].ir_version == 7 and bodies[1].opset_import[0].version == 13
 
 

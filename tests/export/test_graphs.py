@@ -7,6 +7,7 @@ import pytest
 import torch
 from export_nets import threshold
 from torch import nn
+from torch.nn import functional as F
 
 from dance_deploy import profiles
 from dance_deploy.errors import InputError
@@ -14,6 +15,7 @@ from dance_deploy.export import parity
 from dance_deploy.export.graphs import graphs_from_model
 from dance_deploy.method.surgery import gate_model
 from dance_deploy.ops import names
+from dance_deploy.ops.functions import TO_CHANNELS_FIRST
 from dance_deploy.runtime.kernels import library_path
 
 SHAPE = (1, 3, 4, 12, 12)
@@ -33,18 +35,36 @@ def io_of(model):
 
 def test_names_shapes_and_types_are_the_bundles(graphs, gated):
     f32, i64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-    stem, gates = list(gated.plan.stem_shape), len(gated.plan.sites)
+    n, c, t, h, w = gated.plan.stem_shape
+    stem, gates = [n, t, h, w, c], len(gated.plan.sites)
     assert io_of(graphs.controller) == ({"clip": ([1, 3, 6, 20, 24], f32), "budget": ([1], f32)},
                                         {"stem": (stem, f32), "tau": ([gates, 3], f32)})
     assert io_of(graphs.controller_kernels) == io_of(graphs.controller)
     assert io_of(graphs.body) == ({"stem": (stem, f32), "tau": ([gates, 3], f32)},
                                   {"logits": ([1, 5], f32), "kept": ([gates, 3], i64)})
     assert io_of(graphs.dense) == ({"clip": ([1, 3, 6, 20, 24], f32)}, {"logits": ([1, 5], f32)})
+    other = graphs_from_model(gated, profiles.load("cpu")._replace(channels_last=False))
+    assert io_of(other.body)[0]["stem"] == io_of(other.controller)[1]["stem"] == ([n, c, t, h, w], f32)
+
+
+def test_kept_counts_the_masks_gate_by_gate(graphs, gated, clips):
+    """Masks of one shape are counted together; the rows are in the order of the gates all the same."""
+    gated.controller.calibrate([0.1, 0.5, 1.0], [0.2, 0.4, 1.0])
+    for dtype in ("bool", "float32"):
+        made = graphs_from_model(gated, profiles.load("cpu")._replace(mask_dtype=dtype))
+        rung = parity.OnnxRung("functions", made, None, parity.residual_tensors(made))
+        stem, tau = rung._controller.run(["stem", "tau"], {"clip": clips[0], "budget": np.array([0.4], np.float32)})
+        masks = [name for _, three in sorted({layer.gate: layer.masks for layer in made.layers}.items())
+                 for name in three]
+        kept, *found = rung._body.run(["kept", *masks], {"stem": stem, "tau": tau})
+        assert kept.dtype == np.int64 and len({tuple(row) for row in kept}) > 1
+        np.testing.assert_array_equal(kept.ravel(), [np.count_nonzero(mask) for mask in found])
+    assert sum(n.op_type == "ReduceSum" for n in graphs.body.graph.node) < 3 * len(gated.plan.sites)
 
 
 @pytest.mark.parametrize("channels_last, body, kernels", [
-    (True, {"ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl", "ToChannelsLast", "MaxPool3dCl"},
-     {"GatedConv3d"}),
+    (True, {"ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl", "MaxPool3dCl"},
+     {"ToChannelsLast", "GatedConv3dCl"}),
     (False, {"ActivationGate", "GatedConv3d", "GatedConv3dAdd"}, set())])
 def test_dance_ops_are_where_they_belong_and_each_is_a_function_too(gated, channels_last, body, kernels):
     graphs = graphs_from_model(gated, profiles.load("cpu")._replace(channels_last=channels_last))
@@ -78,9 +98,10 @@ def test_a_gate_reads_the_magnitudes_of_whatever_makes_its_activation(graphs):
     assert all(len(made_here.output) == 3 for made_here in controller.node if made_here.output[0] == "stem")
 
 
-def test_a_channels_last_body_converts_at_its_border_only(graphs):
-    ops = [plain(n.op_type) for n in graphs.body.graph.node]
-    assert ops.count("ToChannelsLast") == 1 and "Transpose" not in ops and "Conv" not in ops
+def test_a_channels_last_bundle_converts_the_clip_only(graphs):
+    controller, body = ([plain(n.op_type) for n in g.graph.node] for g in (graphs.controller_kernels, graphs.body))
+    assert controller.count("ToChannelsLast") == 1 and "ToChannelsLast" not in body
+    assert not {"Transpose", "Conv"} & {*controller, *body}
 
 
 @pytest.mark.parametrize("mask_dtype", ["bool", "float32"])
@@ -126,6 +147,7 @@ def test_controller_equals_torch(graphs, gated, clips, budget):
     stem, tau = parity.session(graphs.controller, None).run(
         None, {"clip": clips[0], "budget": np.array([budget], np.float32)})
     scale = np.abs(run.stem).max()
+    stem = np.transpose(stem, TO_CHANNELS_FIRST)
     assert np.abs(stem - run.stem).max() <= 64 * np.finfo(np.float32).eps * scale
     assert np.abs(tau - run.tau).max() <= 1e-5
 
@@ -195,6 +217,23 @@ def test_functions_on_channels_last_tensors_mean_the_same(wire, clips):
     model = threshold(gate_model(Wired(wire).eval(), SHAPE), 0.3).eval()
     cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
     parity.ladder(model, graphs_from_model(model, profiles.load("cpu")), cut, 0.5, library_path())
+
+
+@pytest.mark.parametrize("wire, fused", [
+    (lambda m, y: m.b(F.silu(y * y.mean((2, 3, 4), keepdim=True))), 1),
+    (lambda m, y: m.b(F.silu(torch.sigmoid(y.mean((2, 3, 4), keepdim=True)) * y)), 1),
+    (lambda m, y: m.b(F.silu(y * y)), 0), (lambda m, y: m.b(F.silu(y * 2)), 0),
+    (lambda m, y: m.b(F.silu(p := y * y.mean((2, 3, 4), keepdim=True)) + p), 0)],
+    ids=["scaled", "the other way round", "squared", "by a number", "product read twice"])
+def test_an_excitation_and_its_swish_become_one_op(wire, fused, clips):
+    torch.manual_seed(0)
+    net = Wired(lambda m, y: wire(m, y).flatten(1).view(1, 8, -1).mean(2))
+    model = threshold(gate_model(net.eval(), SHAPE), 0.3).eval()
+    graphs = graphs_from_model(model, profiles.load("cpu"))
+    assert sum(node.op_type == "ScaledSwishCl" for node in graphs.body.graph.node) == fused
+    assert {f.name for f in graphs.body.functions} >= {"ScaledSwishCl"} if fused else True
+    cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
+    parity.ladder(model, graphs, cut, 0.5, library_path())
 
 
 @pytest.mark.parametrize("layer, named", [

@@ -486,6 +486,52 @@ def test_max_pool_passes_a_fault_on(path):
     assert np.isnan(y[0, 0, 0, 1, 3]) and np.isnan(y[0, 0, 1, 0, 18]) and np.isnan(y).sum() == 2
 
 
+def swish_session(path, dtype=np.float32):
+    node, kind = functions.scaled_swish_node("X", "S", "Y", "act"), FLOATS[dtype]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph([node], "g", [info(name, kind, [None] * 5) for name in "XS"], [info("Y", kind, None)])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(names.DOMAIN, names.DOMAIN_VERSION)]
+    float_type = "float32" if dtype is np.float32 else "float16"
+    return open_session(path, helper.make_model(graph, opset_imports=imports, ir_version=8, functions=[] if path else
+                                                functions.dance_functions(17, float_type=float_type)))
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float16))
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 2, 3, 5, 15), (1, 2, 9, 8, 54), (2, 1, 3, 3, 16),
+                                   (1, 4, 40, 40, 24)])
+def test_scaled_swish_equals_its_function_and_float64(path, shape, dtype):
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal(shape) * 20).astype(dtype)
+    scale = rng.random((shape[0], 1, 1, 1, shape[4])).astype(dtype) * 3
+    (ours,), (theirs,) = (swish_session(one, dtype).run(None, {"X": x, "S": scale}) for one in (path, None))
+    a = x.astype(np.float64) * scale
+    exact = a / (1 + np.exp(-a))
+    eps = np.finfo(dtype).eps
+    # the product is rounded, which the exponential magnifies; below -87 the exponential stays what it is there
+    allowed = 8 * eps * np.abs(exact) * (1 + np.abs(a)) + 2 * np.finfo(dtype).tiny * (1 + np.abs(a))
+    assert np.all(np.abs(ours - exact) <= allowed)
+    # ONNX Runtime's sigmoid is off by up to 1e-6 where it is next to 0
+    np.testing.assert_allclose(ours, theirs, rtol=20 * eps, atol=1e-5 * float(np.abs(a).max()))
+
+
+def test_scaled_swish_at_its_limits(path):
+    """Large numbers come out as they went in, or as nothing; a fault is not hidden and stays where it is."""
+    x = np.array([3e38, 1e9, 200, -200, -1e9, -3e38, np.inf, np.nan, 0, -0.0] + [1] * 10, np.float32)
+    x = x.reshape(1, 1, 1, 20, 1)
+    (y,) = swish_session(path).run(None, {"X": x, "S": np.ones((1, 1, 1, 1, 1), np.float32)})
+    y = y.ravel()
+    np.testing.assert_array_equal(y[:3], x.ravel()[:3])
+    assert np.all(np.abs(y[3:5]) < 1e-27) and abs(y[5]) < 10 and y[6] == np.inf and np.isnan(y[7])
+    assert y[8] == y[9] == 0 and np.all(y[10:] == y[10]) and abs(y[10] - 0.7310586) < 1e-6
+
+
+def test_scaled_swish_refuses_another_scale(path):
+    x, scale = np.zeros((1, 2, 3, 4, 5), np.float32), np.zeros((1, 1, 1, 1, 4), np.float32)
+    with pytest.raises(Exception) as refused:
+        swish_session(path).run(None, {"X": x, "S": scale})
+    assert "ScaledSwishCl 'act': S is [1,1,1,1,4], expected [1,1,1,1,5] (X is [1,2,3,4,5])" in str(refused.value)
+
+
 @pytest.mark.parametrize("node, x, said", [
     (functions.to_channels_last_node("X", "Y", "a"), (2, 3, 0, 1, 1), "ToChannelsLast 'a': X is [2,3,0,1,1]"),
     (functions.max_pool_node("X", "Y", "p", (1, 2, 2), (1, 1, 1), (0,) * 6), (1, 1, 1, 4, 3),
