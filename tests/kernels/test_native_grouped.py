@@ -41,7 +41,8 @@ def test_random_grouped_cases_agree_with_the_definition(lib, isa, seed, channels
     minimum = (0.0, names.MIN_DEFAULT)[seed % 2]
     reference = definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes)
     y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=minimum,
-                                    prepack=seed % 3 > 0, threads=1 + seed % 3, **attributes)
+                                    channels_last=channels_last, prepack=seed % 3 > 0, threads=1 + seed % 3,
+                                    **attributes)
     check(y, reference)
 
 
