@@ -12,8 +12,8 @@ from typing import NamedTuple, Optional
 OK, INFO, OPTIONAL, MISSING = "ok", "info", "optional", "missing"
 
 # the instruction sets that kernels are written for
-_ISA_FLAGS = ("sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "asimd", "asimdhp",
-              "asimddp", "bf16", "i8mm", "sve", "neon")
+_ISA_FLAGS = ("sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "asimd",
+              "asimdhp", "asimddp", "bf16", "i8mm", "sve", "neon")
 _GIB = 1 << 30
 
 

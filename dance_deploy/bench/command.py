@@ -18,6 +18,7 @@ from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
 from dance_deploy.files import whole_file
 from dance_deploy.machine import system_findings
+from dance_deploy.runtime.kernels import bf16_variant, library_path
 from dance_deploy.runtime.runner import checked_budget
 
 
@@ -94,6 +95,8 @@ def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_k
     outcome = bench_model(bundle, peers, case, rounds=rounds, runs=runs, progress=_progress)
     print(text_from_outcome(outcome))
     found = dict(outcome.to_json(), machine=machine_line())
+    if precision == "bf16":
+        found["bf16_variant"] = _bf16_variant()
     if agreement is not None:
         print("\n" + agreement.text())
         found["videos"] = agreement._asdict()
@@ -108,7 +111,7 @@ def text_from_outcome(outcome: Outcome) -> str:
     how = f"budget {case.budget:g}" if case.rates is None else "forced to keep " + ", ".join(
         f"{rate:.0%} of {kind}" for kind, rate in case.rates.items()) + f" ({case.pattern})"
     exact = case.precision == "fp32"
-    kind = "float32" if exact else "bfloat16 where nothing else is said"
+    kind = "float32" if exact else f"bfloat16 where nothing else is said (ours: {_bf16_variant()})"
     threads = f"{case.threads} thread{'s' if case.threads > 1 else ''}"
     lines = [f"{outcome.model} ({outcome.bundle}), {how}: {outcome.macs_share:.0%} of the dense MACs (counted)",
              f"{threads}, {kind}, one clip at a time; {machine_line()}", "",
@@ -126,6 +129,11 @@ def text_from_outcome(outcome: Outcome) -> str:
         lines.append("off float32: largest difference of the logits on the bundle's clip over their range; label: the "
                      "best one")
     return "\n".join(lines)
+
+
+def _bf16_variant() -> str:
+    path = library_path()
+    return path and bf16_variant(path) or "none"
 
 
 def machine_line() -> str:

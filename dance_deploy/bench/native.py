@@ -36,11 +36,6 @@ def library() -> ctypes.CDLL:
     return lib
 
 
-def instruction_set(lib: ctypes.CDLL) -> str:
-    """Name of the best instruction set that this machine has kernels for."""
-    return next(lib.dance_isa_name(i).decode() for i in range(lib.dance_isa_count()) if lib.dance_isa_supported(i))
-
-
 def variant_used(lib: ctypes.CDLL, geometry: Conv3dGeometry, masks: LayerMasks) -> str:
     """Which variant the masks make the kernels choose for a channels-last layer: one of VARIANTS."""
     g, used = geometry, ctypes.c_int32()

@@ -22,12 +22,21 @@ def library_path():
     return path if os.path.isfile(path) else None
 
 
-def has_bf16(path):
-    """Whether the op library at `path` multiplies in bfloat16 on this processor (AVX512-BF16)."""
+def bf16_variant(path):
+    """Name of the variant by which the op library at `path` multiplies in bfloat16 on this processor ("avx512_bf16",
+    "amx"), or None where it does not."""
     try:
-        return bool(ctypes.CDLL(path).dance_bf16())
+        used = ctypes.CDLL(path).dance_bf16_used
     except (OSError, AttributeError):  # not loadable, or older than this
-        return False
+        return None
+    used.restype = ctypes.c_char_p
+    name = used()
+    return name.decode() if name else None
+
+
+def has_bf16(path):
+    """Whether the op library at `path` multiplies in bfloat16 on this processor."""
+    return bf16_variant(path) is not None
 
 
 def plugin_path():

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "activation_gate.h"
+#include "amx_usable.h"
 #include "channels_last.h"
 #include "gated_conv3d.h"
 #include "isa.h"
@@ -74,12 +75,43 @@ static const dance::IsaKernels& isa_at(int index) {
 const char* dance_isa_name(int index) { return isa_at(index).name; }
 int dance_isa_supported(int index) { return isa_at(index).supported(); }
 int dance_isa_block(int index) { return isa_at(index).block(); }
-int dance_isa_bf16(int index) {
-  const dance::PairKernels* pairs = isa_at(index).supported() ? isa_at(index).bf16() : nullptr;
-  return pairs ? 1 + pairs->native : 0;
+
+namespace {
+
+struct PairsEntry {
+  int isa;
+  const dance::PairKernels* pairs;
+};
+
+std::vector<PairsEntry> pairs_entries() {
+  std::vector<PairsEntry> entries;
+  for (int isa = 0; isa < dance_isa_count(); ++isa)
+    for (const dance::PairKernels* const* pairs = isa_at(isa).pairs; *pairs; ++pairs) entries.push_back({isa, *pairs});
+  return entries;
 }
-int dance_bf16(void) { return dance::bf16_offered(); }
+
+PairsEntry pairs_at(int index) { return pairs_entries()[std::size_t(index)]; }
+bool usable(const PairsEntry& entry) { return isa_at(entry.isa).supported() && entry.pairs->supported(); }
+
+}  // namespace
+
+int dance_bf16_count(void) { return int(pairs_entries().size()); }
+const char* dance_bf16_name(int index) { return pairs_at(index).pairs->name; }
+int dance_bf16_isa(int index) { return pairs_at(index).isa; }
+const char* dance_bf16_used(void) { return dance::bf16_offered() ? dance::isa_current().bf16()->name : nullptr; }
 int dance_force_isa(const char* name) { return dance::force_isa(name); }
+
+int dance_bf16_agrees(int index, dance::RowsFunction rows) {
+  const PairsEntry entry = pairs_at(index);
+  return usable(entry) && dance::rows_agree(rows ? rows : entry.pairs->rows, isa_at(entry.isa).vector);
+}
+
+int dance_tile_product(int index, const void* inputs, const void* weights, float* sums, int rows, int units, int columns) {
+  const PairsEntry entry = pairs_at(index);
+  if (!entry.pairs->tile_product || !usable(entry)) return 0;
+  entry.pairs->tile_product({inputs, weights, sums, rows, units, columns});
+  return 1;
+}
 
 int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b, const void* frame_keep,
                        const void* channel_keep, const void* feature_keep, const void* z, void* y, double* times_s) {

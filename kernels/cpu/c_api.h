@@ -4,6 +4,10 @@
 
 #define DANCE_EXPORT extern "C" __attribute__((visibility("default")))
 
+namespace dance {
+struct RowsArgs;
+}
+
 // What calls return.
 enum { DANCE_OK = 0, DANCE_BAD_SHAPE = 1, DANCE_NO_MEMORY = 2 };
 
@@ -33,10 +37,18 @@ DANCE_EXPORT int dance_isa_count(void);
 DANCE_EXPORT const char* dance_isa_name(int index);
 DANCE_EXPORT int dance_isa_supported(int index);
 DANCE_EXPORT int dance_isa_block(int index);   // output channels of a tile; tests choose sizes around it
-// bfloat16 of a variant: 0 none, or not on this machine; 1 emulated, for tests; 2 by the processor's own instructions.
-DANCE_EXPORT int dance_isa_bf16(int index);
-DANCE_EXPORT int dance_bf16(void);             // whether sessions may ask for it
-DANCE_EXPORT int dance_force_isa(const char* name);  // null: back to the best; returns 0 where it cannot be had
+// Variants of bfloat16, each of one instruction set; some are emulations, for tests.
+DANCE_EXPORT int dance_bf16_count(void);
+DANCE_EXPORT const char* dance_bf16_name(int index);
+DANCE_EXPORT int dance_bf16_isa(int index);    // index of its instruction set
+DANCE_EXPORT const char* dance_bf16_used(void);  // the variant that sessions get; null: they may not ask for bfloat16
+// name: of an instruction set or a variant of bfloat16; null: back to the best. Returns 0 where it cannot be had.
+DANCE_EXPORT int dance_force_isa(const char* name);
+// Whether `rows`, or where null the variant's own, computes small products right: amx_usable.h.
+DANCE_EXPORT int dance_bf16_agrees(int index, void (*rows)(const dance::RowsArgs&));
+// One product of AMX tiles, see TileProductArgs; 0 where the variant uses none or cannot be had here.
+DANCE_EXPORT int dance_tile_product(int index, const void* inputs, const void* weights, float* sums, int rows, int units,
+                                    int columns);
 
 DANCE_EXPORT int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b,
                                     const void* frame_keep, const void* channel_keep, const void* feature_keep,

@@ -208,6 +208,14 @@ struct WinogradOutArgs {
   float minimum;
 };
 
+// sums[rows][columns] += inputs[rows][units] x weights[units][columns]: one product of tiles, units as 32 bits.
+struct TileProductArgs {
+  const void* inputs;
+  const void* weights;
+  float* sums;
+  int rows, units, columns;      // each 1..16
+};
+
 // bfloat16 in place of float32, with float32 sums: what rows and winograd_in read is then 32-bit units, each two channels
 // side by side, the even one in the low half; RowsArgs counts such units.
 struct PairKernels {
@@ -219,6 +227,7 @@ struct PairKernels {
   void (*round)(const float* x, int64_t count, float* units);  // count: even; to nearest, ties to even
   // Halves of two rows of units as one: see weight_index. count: of units, whole vectors.
   void (*merge)(const float* first, const float* second, int which, int64_t count, float* out);
+  void (*tile_product)(const TileProductArgs&);  // for tests; null where `rows` uses no tiles
 };
 
 constexpr int kNarrowPixels = 8;  // most of a strip of narrow groups
@@ -254,20 +263,23 @@ struct IsaKernels {
   void (*scaled_swish)(const SwishArgs&);
   void (*abs_sum_pixels)(const AbsPixelsArgs&);
   void (*magnitudes)(const MagnitudesArgs&);
-  const PairKernels* pairs;      // or null
+  const PairKernels* const* pairs;  // best first; null after the last
 
-  // bfloat16 on this machine, or null.
-  const PairKernels* bf16() const { return pairs && pairs->supported() ? pairs : nullptr; }
+  // bfloat16 on this machine: the best of `pairs`, or the one that was named; or null.
+  const PairKernels* bf16() const;
   int block() const { return vector * max_vectors; }
 };
 
 // The one list of variants, best first; `count` entries. Every entry is compiled in; not every machine supports it.
 const IsaKernels* const* isa_list(int* count);
-// The best one this machine supports, or the one that force_isa named.
+// The best one this machine supports, or the one that force_isa or else the environment variable DANCE_ISA named.
 const IsaKernels& isa_current();
-// Null returns to the default. False: no such variant, or not supported here.
+// name: of an entry, or of one of its `pairs`, for bfloat16 (an entry's own name leaves it the best of them). Null returns
+// to the default. False: no such variant, or not supported here.
 bool force_isa(const char* name);
-// Whether bfloat16 is worth offering: emulated only where force_isa has named a variant.
+// What DANCE_ISA names, where that cannot be had; else null.
+const char* isa_refused();
+// Whether bfloat16 is worth offering: emulated only where a variant was named.
 bool bf16_offered();
 
 }  // namespace dance

@@ -1,6 +1,6 @@
 // Compiled once per instruction set with DANCE_ISA (its name), DANCE_VECTOR (floats in a vector), DANCE_REGISTERS
-// (vector registers), DANCE_SUPPORTED (an expression: does this machine have it) and, where there is one, DANCE_PAIRS (the
-// variant of pair_kernels.cc that goes with it). See the Makefile.
+// (vector registers), DANCE_SUPPORTED (an expression: does this machine have it) and DANCE_PAIRS (PAIR(name) for each variant
+// of pair_kernels.cc that goes with it, best first). See the Makefile.
 #include "depthwise.inc"
 #include "few_outputs.inc"
 #include "layout.inc"
@@ -18,12 +18,15 @@
 namespace dance {
 
 extern const IsaKernels DANCE_TABLE(DANCE_ISA);
-#ifdef DANCE_PAIRS
-extern const PairKernels DANCE_PAIRS;
-#endif
+#define PAIR(name) extern const PairKernels pairs_##name;
+DANCE_PAIRS
+#undef PAIR
 
 namespace DANCE_ISA {
 static bool supported() { return DANCE_SUPPORTED; }
+#define PAIR(name) &pairs_##name,
+static const PairKernels* const kPairKernels[] = {DANCE_PAIRS nullptr};
+#undef PAIR
 }  // namespace DANCE_ISA
 
 const IsaKernels DANCE_TABLE(DANCE_ISA) = {
@@ -34,11 +37,7 @@ const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_ISA::select,       DANCE_ISA::store_sums,     DANCE_ISA::abs_sum,      DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
     DANCE_ISA::largest,      DANCE_ISA::scaled_swish,   DANCE_ISA::abs_sum_pixels, DANCE_ISA::magnitudes,
-#ifdef DANCE_PAIRS
-    &DANCE_PAIRS,
-#else
-    nullptr,
-#endif
+    DANCE_ISA::kPairKernels,
 };
 
 }  // namespace dance

@@ -1,7 +1,9 @@
 // The inner loops in bfloat16, compiled once per variant like isa_kernels.cc: rows.inc and winograd.inc over 32-bit units
 // of two channels. With AVX512-BF16 by VDPBF16PS, which adds two products to each float32 sum and takes subnormal numbers
-// for zeros; without it by float32 arithmetic on rounded values, so that tests have something to compare with.
+// for zeros; without it by float32 arithmetic on rounded values, so that tests have something to compare with. With DANCE_AMX
+// rows are multiplied on AMX tiles instead (amx_rows.inc), emulated ones where the compiler is not told to use them.
 #pragma GCC diagnostic ignored "-Wunused-function"  // of the files included, for float32
+#include "amx_usable.h"
 #include "isa.h"
 #include "layout.inc"
 #if defined(__AVX512BF16__)
@@ -79,6 +81,9 @@ static void merge(const float* first, const float* second, int which, int64_t co
 
 #include "rows.inc"
 #include "winograd.inc"
+#ifdef DANCE_AMX
+#include "amx_rows.inc"
+#endif
 
 #define DANCE_TEXT_(x) #x
 #define DANCE_TEXT(x) DANCE_TEXT_(x)
@@ -91,12 +96,20 @@ extern const PairKernels DANCE_TABLE(DANCE_ISA);
 
 namespace DANCE_ISA {
 static bool supported() { return DANCE_SUPPORTED; }
+#ifdef DANCE_AMX
+static_assert(kNative == kNativeTiles, "both the processor's own, or both emulated");
+constexpr auto kRows = rows_by_tiles;
+constexpr auto kTileProduct = tile_product;
+#else
+constexpr auto kRows = rows;
+constexpr void (*kTileProduct)(const TileProductArgs&) = nullptr;
+#endif
 }  // namespace DANCE_ISA
 
 const PairKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA), DANCE_ISA::supported,   DANCE_ISA::kNative,
-    DANCE_ISA::rows,       DANCE_ISA::winograd_in, DANCE_ISA::round_to_units,
-    DANCE_ISA::merge,
+    DANCE_ISA::kRows,      DANCE_ISA::winograd_in, DANCE_ISA::round_to_units,
+    DANCE_ISA::merge,      DANCE_ISA::kTileProduct,
 };
 
 }  // namespace dance

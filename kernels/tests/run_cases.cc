@@ -179,9 +179,10 @@ double worst_magnitude(const Case& c) {
   return result;
 }
 
-bool run_conv(Random& r, uint32_t seed, const char* isa) {
+bool run_conv(Random& r, uint32_t seed, const char* isa, bool bf16 = false) {
   Case c;
   if (!make_case(r, c)) return true;
+  if (bf16) c.conv.bf16 = c.conv.prepack = 1;
   for (int64_t i = 0; i < c.y_count; ++i) c.y[i] = std::numeric_limits<float>::quiet_NaN();
   const int status = dance_gated_conv3d(&c.conv, c.x.get(), c.w.get(), c.b.get(), c.frame.get(), c.channel.get(),
                                         c.feature.get(), c.z.get(), c.y.get(), nullptr);
@@ -299,6 +300,18 @@ int main(int argc, char** argv) {
       failed += !run_scaled_swish(r, seed, dance_isa_name(isa));
     }
     std::printf("%s: %u cases\n", dance_isa_name(isa), cases);
+  }
+  for (int i = 0; i < dance_bf16_count(); ++i) {
+    const char* name = dance_bf16_name(i);
+    if (!dance_force_isa(name)) {
+      std::printf("%s: not supported by this machine, skipped\n", name);
+      continue;
+    }
+    for (uint32_t seed = first; seed < first + cases; ++seed) {
+      Random r{std::mt19937(seed)};
+      failed += !run_conv(r, seed, name, true);
+    }
+    std::printf("%s: %u cases\n", name, cases);
   }
   std::printf(failed ? "%d FAILED\n" : "all good\n", failed);
   return failed != 0;

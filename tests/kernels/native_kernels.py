@@ -18,7 +18,8 @@ def library():
     if path is None:
         pytest.skip("the kernels are not built; " + kernels.HOW_TO_BUILD)
     lib = ctypes.CDLL(path)
-    lib.dance_isa_name.restype = ctypes.c_char_p
+    for function in (lib.dance_isa_name, lib.dance_bf16_name, lib.dance_bf16_used):
+        function.restype = ctypes.c_char_p
     return lib
 
 
@@ -32,9 +33,20 @@ def isas():
     return [lib.dance_isa_name(i).decode() for i in range(lib.dance_isa_count())]
 
 
+def bf16_variants():
+    """Names of all variants of bfloat16 compiled in, supported here or not."""
+    path = kernels.library_path()
+    if path is None:
+        return ["not built"]
+    lib = ctypes.CDLL(path)
+    lib.dance_bf16_name.restype = ctypes.c_char_p
+    return [lib.dance_bf16_name(i).decode() for i in range(lib.dance_bf16_count())]
+
+
 def block(lib, isa):
-    """Output channels of one tile of a variant."""
-    return lib.dance_isa_block(isas().index(isa))
+    """Output channels of one tile of an instruction set, or of a variant of bfloat16."""
+    names, variants = isas(), bf16_variants()
+    return lib.dance_isa_block(names.index(isa) if isa in names else lib.dance_bf16_isa(variants.index(isa)))
 
 
 class Guarded:

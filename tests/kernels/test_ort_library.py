@@ -1,6 +1,7 @@
 """The op library inside ONNX Runtime: types, layouts, errors, threads, and that it wins over the model's functions."""
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -276,6 +277,15 @@ def test_a_precision_that_is_unknown_or_not_to_be_had_is_refused(path):
                 open_session(path, model, dance_precision="bf16")
         finally:
             library.dance_force_isa(None)
+
+
+def test_an_instruction_set_in_the_environment_that_is_not_to_be_had_is_refused(path):
+    code = "import onnxruntime, sys; onnxruntime.SessionOptions().register_custom_ops_library(sys.argv[1])"
+    for name, refused in (("portable", False), ("amx512", True)):
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True,
+                              env={**os.environ, "DANCE_ISA": name})
+        assert (done.returncode != 0) == refused
+        assert ("environment variable DANCE_ISA is 'amx512'" in done.stderr) == refused
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are given back on Linux only")
