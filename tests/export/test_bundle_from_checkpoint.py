@@ -18,6 +18,7 @@ from dance_deploy.errors import InputError, OperationError
 from dance_deploy.export import bundle_from_checkpoint as exporter
 from dance_deploy.export.untrained import TAU, untrained_checkpoint
 from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
+from dance_deploy.ops import names
 from dance_deploy.runtime import kernels
 from dance_deploy.runtime.runner import Runner
 
@@ -124,7 +125,8 @@ def test_the_library_is_a_rung_where_it_is_built(checkpoint, tmp_path):
 def test_functions_are_in_the_file_where_the_profile_wants_them(bundle, checkpoint, tmp_path):
     for_nano = exporter.bundle_from_checkpoint(checkpoint, tmp_path / "nano", profile="jetson-nano")
     bodies = [onnx.load_model_from_string(open_bundle(b.path).read("body.onnx")) for b in (bundle, for_nano)]
-    assert [f.name for f in bodies[0].functions] == ["ActivationGateCl", "GatedConv3dCl", "GatedConv3dAddCl"]
+    used = {node.op_type for node in bodies[0].graph.node if node.domain == names.DOMAIN}
+    assert len(used) >= 3 and sorted(f.name for f in bodies[0].functions) == sorted(used)
     assert not bodies[1].functions and bodies[1].ir_version == 7 and bodies[1].opset_import[0].version == 13
 
 

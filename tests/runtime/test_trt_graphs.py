@@ -4,7 +4,7 @@ import onnx
 import onnx.inliner
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_bundle import tiny_files
 
@@ -67,6 +67,8 @@ def test_what_is_read_and_written_is_the_same_model(files, name):
 
 
 @given(st.binary(max_size=200))
+@example(b"@\x00")            # a number for an opset
+@example(b":\x02\x0a\x00")     # an empty node
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_a_model_or_a_wire_error(data):
     try:

@@ -14,6 +14,8 @@ class WireError(ValueError):
 
 def fields(data):
     """Yield (number, value) of the message in `data` (bytes or memoryview); raises WireError."""
+    if isinstance(data, int):
+        raise WireError("a number is where a message belongs")
     view, at = memoryview(data), 0
     while at < len(view):
         key, at = _varint(view, at)
@@ -68,7 +70,9 @@ def encoded_varint(value):
 
 
 def signed(value):
-    """What a varint says when it is an int64."""
+    """What a varint says when it is an int64; raises WireError for a field of another kind."""
+    if not isinstance(value, int):
+        raise WireError("bytes are where a number belongs")
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
@@ -84,8 +88,13 @@ def integers(value):
 
 
 def text(value):
-    """The string in a field."""
-    return bytes(value).decode("utf-8")
+    """The string in a field; raises WireError where it is none."""
+    if isinstance(value, int):
+        raise WireError("a number is where a text belongs")
+    try:
+        return bytes(value).decode("utf-8")
+    except UnicodeDecodeError:
+        raise WireError("a text is no UTF-8") from None
 
 
 def _varint(view, at):
