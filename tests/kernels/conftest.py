@@ -15,7 +15,4 @@ def lib():
 
 @pytest.fixture(params=native_kernels.isas())
 def isa(request, lib):
-    if not lib.dance_force_isa(request.param.encode()):
-        pytest.skip(f"this machine does not support {request.param}")
-    yield request.param
-    lib.dance_force_isa(None)
+    yield from native_kernels.forced(lib, request.param)

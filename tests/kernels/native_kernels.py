@@ -24,23 +24,31 @@ def library():
 
 
 def isas():
-    """Names of all variants compiled in, supported here or not; [] where nothing is built."""
-    path = kernels.library_path()
-    if path is None:
-        return ["not built"]
-    lib = ctypes.CDLL(path)
-    lib.dance_isa_name.restype = ctypes.c_char_p
-    return [lib.dance_isa_name(i).decode() for i in range(lib.dance_isa_count())]
+    """Names of all variants compiled in, supported here or not."""
+    return _listed("dance_isa_count", "dance_isa_name")
 
 
 def bf16_variants():
     """Names of all variants of bfloat16 compiled in, supported here or not."""
+    return _listed("dance_bf16_count", "dance_bf16_name")
+
+
+def _listed(count, name):
     path = kernels.library_path()
     if path is None:
         return ["not built"]
     lib = ctypes.CDLL(path)
-    lib.dance_bf16_name.restype = ctypes.c_char_p
-    return [lib.dance_bf16_name(i).decode() for i in range(lib.dance_bf16_count())]
+    named = getattr(lib, name)
+    named.restype = ctypes.c_char_p
+    return [named(i).decode() for i in range(getattr(lib, count)())]
+
+
+def forced(lib, variant):
+    """Body of a fixture: `variant` is the one that runs; skips by name where this machine lacks it."""
+    if not lib.dance_force_isa(variant.encode()):
+        pytest.skip(f"this machine does not support {variant}")
+    yield variant
+    lib.dance_force_isa(None)
 
 
 def block(lib, isa):

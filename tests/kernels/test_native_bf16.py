@@ -18,10 +18,7 @@ NORM = {DIRECT: 3e-3, 2: 4e-3, 4: 1.3e-2}   # of the whole result's error over i
 @pytest.fixture(params=native_kernels.bf16_variants())
 def bf16(request, lib):
     """Every variant that is compiled in; one this machine lacks is skipped by name."""
-    if not lib.dance_force_isa(request.param.encode()):
-        pytest.skip(f"this machine does not support {request.param}")
-    yield request.param
-    lib.dance_force_isa(None)
+    yield from native_kernels.forced(lib, request.param)
 
 
 def rounded(x):

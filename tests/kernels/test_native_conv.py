@@ -38,6 +38,15 @@ def check(y, reference):
     assert definition.check_output(y, reference, with_norm=False) == []
 
 
+def check_case(lib, seed, channels_last, x, w, b, masks, z, attributes):
+    """A case against the definition; clamp, prepacking and threads change with its seed."""
+    minimum = (0.0, names.MIN_DEFAULT)[seed % 2]
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=minimum,
+                                    channels_last=channels_last, prepack=seed % 3 > 0, threads=1 + seed % 3,
+                                    **attributes)
+    check(y, definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes))
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_random_cases_agree_with_the_definition(lib, isa, seed):
     rng = np.random.default_rng(seed)

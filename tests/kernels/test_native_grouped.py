@@ -3,7 +3,7 @@ import native_kernels
 import numpy as np
 import pytest
 from conv_cases import poisoned, values
-from test_native_conv import check, draw_masks
+from test_native_conv import check_case, draw_masks
 
 from dance_deploy.ops import definition, names
 
@@ -37,13 +37,7 @@ def case(seed):
 @pytest.mark.parametrize("channels_last", (False, True))
 @pytest.mark.parametrize("seed", range(3 * len(GROUPS)))
 def test_random_grouped_cases_agree_with_the_definition(lib, isa, seed, channels_last):
-    x, w, b, masks, z, attributes = case(seed)
-    minimum = (0.0, names.MIN_DEFAULT)[seed % 2]
-    reference = definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes)
-    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, z=z, minimum=minimum,
-                                    channels_last=channels_last, prepack=seed % 3 > 0, threads=1 + seed % 3,
-                                    **attributes)
-    check(y, reference)
+    check_case(lib, seed, channels_last, *case(seed))
 
 
 @pytest.mark.parametrize("channels_last", (False, True))
