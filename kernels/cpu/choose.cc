@@ -1,7 +1,9 @@
 // Which variant a call takes: an estimate of the work that the masks leave to each, in steps. One step multiplies one
 // input channel of one row with one block of output channels: the innermost line of rows.inc.
 #include <algorithm>
+#include <cmath>
 
+#include "costs.h"
 #include "pack.h"
 #include "padded.h"
 #include "winograd.h"
@@ -9,20 +11,11 @@
 namespace dance {
 namespace {
 
-// Measured for layers of R3D-18, C3D and R(2+1)D-18; what matters is where direct and Winograd cross.
-constexpr double kInSteps = 14;       // transforming one input value of one component: this over a block's columns
-constexpr double kOutSteps = 18;      // back, with the store, of one component of one block
-constexpr double kRunSteps = 2;        // beginning and ending a run of the reduction of a row
-constexpr double kWeightSteps = 0.15; // reading a row of weights from outside the L2 cache: this times its columns ...
-constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
-constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wait for once more
+// What a gain must be worth, whatever the machine:
 constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
-constexpr double kHoles = 1.03;       // what dropped pixels cost the direct kernel in full tiles, and ...
-constexpr double kScattered = 34;     // ... this over the channels a position reads, where no two neighbours are kept
-constexpr double kNarrowHoles = 1.2;  // and this besides where tiles are one or two vectors wide
 constexpr double kMemoryGain = 0.9;   // size 4's must be below this share of size 2's, as it takes 2.25 times the memory
 constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
 constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
@@ -76,8 +69,7 @@ double live_tiles(const ConvGeometry& g, const uint8_t* feature, int size) {
 // What the masks leave.
 struct Work {
   double pairs = 0, outputs = 0, inputs = 0;  // live (output, kernel) frames; outputs that have one; inputs read
-  double channels, tiles;                     // channels: units of them in bfloat16, which hold `halves` each
-  double halves = 1;
+  double channels, tiles;                     // channels: units of them in bfloat16
   bool indexed;                               // some channels are dropped
 };
 
@@ -97,49 +89,95 @@ Work count_frames(const ConvGeometry& g, const uint8_t* frame) {
   return work;
 }
 
-double weight_steps(const Work& work, const IsaKernels& isa) {
-  return (work.indexed ? kIndexedSteps : kWeightSteps) * isa.block();
+// What one call is estimated to take, in steps.
+class Estimate {
+ public:
+  Estimate(const ConvCall& call, const IsaKernels& isa)
+      : call_(call), g_(call.geometry), isa_(isa), costs_(call.costs ? *call.costs : kBuiltIn), halves_(call.pairs ? 2 : 1) {}
+
+  int tile_size() const;
+  double winograd(const Kept& kept, int size) const;
+  double direct(const Kept& kept) const;
+
+ private:
+  static constexpr Costs kBuiltIn{};
+
+  Work work(const Kept& kept) const;
+  double weight_steps(const Work& work, double rows) const;
+  // Whole ones of all vectors of output channels: the last may be narrower.
+  double blocks() const { return double((g_.m + isa_.vector - 1) / isa_.vector) / isa_.max_vectors; }
+  double winograd_steps(const Work& work, int size) const;
+  double direct_steps(const Work& work, double positions, PaddedWay way) const;
+
+  const ConvCall& call_;
+  const ConvGeometry& g_;
+  const IsaKernels& isa_;
+  const Costs costs_;
+  const double halves_;
+};
+
+// rows: of packed weights that are read, of all columns.
+double Estimate::weight_steps(const Work& work, double rows) const {
+  const double floats = rows * blocks() * isa_.block();
+  return (work.indexed ? costs_.indexed : costs_.weight) * floats * std::pow(floats / (2 << 20), costs_.growth);
 }
 
-// Whole ones of all vectors of output channels: the last may be narrower.
-double block_count(const ConvGeometry& g, const IsaKernels& isa) {
-  return double((g.m + isa.vector - 1) / isa.vector) / isa.max_vectors;
-}
-
-double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, int size) {
-  const double blocks = block_count(g, isa), components = double(size + 2) * (size + 2);
-  const double padded = work.halves * double((int64_t(work.channels) + isa.vector - 1) / isa.vector * isa.vector);
-  const double tile = work.pairs * (work.channels + kRunSteps) * blocks + work.inputs * padded * kInSteps / isa.block() +
-                      work.outputs * blocks * kOutSteps;
-  const double weights = double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
-  return kCallSteps + components * (work.tiles * tile + weights);
+double Estimate::winograd_steps(const Work& work, int size) const {
+  const double components = double(size + 2) * (size + 2);
+  const double padded = halves_ * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector * isa_.vector);
+  const double tile = work.pairs * (work.channels * costs_.product + costs_.run) * blocks() +
+                      work.inputs * padded * costs_.in / isa_.block() + work.outputs * blocks() * costs_.out;
+  const double weights = weight_steps(work, components * double(g_.kernel[0]) * work.channels);
+  return costs_.call + components * work.tiles * tile + weights;
 }
 
 // way: of the direct kernel, for these channels.
-double direct_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, double positions, PaddedWay way) {
+double Estimate::direct_steps(const Work& work, double positions, PaddedWay way) const {
   if (way == PaddedWay::inputs) {
-    const double products = double(g.m) * double((int64_t(work.channels) + isa.vector - 1) / isa.vector);
-    return kFewOutputsSteps * products / isa.max_vectors * positions * work.pairs;
+    const double products = double(g_.m) * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector);
+    return kFewOutputsSteps * products / isa_.max_vectors * positions * work.pairs;
   }
-  const double weights = 9.0 * double(g.kernel[0]) * weight_steps(work, isa);
-  return work.channels * block_count(g, isa) * (positions * work.pairs + weights);
+  const double weights = weight_steps(work, 9.0 * double(g_.kernel[0]) * work.channels);
+  return work.channels * blocks() * positions * work.pairs + weights;
 }
 
 // Tiles of a layer, or 0 where it is always computed directly. By the geometry alone, so that weights are transformed
 // for one size only, and take their memory or never do.
-int tile_size(const ConvCall& call, const IsaKernels& isa, double halves) {
-  const ConvGeometry& g = call.geometry;
-  Work work = count_frames(g, nullptr);
-  work.halves = halves;
-  work.channels = double(g.c);
+int Estimate::tile_size() const {
+  Work work = count_frames(g_, nullptr);
+  work.channels = double(g_.c);
   const auto steps = [&](int size) {
-    work.tiles = live_tiles(g, nullptr, size);
-    return winograd_steps(g, work, isa, size);
+    work.tiles = live_tiles(g_, nullptr, size);
+    return winograd_steps(work, size);
   };
-  const int size = g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
-  if (WinogradLayout(g, isa, size).floats() * 4 <= kLargeBytes) return size;
-  const double direct = direct_steps(g, work, isa, all_positions(g), padded_way(call, g.c, isa));
+  const int size = g_.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
+  if (WinogradLayout(g_, isa_, size).floats() * 4 <= kLargeBytes) return size;
+  const double direct = direct_steps(work, all_positions(g_), padded_way(call_, g_.c, isa_));
   return steps(size) < kLargeGain * direct ? size : 0;
+}
+
+Work Estimate::work(const Kept& kept) const {
+  Work work = count_frames(g_, kept.masks.frame);
+  work.channels = kept.channels;
+  work.indexed = !kept.all_channels && !winograd_in_place(call_, kept, isa_);
+  return work;
+}
+
+double Estimate::winograd(const Kept& kept, int size) const {
+  Work left = work(kept);
+  left.tiles = live_tiles(g_, kept.all_pixels ? nullptr : kept.masks.feature, size);
+  return winograd_steps(left, size);
+}
+
+double Estimate::direct(const Kept& kept) const {
+  const Work left = work(kept);
+  // no plan is made for this: it would cost more than a slightly better choice brings
+  const PaddedWay way = padded_way(call_, kept.channels, isa_);
+  double steps = direct_steps(left, direct_pixels(g_, kept.masks.feature), way);
+  if (kept.all_pixels) return steps;
+  steps *= costs_.holes + costs_.scattered * kept.scattered() / left.channels;
+  if (g_.m <= 2 * isa_.vector) steps *= costs_.narrow_holes;
+  return std::min(steps, direct_steps(left, all_positions(g_), way));  // zeros are read where that is faster
 }
 
 }  // namespace
@@ -149,24 +187,17 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
   if (call.variant == Variant::direct || !winograd_allowed(call, kept, isa)) return Variant::direct;
   if (call.variant == Variant::winograd2) return Variant::winograd2;
   if (call.variant == Variant::winograd4) return g.c >= kLeastChannels ? Variant::winograd4 : Variant::direct;
-  const double halves = call.pairs ? 2 : 1;
-  const int size = tile_size(call, isa, halves);
-  if (size == 0) return Variant::direct;
-  Work work = count_frames(g, kept.masks.frame);
-  work.halves = halves;
-  work.channels = kept.channels;
-  work.tiles = live_tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
-  work.indexed = !kept.all_channels && !winograd_in_place(call, kept, isa);
-  // no plan is made for this: it would cost more than a slightly better choice brings
-  const PaddedWay way = padded_way(call, kept.channels, isa);
-  double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature), way);
-  if (!kept.all_pixels) {
-    direct *= kHoles + kScattered * kept.scattered() / work.channels;
-    if (g.m <= 2 * isa.vector) direct *= kNarrowHoles;
-    direct = std::min(direct, direct_steps(g, work, isa, all_positions(g), way));  // zeros are read where that is faster
-  }
-  if (winograd_steps(g, work, isa, size) >= kGain * direct) return Variant::direct;
+  const Estimate estimate(call, isa);
+  const int size = estimate.tile_size();
+  if (size == 0 || estimate.winograd(kept, size) >= kGain * estimate.direct(kept)) return Variant::direct;
   return size == 4 ? Variant::winograd4 : Variant::winograd2;
+}
+
+bool estimate_variants(const ConvCall& call, const Kept& kept, const IsaKernels& isa, VariantSteps& steps) {
+  if (!winograd_allowed(call, kept, isa)) return false;
+  const Estimate estimate(call, isa);
+  steps = {estimate.direct(kept), estimate.winograd(kept, 2), estimate.winograd(kept, 4)};
+  return true;
 }
 
 }  // namespace dance

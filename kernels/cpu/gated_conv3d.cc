@@ -385,7 +385,27 @@ int chosen_size(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
   return variant == Variant::winograd4 ? 4 : variant == Variant::winograd2 ? 2 : 0;
 }
 
+bool in_pairs(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  return call.bf16 && call.packed && pairs_possible(call.geometry, isa) && kept.channels > 0;
+}
+
 }  // namespace
+
+Variant chosen_variant(const ConvCall& call, int64_t n, Workspace& workspace, VariantSteps* steps) {
+  const ConvGeometry& g = call.geometry;
+  const IsaKernels& isa = call.packed ? *call.packed->isa : isa_current();
+  const PackedLayout layout(g, isa);
+  const Kept kept = find_kept(call, n, layout.groups, workspace);
+  *steps = {};
+  if (layout.strips || is_pointwise(g)) return Variant::direct;
+  const auto choose = [&](const ConvCall& one, const Kept& left) {
+    estimate_variants(one, left, isa, *steps);
+    return choose_variant(one, left, isa);
+  };
+  if (!in_pairs(call, kept, isa)) return choose(call, kept);
+  const Pairs pairs(call, kept, isa);
+  return choose(pairs.call, pairs.kept);
+}
 
 void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& parallel) {
   const ConvGeometry& g = call.geometry;
@@ -396,7 +416,7 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     const Kept kept = find_kept(call, n, layout.groups, workspace);
     if (layout.strips) depthwise_conv3d(call, n, isa, kept, workspace, parallel);
     else if (is_pointwise(g)) pointwise_conv3d(call, n, isa, kept, workspace, parallel);
-    else if (call.bf16 && call.packed && pairs_possible(g, isa) && kept.channels > 0) {
+    else if (in_pairs(call, kept, isa)) {
       Pairs pairs(call, kept, isa);
       const int size = chosen_size(pairs.call, pairs.kept, isa);
       pairs.decide_gathering(size);
