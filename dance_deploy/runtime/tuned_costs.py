@@ -43,7 +43,7 @@ class Target(NamedTuple):
 
 class TunedCosts(NamedTuple):
     """What a file holds. costs: by the library's names; date: UTC, as text; threads: of the measurement; regret: mean
-    time chosen over the fastest variant's on masks that were not fitted to, {"built_in": ..., "tuned": ...}."""
+    of the chosen variant's time over the fastest one's, where nothing was fitted, {"built_in": ..., "tuned": ...}."""
 
     target: Target
     library_version: str
@@ -196,7 +196,6 @@ def _misfit(tuned, target, library):
 
 
 def _loaded(library):
-    # type: (str) -> Any
     try:
         return ctypes.CDLL(library)
     except OSError:  # of another machine

@@ -3,7 +3,8 @@
 Fitted are logarithms of the costs to logarithms of the times' ratios (Winograd over direct), by Levenberg-Marquardt
 steps (Marquardt, 1963). Ratios far from 1, where any costs choose right, count for less, and so do outliers (Huber's
 weights). Each cost is drawn towards its built-in value, so that one of which no case tells much stays there; how
-strongly is decided by leaving out some layers in turn. A cost that is built in as 0 is an exponent, and fitted as it is.
+strongly is decided by leaving out some layers in turn. A cost that is built in as 0 is an exponent, and fitted as it
+is.
 """
 
 from __future__ import annotations
