@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 from typing import Dict, NamedTuple, Optional
 
 from dance_deploy import __version__, checked
@@ -172,17 +173,23 @@ def write(tuned, path):
 
 
 def check_place(path):
-    """Make the folder of `path`; raises OperationError where that cannot be, so before anything is measured for it."""
+    """Make the folder of `path` and try to write there; raises OperationError where that cannot be: before anything is
+    measured for it."""
+    folder = os.path.dirname(os.path.abspath(path))
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".dance-"):
+            pass  # permissions alone do not tell: a read-only disk, /proc, a full quota
     except OSError as error:
-        raise OperationError("{}: its folder cannot be made ({}); name another file by {}=FILE".format(
+        raise OperationError("{}: cannot be written ({}); name another file by {}=FILE".format(
             path, error.strerror, ENVIRONMENT)) from error
 
 
 def _misfit(tuned, target, library):
     """Why costs do not serve for sessions of a Target, in words; None where they do."""
-    for what, theirs, ours in zip(("processor", "kernels", "precision"), tuned.target, target):
+    for what, theirs, ours in zip(("processor", "instruction set", "precision"), tuned.target, target):
         if theirs != ours:
             return "is of another {}: {}, here it is {}".format(what, checked.shown(theirs), checked.shown(ours))
     if (tuned.library_version, tuned.cost_model) != (__version__, cost_model(library)):

@@ -51,7 +51,7 @@ LAYERS = (
 _APART = 1000  # between the seeds of masks that are fitted to and of others
 # Two lists that layers take in turn; quick: the second half of each is left out.
 _FITTED = (
-    (DENSE, KeepCase("channels", 0.5), KeepCase("random", 0.5), KeepCase("products", 0.6), KeepCase("blob", 0.25),
+    (DENSE, KeepCase("channels", 0.5), KeepCase("products", 0.6), KeepCase("random", 0.5), KeepCase("blob", 0.25),
      KeepCase("frames", 0.75)),
     (KeepCase("frames", 0.5), KeepCase("blob", 0.5), KeepCase("random", 0.25), KeepCase("channels", 0.25),
      KeepCase("random", 0.75), KeepCase("products", 0.25)),
