@@ -13,7 +13,7 @@ from dance_deploy.bench.keep_cases import DENSE, KINDS, KeepCase, masks_of
 from dance_deploy.bench.tune import command
 from dance_deploy.bench.tune.cases import FITTED, LAYERS, OTHER_LAYERS, OTHER_MASKS, TuneCase, tune_cases
 from dance_deploy.bench.tune.fit import Estimates, fit_costs, mean_regret, text_of
-from dance_deploy.bench.tune.measure import VARIANTS, Plan, Timed, measure
+from dance_deploy.bench.tune.measure import VARIANTS, Plan, Timed, measure, unsteadiness
 from dance_deploy.bench.tune.text import text_from_outcome
 from dance_deploy.cli import bench, entry
 from dance_deploy.runtime import tuned_costs
@@ -70,6 +70,8 @@ def test_times_are_of_the_variants_they_are_named_after(lib):
     one = Timed(cases[0], [], np.array([[2.0, 1.0, 4.0], [4.0, 2.0, 8.0], [3.0, 9.0, 3.0]]))
     np.testing.assert_allclose(one.log_ratios(), np.log([0.5, 2.0]))
     np.testing.assert_allclose(one.relative(), [2.0, 1.0, 4.0])
+    steady = one._replace(ms=one.ms[:2])
+    assert unsteadiness([steady, steady, one]) == pytest.approx(0) and unsteadiness([one]) > 0.3
 
 
 def test_costs_of_a_made_up_machine_are_found(lib, built_in):
@@ -135,6 +137,16 @@ def test_what_does_not_is_not_and_takes_an_older_file_with_it(tune, built_in):
     assert tune(dict(built_in, **SLOW_TILES), "--quick")[0] == 0 and os.path.exists(path)
     code, out, err, _ = tune(built_in, "--quick")
     assert (code, err) == (0, []) and f"removed: {path}" in out and not os.path.exists(path)
+
+
+def test_a_machine_that_does_other_work_is_told_so(tune, lib, monkeypatch, built_in):
+    _, _, _, path = tune(dict(built_in, **SLOW_TILES), "--quick")
+    before = open(path, encoding="utf-8").read()
+    noisy = made_up(lib, tune_cases(0, True), built_in, noise=1.0)
+    monkeypatch.setattr(sys.modules[__name__], "made_up", lambda *_: noisy)
+    code, out, err, _ = tune(built_in, "--quick")
+    assert (code, out) == (1, "") and len(err) == 1 and "from round to round" in err[0]
+    assert open(path, encoding="utf-8").read() == before
 
 
 def test_the_table_has_every_layer_and_both_regrets(tune, built_in):

@@ -17,7 +17,7 @@ from dance_deploy.bench.native import VARIANTS as VARIANT_NAMES
 from dance_deploy.bench.native import library
 from dance_deploy.bench.tune.cases import FITTED, tune_cases
 from dance_deploy.bench.tune.fit import Costs, Estimates, fit_costs, mean_regret
-from dance_deploy.bench.tune.measure import VARIANTS, Plan, Timed, measure
+from dance_deploy.bench.tune.measure import VARIANTS, Plan, Timed, measure, unsteadiness
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.files import whole_file
 from dance_deploy.machine import system_findings
@@ -25,6 +25,7 @@ from dance_deploy.runtime import tuned_costs
 from dance_deploy.runtime.kernels import library_path
 from dance_deploy.runtime.tuned_costs import Target, TunedCosts
 
+UNSTEADY = 0.2  # quiet machines show 0.03 to 0.1
 WORTH = 0.998  # tuned costs' mean regret must be below this share of the built-in ones': less is noise
 
 
@@ -95,6 +96,10 @@ def run_tune(*, precision: str, threads: int, quick: bool, seed: int, json_file:
 def tune(lib: ctypes.CDLL, target: Target, built_in: Costs, plan: Plan, quick: bool) -> Outcome:
     """Measure, fit, and check on what was not fitted to."""
     timed = measure(lib, tune_cases(plan.seed, quick), plan, _progress)
+    off = unsteadiness(timed)
+    if off > UNSTEADY:
+        raise OperationError(f"times differ by {off:.0%} from round to round: other work disturbs them, and nothing is "
+                             "written; run it again while the machine does nothing else")
     _progress("fitting")
     fit = fit_costs(lib, [t for t in timed if t.case.part == FITTED], built_in, plan.bf16)
     estimates = Estimates(lib, timed, plan.bf16)

@@ -35,6 +35,16 @@ class Timed(NamedTuple):
         return np.exp(logs - logs.min())
 
 
+def unsteadiness(timed: Sequence[Timed]) -> float:
+    """By which share times' ratios differ between rounds: the mean distance from the middle, of the middle case."""
+    def of(one: Timed) -> float:
+        logs = np.log(one.ms)
+        ratios = logs[:, 1:] - logs[:, :1]
+        return float(np.abs(ratios - np.median(ratios, axis=0)).mean())
+
+    return float(np.median([of(one) for one in timed]))
+
+
 class Plan(NamedTuple):
     """How to measure. seconds: about how long to take for all, as far as `least` and `most` rounds allow."""
 
