@@ -3,7 +3,9 @@
 #include <time.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <string>
 #include <thread>
@@ -26,38 +28,55 @@ void run_on_threads(void*, void (*fn)(void*, std::size_t), std::size_t total, vo
   for (std::thread& thread : threads) thread.join();
 }
 
-// Threads that wait for work in a loop, as those of ONNX Runtime do while a graph runs: for times of many short steps.
+// Threads that stay for all runs of a call and wait for work in a loop for a moment before they sleep, as those of ONNX Runtime
+// do while a graph runs: starting threads would be a part of the times.
 class Team {
  public:
   explicit Team(int workers) {
     for (int i = 1; i < workers; ++i) threads_.emplace_back([this, i] { serve(std::size_t(i)); });
   }
   ~Team() {
-    total_ = 0;
-    ++round_;
+    begin(nullptr, 0, nullptr);
     for (std::thread& thread : threads_) thread.join();
   }
   Team(const Team&) = delete;
   dance::Parallel parallel() { return {run, this, int(threads_.size()) + 1}; }
 
  private:
-  static void run(void* team, void (*fn)(void*, std::size_t), std::size_t total, void* arg) {
-    static_cast<Team*>(team)->share(fn, total, arg);
-  }
-  void share(void (*fn)(void*, std::size_t), std::size_t total, void* arg) {
-    fn_ = fn, arg_ = arg, total_ = total;
-    left_ = threads_.size();
-    ++round_;
+  static constexpr int kLooks = 4000;  // a few microseconds
+
+  static void run(void* self, void (*fn)(void*, std::size_t), std::size_t total, void* arg) {
+    Team& team = *static_cast<Team*>(self);
+    team.begin(fn, total, arg);
     fn(arg, 0);
-    while (left_ > 0) std::this_thread::yield();
+    team.wait_for([&] { return team.left_ == 0; });
+  }
+  void begin(void (*fn)(void*, std::size_t), std::size_t total, void* arg) {
+    fn_ = fn, arg_ = arg, total_ = total, left_ = threads_.size();
+    announce([&] { ++round_; });
   }
   void serve(std::size_t number) {
     for (unsigned seen = 0;; ++seen) {
-      while (round_ == seen) std::this_thread::yield();
-      if (total_ == 0) return;
+      wait_for([&] { return round_ != seen; });
+      if (!fn_) return;
       if (number < total_) fn_(arg_, number);
-      --left_;
+      announce([&] { --left_; });
     }
+  }
+  template <typename Change>
+  void announce(const Change& change) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      change();
+    }
+    changed_.notify_all();
+  }
+  template <typename Done>
+  void wait_for(const Done& done) {
+    for (int i = 0; i < kLooks; ++i)
+      if (done()) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, done);
   }
 
   std::vector<std::thread> threads_;
@@ -66,6 +85,8 @@ class Team {
   std::size_t total_ = 0;
   std::atomic<unsigned> round_{0};
   std::atomic<std::size_t> left_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_;
 };
 
 double seconds(clockid_t clock) {
