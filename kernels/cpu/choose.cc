@@ -1,7 +1,6 @@
 // Which variant a call takes: an estimate of the work that the masks leave to each, in steps. One step multiplies one
 // input channel of one row with one block of output channels: the innermost line of rows.inc.
 #include <algorithm>
-#include <cmath>
 
 #include "costs.h"
 #include "pack.h"
@@ -17,6 +16,7 @@ constexpr double kGain = 0.95;        // Winograd's estimate must be below this 
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
 constexpr double kMemoryGain = 0.9;   // size 4's must be below this share of size 2's, as it takes 2.25 times the memory
+constexpr double kFewBytes = 9 << 20;  // weights up to this stay in a cache: also where winograd.cc changes its ways
 constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
 constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
 
@@ -103,7 +103,7 @@ class Estimate {
   static constexpr Costs kBuiltIn{};
 
   Work work(const Kept& kept) const;
-  double weight_steps(const Work& work, double rows) const;
+  double weight_steps(const Work& work, double taps) const;
   // Whole ones of all vectors of output channels: the last may be narrower.
   double blocks() const { return double((g_.m + isa_.vector - 1) / isa_.vector) / isa_.max_vectors; }
   double winograd_steps(const Work& work, int size) const;
@@ -116,10 +116,11 @@ class Estimate {
   const double halves_;
 };
 
-// rows: of packed weights that are read, of all columns.
-double Estimate::weight_steps(const Work& work, double rows) const {
-  const double floats = rows * blocks() * isa_.block();
-  return (work.indexed ? costs_.indexed : costs_.weight) * floats * std::pow(floats / (2 << 20), costs_.growth);
+// taps: rows of packed weights that each input channel has.
+double Estimate::weight_steps(const Work& work, double taps) const {
+  const double row = (work.indexed ? costs_.indexed : costs_.weight) * isa_.block() * blocks();
+  const bool few = 4 * taps * double(g_.c) * blocks() * isa_.block() <= kFewBytes;
+  return taps * work.channels * row * (few ? costs_.few : 1);
 }
 
 double Estimate::winograd_steps(const Work& work, int size) const {
@@ -127,7 +128,7 @@ double Estimate::winograd_steps(const Work& work, int size) const {
   const double padded = halves_ * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector * isa_.vector);
   const double tile = work.pairs * (work.channels * costs_.product + costs_.run) * blocks() +
                       work.inputs * padded * costs_.in / isa_.block() + work.outputs * blocks() * costs_.out;
-  const double weights = weight_steps(work, components * double(g_.kernel[0]) * work.channels);
+  const double weights = weight_steps(work, components * double(g_.kernel[0]));
   return costs_.call + components * work.tiles * tile + weights;
 }
 
@@ -137,7 +138,7 @@ double Estimate::direct_steps(const Work& work, double positions, PaddedWay way)
     const double products = double(g_.m) * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector);
     return kFewOutputsSteps * products / isa_.max_vectors * positions * work.pairs;
   }
-  const double weights = weight_steps(work, 9.0 * double(g_.kernel[0]) * work.channels);
+  const double weights = weight_steps(work, 9.0 * double(g_.kernel[0]));
   return work.channels * blocks() * positions * work.pairs + weights;
 }
 

@@ -11,7 +11,7 @@ constexpr CostName kNames[] = {
     {"in", &Costs::in, 0, 1e4},           {"out", &Costs::out, 0, 1e4},
     {"run", &Costs::run, 0, 1e4},         {"product", &Costs::product, 0.01, 100},
     {"weight", &Costs::weight, 0, 100},   {"indexed", &Costs::indexed, 0, 100},
-    {"growth", &Costs::growth, 0, 4},     {"call", &Costs::call, 0, 1e9},
+    {"few", &Costs::few, 0, 100},         {"call", &Costs::call, 0, 1e9},
          {"holes", &Costs::holes, 0.1, 100},
     {"scattered", &Costs::scattered, 0, 1e5}, {"narrow_holes", &Costs::narrow_holes, 0.1, 100},
 };

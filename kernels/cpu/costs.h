@@ -16,7 +16,7 @@ struct Costs {
   double product = 1;        // one step of the products of components: these read other memory than the direct kernel's
   double weight = 0.15;      // reading a row of weights from outside the L2 cache: this times its columns ...
   double indexed = 0.4;      // ... and where rows are picked by an index
-  double growth = 0;         // both times the size of the layer's weights over 8 MiB to this power: small ones stay in caches
+  double few = 1;            // both times this where all weights of the layer take little memory (choose.cc)
   double call = 8000;        // tiles and parts to find, threads to wait for once more
   double holes = 1.03;       // direct: what dropped pixels cost in full tiles, a factor, and ...
   double scattered = 34;     // ... this over the channels a position reads, where no two neighbours are kept

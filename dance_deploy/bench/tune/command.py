@@ -54,7 +54,6 @@ class Outcome(NamedTuple):
 
     target: Target
     costs: Costs
-    draw: float
     cases: list[Judged]
     accepted: bool
 
@@ -101,11 +100,11 @@ def tune(lib: ctypes.CDLL, target: Target, built_in: Costs, plan: Plan, quick: b
         raise OperationError(f"times differ by {off:.0%} from round to round: other work disturbs them, and nothing is "
                              "written; run it again while the machine does nothing else")
     _progress("fitting")
-    fit = fit_costs(lib, [t for t in timed if t.case.part == FITTED], built_in, plan.bf16)
+    costs = fit_costs(lib, [t for t in timed if t.case.part == FITTED], built_in, plan.bf16)
     estimates = Estimates(lib, timed, plan.bf16)
-    before, after = estimates.judge(built_in), estimates.judge(fit.costs)
+    before, after = estimates.judge(built_in), estimates.judge(costs)
     cases = [Judged(t, b[0], a[0], b[1], a[1]) for t, b, a in zip(timed, before, after)]
-    outcome = Outcome(target, fit.costs, fit.draw, cases, False)
+    outcome = Outcome(target, costs, cases, False)
     checked = outcome.regret(False)
     return outcome._replace(accepted=checked["tuned"] < WORTH * checked["built_in"])
 

@@ -2,15 +2,13 @@
 
 Fitted are logarithms of the costs to logarithms of the times' ratios (Winograd over direct), by Levenberg-Marquardt
 steps (Marquardt, 1963). Ratios far from 1, where any costs choose right, count for less, and so do outliers (Huber's
-weights). Each cost is drawn towards its built-in value, so that one of which no case tells much stays there; how
-strongly is decided by leaving out some layers in turn. A cost that is built in as 0 is an exponent, and fitted as it
-is.
+weights). Each cost is drawn towards its built-in value, so that one of which no case tells much stays there.
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Dict, NamedTuple, Sequence
+from typing import Dict, Sequence
 
 import numpy as np
 
@@ -19,13 +17,12 @@ from dance_deploy.bench.tune.measure import VARIANTS, Timed
 
 Costs = Dict[str, float]
 
-DRAWS = (0.1, 0.3, 1.0)  # how strongly costs are drawn to the built-in ones; tried in turn
-_FOLDS = 4
+_DRAW = 0.1      # how strongly costs are drawn to the built-in ones: a factor e off counts as an error of this
 _NEAR = 0.5      # a ratio's logarithm from which on it begins to count for less
 _OUTLIER = 0.25  # the same of an error
 _STEP = 0.01     # of a logarithm, for derivatives
 _FARTHEST = 3.0  # logarithm that a cost may move from its built-in value: 20 times
-_MOST_STEPS = 8
+_MOST_STEPS = 12
 
 
 def text_of(costs: Costs) -> str:
@@ -64,48 +61,23 @@ class Estimates:
         return np.array([regret for _, regret in self.judge(costs)])
 
 
-class Fit(NamedTuple):
-    """costs: fitted; draw: of DRAWS, the one that was taken."""
-
-    costs: Costs
-    draw: float
-
-
 def mean_regret(regret: np.ndarray) -> float:
     """Geometric mean of times over the best."""
     return float(np.exp(np.log(regret).mean()))
 
 
-def fit_costs(lib: ctypes.CDLL, cases: Sequence[Timed], built_in: Costs, bf16: bool) -> Fit:
-    """Costs for all `cases`; nothing else is looked at. Deterministic."""
-    layers = list(dict.fromkeys(timed.case.layer for timed in cases))
-    folds = [layers[i::_FOLDS] for i in range(min(_FOLDS, len(layers)))]
-
-    def left_out(draw: float) -> float:
-        regrets = []
-        for fold in folds:
-            rest = Estimates(lib, [timed for timed in cases if timed.case.layer not in fold], bf16)
-            out = Estimates(lib, [timed for timed in cases if timed.case.layer in fold], bf16)
-            regrets.append(out.regret(_fitted(rest, built_in, draw)))
-        return mean_regret(np.concatenate(regrets))
-
-    draw = min(DRAWS, key=left_out) if len(folds) > 1 else DRAWS[-1]
-    return Fit(_fitted(Estimates(lib, cases, bf16), built_in, draw), draw)
-
-
-def _fitted(estimates: Estimates, built_in: Costs, draw: float) -> Costs:
-    names, values = list(built_in), np.array(list(built_in.values()))
-    by_log = values > 0
-    start = np.where(by_log, np.log(np.where(by_log, values, 1)), 0)
-    lowest = np.where(by_log, start - _FARTHEST, 0)
+def fit_costs(lib: ctypes.CDLL, cases: Sequence[Timed], built_in: Costs, bf16: bool) -> Costs:
+    """Costs for all `cases`; nothing else is looked at. built_in: all of them above 0. Deterministic."""
+    estimates = Estimates(lib, cases, bf16)
+    names, start = list(built_in), np.log(list(built_in.values()))
     near = 1 / np.sqrt(1 + (estimates.log_ratios / _NEAR) ** 2)
 
     def costs_at(x: np.ndarray) -> Costs:
-        return dict(zip(names, np.where(by_log, np.exp(x), x)))
+        return dict(zip(names, np.exp(x)))
 
     def errors(x: np.ndarray) -> np.ndarray:
         error = estimates.log_ratios_by(costs_at(x)) - estimates.log_ratios
-        return np.concatenate([(near * error / (1 + (error / _OUTLIER) ** 2) ** 0.25).ravel(), draw * (x - start)])
+        return np.concatenate([(near * error / (1 + (error / _OUTLIER) ** 2) ** 0.25).ravel(), _DRAW * (x - start)])
 
     x, error, damping = start, errors(start), 0.01
     for _ in range(_MOST_STEPS):
@@ -113,7 +85,7 @@ def _fitted(estimates: Estimates, built_in: Costs, draw: float) -> Costs:
         moved = False
         while not moved and damping < 1e6:
             step = -np.linalg.solve(slopes.T @ slopes + damping * np.eye(len(x)), slopes.T @ error)
-            there = np.clip(x + np.clip(step, -1, 1), lowest, start + _FARTHEST)
+            there = np.clip(x + np.clip(step, -1, 1), start - _FARTHEST, start + _FARTHEST)
             after = errors(there)
             moved = bool(after @ after < error @ error)
             damping = damping / 5 if moved else damping * 5
