@@ -385,7 +385,7 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     const Kept kept = find_kept(call, n, layout.groups, workspace);
     const ClipCall clip(call, n, isa, kept, workspace, parallel);
     if (layout.strips) depthwise_conv3d(clip);
-    else if (is_pointwise(g)) pointwise_conv3d(clip);
+    else if (g.pointwise()) pointwise_conv3d(clip);
     else if (call.bf16 && call.packed && pairs_possible(g, isa) && kept.channels > 0) {
       Pairs pairs(call, kept, isa);
       const int size = chosen_size(pairs.call, pairs.kept, isa);

@@ -44,6 +44,24 @@ struct RowsArgs {
   int count;
 };
 
+// y[row] = max(bias + inputs of the row x weights (+ z), minimum): 1x1x1 convolutions, one block of output channels.
+struct PointwiseArgs {
+  const float* x;
+  const int64_t* row_in;         // [rows] where a row's inputs lie in x
+  const int64_t* row_y;          // [rows] and its outputs in y and z
+  int rows;
+  int64_t inputs;                // 0: y is of bias (and z) alone, x and weights are not read
+  const int32_t* index;          // [inputs] which inputs, and rows of the weights; null: the first ones
+  const float* weights;          // [rows of the weights][vectors * vector length]
+  int vectors;                   // of output channels, 1..max_vectors
+  int last;                      // from a row's first output to those of the last vector, which may share some with others
+  int part;                      // 0, or how many outputs there are, where these are less than a vector
+  const float* bias;             // [vectors * vector length], as the weights' columns
+  float* y;
+  const float* z;                // or null
+  float minimum;
+};
+
 // Kernels along W whose inputs a strip of output pixels reads one after the other, each once for all that need it.
 inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
   return (kernel == 3 && dilation == 1 && stride <= 2) || (kernel == 1 && stride == 1);
@@ -247,6 +265,7 @@ struct IsaKernels {
   int max_vectors;               // vectors of output channels in a tile; a block is vector * max_vectors channels
   int depthwise_pixels;          // of a strip, at most
   void (*rows)(const RowsArgs&);
+  void (*pointwise)(const PointwiseArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*few_outputs)(const FewOutputsArgs&);
   void (*narrow)(const DepthwiseArgs&);  // strips of narrow groups: see pack.h

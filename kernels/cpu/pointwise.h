@@ -5,7 +5,6 @@
 
 namespace dance {
 
-bool is_pointwise(const ConvGeometry& g);
 // One n of a call whose geometry is pointwise. Throws std::bad_alloc.
 void pointwise_conv3d(const ClipCall& clip);
 
