@@ -90,12 +90,14 @@ struct DepthwiseArgs {
   const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
   int64_t taps, count;           // kernel positions; channels
   int first, vectors;            // those of the channels to work on
+  bool by_vectors;               // x has these, each whole, one after the other; else all channels in order
   float* out;                    // sums, or Y where bias is given: then all channels in order, floats
   int64_t out_step;              // floats from one output pixel to the next
   const float* bias;             // [count] or null
   const uint32_t* keep;          // [count] all ones, or 0 where what was summed is thrown away; null: all kept
   const float* z;                // like out, or null
   float minimum;
+  bool swish;                    // of what is at least the minimum; where bias is given
   // Narrow groups only; weights are then [vectors][taps][inputs][vector length].
   int64_t inputs;                // of a group
   int registers;                 // vectors of input channels that a vector of outputs reads, 1 or 2 ...

@@ -52,6 +52,15 @@ void pack_weights(const PackedLayout& l, const void* w, Type type, float* out, b
     }
 }
 
+void bias_by_column(const PackedLayout& l, const float* b, float* out) {
+  for (int64_t group = 0; group < l.groups; ++group)
+    for (int64_t index = 0; index < l.blocks(); ++index)
+      for (int j = 0; j < l.vectors(index) * l.vector; ++j) {
+        const int64_t output = l.output(index, j);
+        *out++ = output < l.outputs ? b[group * l.outputs + output] : 0.0f;
+      }
+}
+
 int narrow_registers(const ConvGeometry& g, int vector) {
   if (g.group == 1 || g.depthwise() || g.m < vector || g.c < vector) return 0;
   const bool slides = g.kernel[2] == 3 && depthwise_slides(g.kernel[2], g.strides[2], g.dilations[2]);

@@ -49,6 +49,9 @@ struct PackedLayout {
 // lost, block by block, so that there is never room needed for both.
 void pack_weights(const PackedLayout& layout, const void* w, Type type, float* out, bool discard = false);
 
+// b: [groups * outputs] -> out: [groups][padded outputs], as the columns of packed weights.
+void bias_by_column(const PackedLayout& layout, const float* b, float* out);
+
 // Strips: [vector of outputs][taps][inputs][vector length], for outputs chosen by a list (layout.outputs of them), or for all
 // where it is null. Vectors are full wherever there are as many: the last one is of the last outputs, some of which the one
 // before has too.

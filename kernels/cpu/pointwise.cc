@@ -63,17 +63,10 @@ class PointwiseClip : ClipCall {
     index_ = index;
   }
 
-  // Column by column as the weights lie.
   void find_bias() {
-    const float* b = static_cast<const float*>(call_.b);
     float* bias = ws_.bias.of<float>(std::size_t(layout_.groups * layout_.padded_outputs()));
+    bias_by_column(layout_, static_cast<const float*>(call_.b), bias);
     bias_ = bias;
-    for (int64_t group = 0; group < layout_.groups; ++group)
-      for (int64_t index = 0; index < layout_.blocks(); ++index)
-        for (int j = 0; j < layout_.vectors(index) * isa_.vector; ++j) {
-          const int64_t output = layout_.output(index, j);
-          *bias++ = output < layout_.outputs ? b[group * layout_.outputs + output] : 0.0f;
-        }
   }
 
   // Rows [begin, end) of the output, frame after frame in the order of frames_.
