@@ -10,7 +10,7 @@
 namespace dance {
 namespace {
 
-constexpr int64_t kRingBytes = 320 << 10;  // of a worker: beside what it reads and writes it stays in the L2 cache
+constexpr int64_t kRingBytes = 448 << 10;  // of a worker: beside what it reads and writes it stays in the L2 cache
 constexpr int64_t kMostParts = 8;          // of rows and of columns, that are tried
 
 // Work items are blocks of channels of some rows and columns of the output, of all frames. They go down the map: a ring holds as

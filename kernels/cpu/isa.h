@@ -97,7 +97,7 @@ struct DepthwiseArgs {
   const uint32_t* keep;          // [count] all ones, or 0 where what was summed is thrown away; null: all kept
   const float* z;                // like out, or null
   float minimum;
-  bool swish;                    // of what is at least the minimum; where bias is given
+  bool swish;                    // of what is at least the minimum; where bias is given, without keep and z
   // Narrow groups only; weights are then [vectors][taps][inputs][vector length].
   int64_t inputs;                // of a group
   int registers;                 // vectors of input channels that a vector of outputs reads, 1 or 2 ...
