@@ -57,7 +57,7 @@ class ExpandDepthwiseClip : ClipCall {
   int64_t width() const { return width_of(columns_); }
   int64_t slot_pixels() const { return d_.t * width(); }
   int64_t ring_floats() const { return slots_ * slot_pixels() * isa_.block(); }
-  int64_t list() const { return d_.t * std::min(width(), d_.w); }
+  int64_t list() const { return std::min(width(), d_.w); }
 
   // Rows and columns of output of an item: what the slowest worker has to do, about, is least, in rings that are no larger than
   // they may be or else as small as they get.
@@ -113,7 +113,7 @@ class ExpandDepthwiseClip : ClipCall {
     }
   }
 
-  // Pixels of a row of all frames: where kept ones lie, from the row's first on, where they go, and where dropped ones do.
+  // Pixels of a row, the same in all frames: where kept ones lie, where they go, and where dropped ones do.
   struct Lists {
     int64_t *in, *out, *dropped;
     int kept = 0, others = 0;
@@ -123,30 +123,26 @@ class ExpandDepthwiseClip : ClipCall {
   void list_pixels(int64_t h, int64_t left, int64_t right, int64_t origin, int64_t channels, Lists& lists) const {
     const uint8_t* keep = kept_.masks.feature + h * d_.w;
     lists.kept = lists.others = 0;
-    for (int64_t t = 0; t < d_.t; ++t) {
-      const bool frame = kept_.masks.frame[t] != 0;
-      for (int64_t w = left; w < right; ++w) {
-        const int64_t out = (t * width() + w - origin) * channels;
-        const bool kept = frame && keep[w];
-        lists.in[lists.kept] = (t * pixels() + w) * g_.c, lists.out[lists.kept] = out;
-        lists.dropped[lists.others] = out;  // one of them stays
-        lists.kept += kept, lists.others += !kept;
-      }
+    for (int64_t w = left; w < right; ++w) {
+      const int64_t out = (w - origin) * channels;
+      const bool kept = keep[w] != 0;
+      lists.in[lists.kept] = w * g_.c, lists.out[lists.kept] = out, lists.dropped[lists.others] = out;  // one of them stays
+      lists.kept += kept, lists.others += !kept;
     }
   }
 
   void expand_row(PointwiseArgs& a, const Lists& lists, int64_t h, int64_t left, int64_t right, float* out) const {
     a.x = static_cast<const float*>(call_.x) + (n_ * g_.t * pixels() + h * d_.w) * g_.c;
     a.y = out;
-    if (h + 1 < d_.h)  // the next row's: too short for the processor to find out by itself
-      for (int64_t t = 0; t < d_.t; ++t) {
-        const float* x = a.x + (t * pixels() + d_.w + left) * g_.c;
-        for (int64_t i = 0; i < (right - left) * g_.c; i += 16) __builtin_prefetch(x + i, 0, 2);
-      }
-    a.rows = lists.kept, a.row_in = lists.in, a.row_y = lists.out, a.inputs = kept_.channels;
-    isa_.pointwise(a);
-    a.rows = lists.others, a.row_in = a.row_y = lists.dropped, a.inputs = 0;
-    isa_.pointwise(a);
+    for (int64_t t = 0; t < d_.t; ++t, a.x += pixels() * g_.c, a.y += width() * a.vectors * isa_.vector) {
+      if (h + 1 < d_.h)  // the next row's: too short for the processor to find out by itself
+        for (int64_t i = left * g_.c; i < right * g_.c; i += 16) __builtin_prefetch(a.x + d_.w * g_.c + i, 0, 2);
+      a.rows = lists.kept, a.row_in = lists.in, a.row_y = lists.out;
+      a.inputs = kept_.masks.frame[t] ? kept_.channels : 0;
+      isa_.pointwise(a);
+      a.rows = lists.others, a.row_in = a.row_y = lists.dropped, a.inputs = 0;
+      isa_.pointwise(a);
+    }
   }
 
   PointwiseArgs expansion(int64_t block) const {

@@ -114,12 +114,15 @@ class PointwiseClip : ClipCall {
     const int64_t in = (t * pixels() + h * g_.w) * g_.c, step = g_.strides[2] * g_.c;
     const uint8_t* keep = kept_.masks.feature + h * g_.w;
     const bool kept = kept_.masks.frame[t] != 0;
+    const float* output = static_cast<const float*>(call_.y) + n_ * g_.out[0] * out_pixels() * g_.m;
+    const int64_t fetched = kept_.all_pixels ? 0 : g_.m;
     int64_t y = (to * g_.out[1] + row % g_.out[1]) * g_.out[2] * g_.m;
     for (int64_t wo = 0; wo < g_.out[2]; ++wo, y += g_.m) {
       const bool taken = kept && keep[wo * g_.strides[2]];
       row_in[live] = in + wo * step, row_y[live] = y, dropped[dead] = y;  // one of them stays: no branch to mislead
       live += taken, dead += !taken;
       __builtin_prefetch(x + in + wo * step);  // scattered pixels are not what the processor fetches ahead by itself
+      for (int64_t i = 0; i < fetched; i += 16) __builtin_prefetch(output + y + i, 1);
     }
   }
 
