@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from dance_deploy import models
@@ -11,8 +9,7 @@ from dance_deploy.data.rendered import CLASSES as MOTIONS
 from dance_deploy.data.rendered import render_clip
 from dance_deploy.errors import InputError
 from dance_deploy.method.checkpoint import Checkpoint
-from dance_deploy.method.controller import SLOPE_START, TAU_MAX
-from dance_deploy.method.surgery import GatedModel, gate_model
+from dance_deploy.method.surgery import gate_model
 
 SAMPLES = 2
 CLASSES = 400  # as many as Kinetics-400 has, which the architectures' published weights were trained on
@@ -29,15 +26,9 @@ def untrained_checkpoint(arch: str, *, classes: int = CLASSES, seed: int = 0) ->
         raise InputError(f"--seed is {seed}, expected 0 or more, below 2^62")
     spec = architecture.clip
     model = gate_model(models.build(arch, classes, seed=seed), spec.shape)
-    _set_thresholds(model, TAU)
+    model.controller.start_at(TAU)
     clips = [render_clip(MOTIONS[i], difficulty=0.5, seed=seed + i, frames=spec.frames, size=spec.size)
              for i in range(SAMPLES)]
     return Checkpoint(arch=arch, labels=[f"class{i}" for i in range(classes)], clip=spec,
                       graph=model.graph.state_dict(), samples=torch.stack([torch.from_numpy(c) for c in clips]),
                       trained=False)
-
-
-def _set_thresholds(model: GatedModel, tau: float) -> None:
-    with torch.no_grad():
-        # at a budget of 0.5; the controller starts with thresholds that fall with the budget's logarithm
-        model.controller.output.bias.fill_(math.log(tau / (TAU_MAX - tau)) - SLOPE_START * math.log(2.0))

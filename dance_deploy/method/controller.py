@@ -1,7 +1,8 @@
 """The controller: from statistics of the first layer's activation and a budget to all thresholds.
 
 It sees the normalised magnitudes of the stem only: over frames (resampled to a fixed length), over channels, and over a
-coarse grid of positions; and the budget, the wanted share of MACs. It returns tau [L, 3], each in [0, tau_max].
+coarse grid of positions; and the budget, the wanted share of MACs. It returns tau [L, 3], each between 0 and its
+kind's bound.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from dance_deploy.method.saliency import KINDS, magnitudes, relative
 FRAME_BINS = 8
 GRID = (4, 4)
 HIDDEN = 32
-TAU_MAX = 1.5
+# Bounds of the thresholds over frames, channels, features. Frames of a clip are nearly alike: a threshold around their
+# mean decides by noise, and one above it leaves a frame or two of sixteen: learnt on some people, it fails on others.
+TAU_MAX = (0.9, 1.5, 1.5)
 TAU_START = 0.3  # of every threshold at budget 0.5, before training
 SLOPE_START = 1.0  # of the logit of every threshold over -log(budget), before training
 OPEN_RAMP = 0.1  # thresholds fade to 0 over the last tenth below a fed budget of 1, which is the network without gates
@@ -35,21 +38,23 @@ def resampling_matrix(length: int, bins: int) -> np.ndarray:
 class Controller(nn.Module):
     """A two-layer perceptron on the stem's statistics and the budget.
 
-    channels: C of the stem's activation; gates: L; kinds: which kinds may be pruned (thresholds of the others are 0).
+    channels: C of the stem's activation; gates: L; kinds: which kinds may be pruned (thresholds of the others are 0);
+    tau_max: bounds of the thresholds over frames, channels, features.
     """
 
     tau_scale: torch.Tensor
     asked: torch.Tensor
     fed: torch.Tensor
 
-    def __init__(self, channels: int, gates: int, kinds: tuple[str, ...] = KINDS, hidden: int = HIDDEN) -> None:
+    def __init__(self, channels: int, gates: int, kinds: tuple[str, ...] = KINDS, hidden: int = HIDDEN,
+                 tau_max: tuple[float, float, float] = TAU_MAX) -> None:
         super().__init__()
-        self.gates = gates
+        self.gates, self.tau_max = gates, tau_max
         inputs = FRAME_BINS + channels + GRID[0] * GRID[1] + 2
         self.hidden = nn.Linear(inputs, hidden)
         self.output = nn.Linear(hidden, gates * 3)
         self._start()
-        scale = torch.tensor([TAU_MAX if k in kinds else 0.0 for k in KINDS])
+        scale = torch.tensor([bound if kind in kinds else 0.0 for kind, bound in zip(KINDS, tau_max)])
         self.register_buffer("tau_scale", scale.repeat(gates, 1))
         # piecewise linear map from the budget asked for to the one fed in (see calibrate); identity at first
         self.register_buffer("asked", torch.tensor([0.0, 1.0]))
@@ -68,8 +73,13 @@ class Controller(nn.Module):
             self.hidden.weight[0, -1] = -1.0
             self.hidden.bias[0] = 0.0
             self.output.weight[:, 0] = SLOPE_START
-        start = math.log(TAU_START / (TAU_MAX - TAU_START))
-        nn.init.constant_(self.output.bias, start - SLOPE_START * math.log(2.0))
+        self.start_at(TAU_START)
+
+    def start_at(self, tau: float) -> None:
+        """Before training: make every threshold about tau at a budget of 0.5; tau lies below all bounds."""
+        logits = torch.tensor([math.log(tau / (bound - tau)) - SLOPE_START * math.log(2.0) for bound in self.tau_max])
+        with torch.no_grad():
+            self.output.bias.copy_(logits.repeat(self.gates))
 
     def see_budget_only(self) -> None:
         """Make the thresholds depend on the budget alone, now and in training: for comparison with a full one."""

@@ -22,7 +22,7 @@ from torch.nn.parameter import UninitializedParameter
 from dance_deploy.cost import ConvCost, Cost
 from dance_deploy.errors import InputError
 from dance_deploy.geometry import Conv3dGeometry, Size3
-from dance_deploy.method.controller import Controller
+from dance_deploy.method.controller import TAU_MAX, Controller
 from dance_deploy.method.gate import Gate
 from dance_deploy.method.saliency import KINDS
 
@@ -365,8 +365,9 @@ def _site(convs: list[str], input_shape: tuple[int, ...], geometries: dict[str, 
     return GateSite(largest, tuple(convs), input_shape[1:])  # type: ignore[arg-type]
 
 
-def gate_model(model: nn.Module, clip_shape: tuple[int, ...], kinds: tuple[str, ...] = KINDS) -> GatedModel:
-    """Gate a copy of `model`; clip_shape [1, 3, T, H, W]; kinds: what may be pruned.
+def gate_model(model: nn.Module, clip_shape: tuple[int, ...], kinds: tuple[str, ...] = KINDS,
+               tau_max: tuple[float, float, float] = TAU_MAX) -> GatedModel:
+    """Gate a copy of `model`; clip_shape [1, 3, T, H, W]; kinds: what may be pruned; tau_max: see Controller.
 
     Raises InputError where the model cannot be traced, has too few Conv3d layers, or has no single stem.
     """
@@ -378,7 +379,7 @@ def gate_model(model: nn.Module, clip_shape: tuple[int, ...], kinds: tuple[str, 
     sites = tuple(_site([str(c.target) for c in convs], shape_of(source), geometries)
                   for source, convs in groups.items())
     plan = Plan(sites, geometries, _linear_cost(traced), shape_of(stem))
-    traced.add_submodule(CONTROLLER, Controller(shape_of(stem)[1], len(sites), kinds))
+    traced.add_submodule(CONTROLLER, Controller(shape_of(stem)[1], len(sites), kinds, tau_max=tau_max))
     graph = traced.graph
     clip = next(n for n in graph.nodes if n.op == "placeholder")
     with graph.inserting_after(clip):

@@ -58,7 +58,8 @@ def test_ava_rises_with_the_spread_and_stays_below_its_weights(form):
     ("--target-macs", {"target_macs": 1.0}), ("--target-macs", {"target_macs": 0.0}), ("--kinds", {"kinds": ()}),
     ("--kinds", {"kinds": ("sound",)}), ("--epochs-aap", {"epochs_aap": -1}), ("--batch", {"batch": 0}),
     ("--seed", {"seed": -1}), ("--lr", {"lr_dense": 0.0}), ("--lr", {"lr_aap": float("nan")}),
-    ("--ava-form", {"ava_form": "x"}), ("--static-share", {"static_share": 1.0}),
+    ("--ava-form", {"ava_form": "x"}), ("--tau-max", {"tau_max": (0.1, 1.5, 1.5)}),
+    ("--tau-max", {"tau_max": (0.9, 1.5, float("inf"))}), ("--static-share", {"static_share": 1.0}),
     ("--static-share", {"static_share": float("nan")}), ("--static-by", {"static_by": "luck"}),
     ("--static-allocation", {"static_allocation": "x"}), ("--static-scope", {"static_scope": "x"}),
     ("--thresholds-from", {"thresholds_from": "x"}), ("--precision", {"precision": "int4"})])

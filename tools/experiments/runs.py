@@ -32,6 +32,7 @@ class Run:
     setting: Setting
     seed: int
     fold: str | None
+    dense_name: str  # of the setting that trains the dense networks
 
     def checkpoint(self, folder: Path) -> Path:
         """Where the run's checkpoint is written."""
@@ -39,7 +40,7 @@ class Run:
 
     def dense(self, folder: Path) -> Path:
         """The dense network to start from, and to be taught by."""
-        return work_folder(folder / f"{self.tag('dance')}.pt") / "dense.pt"
+        return work_folder(folder / f"{self.tag(self.dense_name)}.pt") / "dense.pt"
 
     def tag(self, name: str) -> str:
         """Name of a setting's run with this seed and fold."""
@@ -59,7 +60,7 @@ def runs_of(table: Table, only: list[str], seeds: list[int], folds: list[str]) -
         for seed in seeds or table.seeds:
             for name, setting in sorted(table.settings.items(), key=lambda item: not item[1].own_dense):
                 if not only or name in only:
-                    yield Run(name, setting, seed, fold)
+                    yield Run(name, setting, seed, fold, table.dense)
 
 
 def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporter) -> None:
@@ -72,7 +73,7 @@ def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporte
     if not run.setting.own_dense:
         init = run.dense(folder)
         if not init.is_file():
-            raise InputError(f"{init}: is not there; run the setting 'dance' with seed {run.seed} first")
+            raise InputError(f"{init}: is not there; run the setting '{run.dense_name}' with seed {run.seed} first")
         changes["epochs_dense"] = 0
     split = {} if run.fold is None else {"fold": run.fold}
     train_from_options(Options(data=data, out=out, arch=table.arch, init=init, resume=True, settings=changes,

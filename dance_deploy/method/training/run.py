@@ -136,7 +136,7 @@ class _Run:
         s = self.settings
         with torch.random.fork_rng(devices=[]):  # the controller's start draws from the global generator
             torch.manual_seed(s.seed)
-            model = gate_model(network, self.data.clip.shape, s.kinds)
+            model = gate_model(network, self.data.clip.shape, s.kinds, s.tau_max)
         if s.thresholds_from == "budget":
             model.controller.see_budget_only()
         for gate in model.gates:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dance_deploy.errors import InputError
 from dance_deploy.method.ava import FORMS
+from dance_deploy.method.controller import TAU_MAX, TAU_START
 from dance_deploy.method.prune import ALLOCATIONS, SCOPES, SCORES
 from dance_deploy.method.saliency import KINDS
 from dance_deploy.method.training.precision import PRECISIONS
@@ -26,6 +27,7 @@ class TrainSettings:
     """Settings of one run; the defaults are those of docs/method.md.
 
     epochs_*, windows (per clip and epoch): None = from the number of training clips; kinds: what the gates may prune;
+    tau_max: bounds of the thresholds over frames, channels, features;
     static_share: MACs that static channel pruning leaves before the gates are trained, None = no such phase; static_by,
     static_allocation, static_scope: see prune.py; thresholds_from: "clip" = the controller sees clip and budget,
     "budget" = constant thresholds per budget; random_masks: as many kept as the gates would keep, but random ones
@@ -43,6 +45,7 @@ class TrainSettings:
     epochs_ava: int | None = None
     epochs_aap: int | None = None
     kinds: tuple[str, ...] = ("frames", "features")
+    tau_max: tuple[float, float, float] = TAU_MAX
     static_share: float | None = None
     static_by: str = "bn"
     static_allocation: str = "global"
@@ -90,6 +93,9 @@ class TrainSettings:
         if not self.kinds or set(self.kinds) - set(KINDS) or len(set(self.kinds)) < len(self.kinds):
             raise InputError(f"--kinds is '{','.join(self.kinds)}', expected one or more of {', '.join(KINDS)}, "
                              "joined by commas")
+        if len(self.tau_max) != len(KINDS) or not all(TAU_START < bound < math.inf for bound in self.tau_max):
+            raise InputError(f"--tau-max is {_text(list(self.tau_max))}, expected three numbers above {TAU_START}, "
+                             "where all thresholds start")
         if self.static_share is not None and not 0.0 < self.static_share < 1.0:
             raise InputError(f"--static-share is {self.static_share}, expected a share of the MACs above 0 and below 1")
         for name, known in (("ava_form", tuple(FORMS)), ("static_by", SCORES), ("static_allocation", ALLOCATIONS),
