@@ -1,7 +1,6 @@
 #include "pointwise.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "pack.h"
 
