@@ -31,7 +31,7 @@ class ExpandDepthwiseClip : ClipCall {
     bias_ = bias;
     cut();
     const int64_t parts = parts_of(d_.out[1], rows_), sides = parts_of(d_.out[2], columns_);
-    const int64_t items = layout_.blocks() * parts * sides;
+    const int64_t items = shares() * parts * sides;
     const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
     ring_ = ws_.expanded.of<float>(workers * std::size_t(ring_floats()));
     lists_ = ws_.rows.of<int64_t>(workers * std::size_t(3 * list()));
@@ -41,12 +41,14 @@ class ExpandDepthwiseClip : ClipCall {
       const Place place{item / sides / parts, row, std::min(row + rows_, d_.out[1]), column,
                         std::min(column + columns_, d_.out[2])};
       compute(worker, place);
+      if (place.block + 1 == shares() && shares() < layout_.blocks()) compute(worker, place.next_block());
     });
   }
 
  private:
   struct Place {
     int64_t block, row, row_end, column, column_end;  // of output
+    Place next_block() const { return {block + 1, row, row_end, column, column_end}; }
   };
 
   static int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
@@ -57,6 +59,12 @@ class ExpandDepthwiseClip : ClipCall {
   int64_t width() const { return width_of(columns_); }
   int64_t slot_pixels() const { return d_.t * width(); }
   int64_t ring_floats() const { return slots_ * slot_pixels() * isa_.block(); }
+  // Blocks that are items of their own: all, or all but the last where that has less than a vector of outputs, and so writes some
+  // of the block before it.
+  int64_t shares() const {
+    const int64_t blocks = layout_.blocks();
+    return blocks > 1 && layout_.columns(blocks - 1) < isa_.vector ? blocks - 1 : blocks;
+  }
   int64_t list() const { return std::min(width(), d_.w); }
 
   // Rows and columns of output of an item: what the slowest worker has to do, about, is least, in rings that are no larger than
@@ -69,7 +77,7 @@ class ExpandDepthwiseClip : ClipCall {
         const int64_t rows = parts_of(d_.out[1], parts), columns = parts_of(d_.out[2], sides);
         const int64_t rows_in = std::min(d_.h, (rows - 1) * d_.strides[1] + reach(1));
         const bool small = slots_ * d_.t * width_of(columns) * isa_.block() * 4 <= kRingBytes;
-        const int64_t items = layout_.blocks() * parts_of(d_.out[1], rows) * parts_of(d_.out[2], columns);
+        const int64_t items = shares() * parts_of(d_.out[1], rows) * parts_of(d_.out[2], columns);
         const double expanding = double(rows_in * std::min(width_of(columns), d_.w) * d_.t) * double(g_.c);
         const double sliding = double(rows * columns * d_.out[0]) * double(strips_.taps);
         const double cost = double(parts_of(items, parallel_.workers)) * (expanding + sliding);
