@@ -79,7 +79,7 @@ def force_masks(body: bytes, masks: list[LayerMasks]) -> bytes:
             model.graph.initializer.append(numpy_helper.from_array(mask[None], name))
             replaced[f"gate{i}.{kind}"] = name
     for node in model.graph.node:
-        if node.domain == names.DOMAIN and node.op_type in names.CONVS:
+        if node.domain == names.DOMAIN and node.op_type in names.CONVS + names.EXPANDING:
             for i, value in enumerate(node.input):
                 node.input[i] = replaced.get(value, value)
     return model.SerializeToString()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx, nn
 
-from dance_deploy.export.fold import FusedConv
+from dance_deploy.export.fold import Expansion, FusedConv, expansions
 from dance_deploy.export.layouts import Tensors
 from dance_deploy.export.lowering import last_lowering_for, lowering_for, unsupported
 from dance_deploy.export.onnx_builder import OnnxBuilder
@@ -15,7 +15,7 @@ from dance_deploy.method.controller import Controller
 from dance_deploy.method.gate import Gate
 from dance_deploy.method.surgery import geometry_of, is_tensor, shape_of, source_of
 from dance_deploy.ops import names
-from dance_deploy.ops.functions import conv_node, gate_node, hand_on_magnitudes
+from dance_deploy.ops.functions import conv_node, expand_depthwise_node, gate_node, hand_on_magnitudes
 
 
 class Emitter:
@@ -37,6 +37,9 @@ class Emitter:
         self.tensors = Tensors(builder)
         self.reads_last = False
         self._ends = {fused.last: fused for fused in convs.values()}
+        # by the last node of their depthwise convolutions
+        self.expansions: dict[fx.Node, Expansion] = expansions(convs) if channels_last else {}
+        self._expanding = {expansion.conv.last for expansion in self.expansions.values()}
         self.masks: dict[int, tuple[str, str, str]] = {}
         self.counts: dict[int, str] = {}
         self.gate_inputs: dict[int, str] = {}
@@ -67,7 +70,11 @@ class Emitter:
         for node in nodes:
             if node.op in ("placeholder", "output"):
                 continue
-            if node in self._ends:
+            if node in self._expanding:
+                continue  # with the depthwise convolution behind it
+            if node in self.expansions:
+                self._emit_expansion(self.expansions[node])
+            elif node in self._ends:
                 self._emit_conv(self._ends[node])
             elif node not in absorbed and not self._is_size(node):
                 self._emit_node(node)
@@ -167,6 +174,24 @@ class Emitter:
                                                 min=0.0 if fused.relu else names.MIN_DEFAULT))
         self.conv_outputs[fused.name] = output
         self.tensors.bind(fused.last, output, last=last)
+
+    def _emit_expansion(self, expansion: Expansion) -> None:
+        conv, depthwise = expansion.conv, expansion.depthwise
+        source = source_of(conv.conv)
+        gate = self._gate_of(source)
+        g = geometry_of(depthwise.name, depthwise.module, (1, 1, 1))
+        (w, b), (depthwise_w, depthwise_b) = (
+            [self.builder.constant(f"{fused.name}.{kind}", value)
+             for kind, value in (("weight", fused.weight), ("bias", fused.bias))] for fused in (conv, depthwise))
+        masks = self._all_kept(source) if gate is None or not self.gated else self.masks[gate.index]
+        output = self.builder.unique(depthwise.last.name)
+        self.builder.nodes.append(expand_depthwise_node(
+            [self.tensors.name(source, last=True), w, b, *masks, depthwise_w, depthwise_b], output, depthwise.name,
+            strides=list(g.strides), pads=list(g.pads), dilations=list(g.dilations), group=g.group, **{
+                names.MIN: 0.0 if conv.relu else names.MIN_DEFAULT,
+                names.DEPTHWISE_MIN: 0.0 if depthwise.relu else names.MIN_DEFAULT}))
+        self.conv_outputs[conv.name] = self.conv_outputs[depthwise.name] = output
+        self.tensors.bind(depthwise.last, output, last=True)
 
     def _all_kept(self, source: fx.Node) -> list[str]:
         n, c, t, h, w = shape_of(source)

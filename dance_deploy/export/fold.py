@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from dance_deploy.method.surgery import geometry_of
+
 _ADD = (operator.add, operator.iadd, torch.add)
 
 
@@ -36,6 +38,43 @@ class FusedConv:
     def name(self) -> str:
         """Name of the convolution in the model."""
         return str(self.conv.target)
+
+
+@dataclass
+class Expansion:
+    """A 1x1x1 convolution that becomes one op with the depthwise one that alone reads it.
+
+    last: the node whose value the op computes; swish: the depthwise one's, with which it then ends.
+    """
+
+    conv: FusedConv
+    depthwise: FusedConv
+    last: fx.Node
+    swish: bool = False
+
+
+def expansions(convs: dict[fx.Node, FusedConv]) -> dict[fx.Node, Expansion]:
+    """All of a graph's, by the depthwise convolution's last node."""
+    ends = {fused.last: fused for fused in convs.values()}
+    found = {}
+    for fused in convs.values():
+        before = ends.get(fused.conv.args[0])  # type: ignore[call-overload]
+        if before is None or _only_user(before.last) is not fused.conv:
+            continue
+        if _is_depthwise(fused) and _is_expansion(before):
+            found[fused.last] = Expansion(before, fused, fused.last)
+    return found
+
+
+def _is_depthwise(fused: FusedConv) -> bool:
+    m = fused.module
+    return m.groups > 1 and m.groups == m.in_channels == m.out_channels and fused.residual is None
+
+
+def _is_expansion(fused: FusedConv) -> bool:
+    g = geometry_of(fused.name, fused.module, (1, 1, 1))
+    plain = g.group == 1 and tuple(g.kernel) == tuple(g.strides) == (1, 1, 1) and not any(g.pads)
+    return plain and fused.residual is None
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

@@ -13,7 +13,7 @@ from torch import fx
 from dance_deploy.errors import InputError
 from dance_deploy.export.controller_graph import emit_controller
 from dance_deploy.export.emitter import Emitter
-from dance_deploy.export.fold import FusedConv, fused_convs
+from dance_deploy.export.fold import Expansion, FusedConv, fused_convs
 from dance_deploy.export.lowering import works_in_place
 from dance_deploy.export.onnx_builder import OnnxBuilder, tensor_info
 from dance_deploy.method.surgery import CONTROLLER, GatedModel, shape_of, stem_nodes
@@ -28,7 +28,8 @@ _FLOAT, _INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 class GatedLayer:
     """One gated convolution of the body: its gate's number, its tensors' names in body.onnx, its fused weights.
 
-    channels_last: whether X and Y (and Z) are [N, T, H, W, C] there.
+    channels_last: whether X and Y (and Z) are [N, T, H, W, C] there; expansion: where it is one op with the depthwise
+    convolution behind it, which makes Y then.
     """
 
     gate: int
@@ -37,6 +38,12 @@ class GatedLayer:
     y: str
     fused: FusedConv
     channels_last: bool
+    expansion: Expansion | None = None
+
+    @property
+    def last(self) -> fx.Node:
+        """The node whose value Y is."""
+        return self.expansion.last if self.expansion else self.fused.last
 
 
 @dataclass
@@ -157,8 +164,9 @@ class _Cutter:
 
     def _layers(self, emitter: Emitter) -> list[GatedLayer]:
         by_name = {fused.name: fused for fused in self.fused.values()}
+        expanding = {expansion.conv.name: expansion for expansion in emitter.expansions.values()}
         return [GatedLayer(i, emitter.gate_inputs[i], emitter.masks[i], emitter.conv_outputs[name], by_name[name],
-                           self.profile.channels_last)
+                           self.profile.channels_last, expanding.get(name))
                 for i, site in enumerate(self.model.plan.sites) for name in site.convs]
 
     def _mask_infos(self, emitter: Emitter) -> list[onnx.ValueInfoProto]:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from dance_deploy.errors import InputError
 from dance_deploy.export.layouts import LAST_AXIS
 from dance_deploy.method.surgery import shape_of, source_of
+from dance_deploy.ops import names
 from dance_deploy.ops.functions import max_pool_node, scaled_swish_node
 
 if TYPE_CHECKING:
@@ -131,8 +132,19 @@ def _last_max_pool(e: Emitter, node: fx.Node, layer: nn.MaxPool3d) -> str | None
 
 
 def _last_silu(e: Emitter, node: fx.Node, layer: Any) -> str:
-    """With the product by channel before it, an excitation, in one op: one pass over the map instead of two."""
+    """As a part of the op before it where that has a form with it, which saves a pass over the map.
+
+    Such are a product by channel, an excitation, and an expansion with its depthwise convolution.
+    """
     x = source_of(node)
+    end = _behind_passed_on(e, x)
+    expansion = e.expansions.get(end)
+    if expansion is not None and len(end.users) == 1:
+        expansion.swish, expansion.last = True, node
+        maker = e.builder.maker(e.value(x))
+        assert maker is not None
+        maker.op_type = names.EXPAND_DEPTHWISE_SWISH_CL
+        return maker.output[0]
     scale = _scale_by_channel(x)
     if scale is None or len(x.users) > 1:
         return _silu(e, node, layer)
@@ -144,6 +156,15 @@ def _last_silu(e: Emitter, node: fx.Node, layer: Any) -> str:
     output = e.builder.unique(node.name)
     e.builder.nodes.append(scaled_swish_node(inputs[1 - scale], inputs[scale], output, node.name))
     return output
+
+
+def _behind_passed_on(e: Emitter, node: fx.Node) -> fx.Node:
+    """The node whose tensor is passed on to `node` by layers that change nothing, each for one reader."""
+    while len(node.users) == 1 and node.op == "call_module":
+        if lowering_for(node, e.traced.get_submodule(str(node.target))) is not _same:
+            break
+        node = source_of(node)
+    return node
 
 
 def _scale_by_channel(node: fx.Node) -> int | None:

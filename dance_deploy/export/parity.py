@@ -9,7 +9,7 @@ borderline bit went the other way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ import torch
 from torch import fx
 
 from dance_deploy.errors import OperationError
+from dance_deploy.export.fold import FusedConv
 from dance_deploy.export.graphs import GatedLayer, Graphs
 from dance_deploy.method.gate import Gate
 from dance_deploy.method.surgery import GatedModel, geometry_of, source_of
@@ -60,7 +61,7 @@ def torch_rung(model: GatedModel, graphs: Graphs, clip: np.ndarray, budget: floa
     """Run the torch model and look at every gated layer."""
     wanted = {graphs.stem}
     for layer in graphs.layers:
-        wanted |= {_gate_input(layer), layer.fused.last} | ({layer.fused.residual} if layer.fused.residual else set())
+        wanted |= {_gate_input(layer), layer.last} | ({layer.fused.residual} if layer.fused.residual else set())
     # an in-place ReLU or add would overwrite what was captured before it: keep copies
     recorder = _Recorder(model.graph, wanted)
     with torch.no_grad():
@@ -71,7 +72,7 @@ def torch_rung(model: GatedModel, graphs: Graphs, clip: np.ndarray, budget: floa
         residual = layer.fused.residual
         masks = definition.GateMasks(*(m.numpy() != 0 for m in gates[layer.gate].masks))  # type: ignore[union-attr]
         layers.append(LayerRun(recorder.seen[_gate_input(layer)], masks,
-                               recorder.seen[layer.fused.last], None if residual is None else recorder.seen[residual]))
+                               recorder.seen[layer.last], None if residual is None else recorder.seen[residual]))
     return RungRun("torch", recorder.seen[graphs.stem], recorder.tau, logits.numpy(), layers)
 
 
@@ -167,16 +168,39 @@ def check_rung(run: RungRun, graphs: Graphs) -> None:
 def _excess(layer: GatedLayer, at: LayerRun) -> str | None:
     """Why Y is not what the definition says of X, masks and Z; None where it is."""
     fused = layer.fused
-    g = geometry_of(fused.name, fused.module, at.x.shape[2:])
-    attributes = {"strides": g.strides, "pads": g.pads, "dilations": g.dilations, "group": g.group}
-    minimum = 0.0 if fused.relu else names.MIN_DEFAULT
-    expected = definition.reference(at.x, fused.weight, fused.bias, *at.masks, at.z, minimum=minimum, **attributes)
-    # torch ran convolution and batch norm one after the other: its rounding scales with the terms that cancel in the
-    # folded bias, which the bound of the folded convolution does not know of
-    cancelled = (fused.bias_scale - np.abs(fused.bias)).clip(0) * 2 * FLOAT32_EPS * np.sqrt(fused.weight[0].size + 2)
+    cancelled = _cancelled(fused)
+    if layer.expansion is None:
+        expected = definition.reference(at.x, fused.weight, fused.bias, *at.masks, at.z, minimum=_minimum(fused),
+                                        **_attributes(fused, at))
+    else:
+        depthwise = layer.expansion.depthwise
+        taps = np.abs(depthwise.weight).sum((1, 2, 3, 4))
+        cancelled = (cancelled * taps + _cancelled(depthwise)) * definition.SWISH_SLOPE
+        expected = definition.expand_depthwise_reference(
+            at.x, fused.weight, fused.bias, at.masks, depthwise.weight, depthwise.bias, minimum=_minimum(fused),
+            depthwise_minimum=_minimum(depthwise), swish=layer.expansion.swish, **_attributes(depthwise, at))
     expected.bound[...] += cancelled[:, None, None, None]
     wrong = definition.check_output(at.y, expected)
     return wrong[0] if wrong else None
+
+
+def _attributes(fused: FusedConv, at: LayerRun) -> dict[str, Any]:
+    g = geometry_of(fused.name, fused.module, at.x.shape[2:])
+    return {"strides": g.strides, "pads": g.pads, "dilations": g.dilations, "group": g.group}
+
+
+def _minimum(fused: FusedConv) -> float:
+    return 0.0 if fused.relu else names.MIN_DEFAULT
+
+
+def _cancelled(fused: FusedConv) -> np.ndarray:
+    """What torch may be off by beyond the bound, for each channel.
+
+    It runs convolution and batch norm one after the other: its rounding scales with the terms that cancel in the
+    folded bias, which the bound of the folded convolution does not know of.
+    """
+    scale = (fused.bias_scale - np.abs(fused.bias)).clip(0)
+    return scale * 2 * FLOAT32_EPS * np.sqrt(fused.weight[0].size + 2)
 
 
 def _apart(rung: str, layer: str, what: str) -> OperationError:

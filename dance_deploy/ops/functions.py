@@ -25,6 +25,7 @@ CONV_ATTRIBUTE_DEFAULTS = {
     names.GROUP: names.GROUP_DEFAULT,
 }
 ATTRIBUTE_DEFAULTS = {**CONV_ATTRIBUTE_DEFAULTS, names.MIN: names.MIN_DEFAULT}
+EXPAND_DEFAULTS = {**ATTRIBUTE_DEFAULTS, names.DEPTHWISE_MIN: names.MIN_DEFAULT}
 
 
 def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "float32") -> list[FunctionProto]:
@@ -44,6 +45,7 @@ def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "flo
     makers.update({names.TO_CHANNELS_LAST: _to_channels_last, names.MAX_POOL3D_CL: _max_pool3d_cl,
                    names.SCALED_SWISH_CL: _scaled_swish_cl})
     makers[names.ACTIVATION_GATE_MAGNITUDES_CL] = _activation_gate
+    makers.update(dict.fromkeys(names.EXPANDING, _expand_depthwise))
     kind = (opset, mask_dtype, float_type)
     functions = {op_type: make(op_type, _Body(*kind)) for op_type, make in makers.items()}
     writing = [_with_magnitudes(functions[op_type], _Body(*kind)) for op_type in names.WITH_MAGNITUDES]
@@ -74,6 +76,16 @@ def conv_node(inputs: list[str], output: str, name: str, *, channels_last: bool 
     op_type = names.CHANNELS_LAST[op_type] if channels_last else op_type
     return helper.make_node(op_type, inputs, [output], name=name, domain=names.DOMAIN,
                             **{**ATTRIBUTE_DEFAULTS, **attributes}, **names.PLUGIN_ATTRIBUTES)
+
+
+def expand_depthwise_node(inputs: list[str], output: str, name: str, **attributes) -> NodeProto:
+    """A node of a 1x1x1 gated convolution and the depthwise one behind it: inputs as names.EXPAND_INPUTS.
+
+    attributes: strides, pads, dilations and group (M of W) of the latter, min of the former, depthwise_min; the missing
+    ones get their defaults.
+    """
+    return helper.make_node(names.EXPAND_DEPTHWISE_CL, inputs, [output], name=name, domain=names.DOMAIN,
+                            **{**EXPAND_DEFAULTS, **attributes})
 
 
 def to_channels_last_node(x: str, y: str, name: str) -> NodeProto:
@@ -133,7 +145,7 @@ class _Body:
 
     def refer(self, attribute: str, of_function: str) -> None:
         """Let `attribute` of the last node take the value of the function's attribute `of_function`."""
-        kind = helper.make_attribute(of_function, ATTRIBUTE_DEFAULTS.get(of_function, (1, 1, 1))).type
+        kind = helper.make_attribute(of_function, EXPAND_DEFAULTS.get(of_function, (1, 1, 1))).type
         self.nodes[-1].attribute.append(AttributeProto(name=attribute, ref_attr_name=of_function, type=kind))
 
     def function(self, op_type: str, inputs, outputs, defaults=None, required=()) -> FunctionProto:
@@ -206,24 +218,44 @@ def _gated_conv3d(op_type: str, body: _Body) -> FunctionProto:
     if channels_last:
         x = body.op("Transpose", x, perm=TO_CHANNELS_FIRST)
         z = body.op("Transpose", z, perm=TO_CHANNELS_FIRST) if with_z else z
-    zero = body.constant(0, helper.tensor_dtype_to_np_dtype(FLOAT_TYPES[body.float_type]))
-    for mask, axes in zip(names.MASK_NAMES, ([1, 3, 4], [2, 3, 4], [1, 2])):
-        keep = mask if body.mask_dtype == "bool" else body.cast(mask, TensorProto.BOOL)
-        x = body.op("Where", body.unsqueeze(keep, axes), x, zero)
-    y = body.op("Conv", x, "W", "B")
+    y = body.op("Conv", _where_kept(body, x), "W", "B")
     for attribute in CONV_ATTRIBUTE_DEFAULTS:
         body.refer(attribute, attribute)
     if with_z:
         y = body.op("Add", y, z)
-    minimum = body.op("Constant")
-    body.refer("value_float", names.MIN)
-    if body.float_type == "float16":
-        minimum = body.cast(minimum, TensorProto.FLOAT16)
+    minimum = _minimum(body, names.MIN)
     if channels_last:
         body.op("Transpose", body.op("Max", y, minimum), to="Y", perm=TO_CHANNELS_LAST)
     else:
         body.op("Max", y, minimum, to="Y")
     return body.function(op_type, names.CONV_ADD_INPUTS if with_z else names.CONV_INPUTS, ["Y"], ATTRIBUTE_DEFAULTS)
+
+
+def _where_kept(body: _Body, x: str) -> str:
+    zero = body.constant(0, helper.tensor_dtype_to_np_dtype(FLOAT_TYPES[body.float_type]))
+    for mask, axes in zip(names.MASK_NAMES, ([1, 3, 4], [2, 3, 4], [1, 2])):
+        keep = mask if body.mask_dtype == "bool" else body.cast(mask, TensorProto.BOOL)
+        x = body.op("Where", body.unsqueeze(keep, axes), x, zero)
+    return x
+
+
+def _minimum(body: _Body, attribute: str) -> str:
+    minimum = body.op("Constant")
+    body.refer("value_float", attribute)
+    return body.cast(minimum, TensorProto.FLOAT16) if body.float_type == "float16" else minimum
+
+
+def _expand_depthwise(op_type: str, body: _Body) -> FunctionProto:
+    x = _where_kept(body, body.op("Transpose", "X", perm=TO_CHANNELS_FIRST))
+    expanded = body.op("Max", body.op("Conv", x, "W", "B"), _minimum(body, names.MIN))
+    y = body.op("Conv", expanded, "depthwise_W", "depthwise_B")
+    for attribute in CONV_ATTRIBUTE_DEFAULTS:
+        body.refer(attribute, attribute)
+    y = body.op("Max", y, _minimum(body, names.DEPTHWISE_MIN))
+    if op_type == names.EXPAND_DEPTHWISE_SWISH_CL:
+        y = body.op("Mul", y, body.op("Sigmoid", y))
+    body.op("Transpose", y, to="Y", perm=TO_CHANNELS_LAST)
+    return body.function(op_type, names.EXPAND_INPUTS, ["Y"], EXPAND_DEFAULTS)
 
 
 def _with_magnitudes(plain: FunctionProto, body: _Body) -> FunctionProto:

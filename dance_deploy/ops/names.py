@@ -38,10 +38,14 @@ MAGNITUDES = ("channel_magnitude", "pixel_magnitude")
 GATES = (ACTIVATION_GATE, ACTIVATION_GATE_CL, ACTIVATION_GATE_MAGNITUDES_CL)
 _CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
 CONVS = _CONVS + tuple(WITH_MAGNITUDES[conv] for conv in _CONVS if conv in WITH_MAGNITUDES)
+# A 1x1x1 gated convolution and the depthwise one that alone reads what it makes, the latter's swish too
+EXPAND_DEPTHWISE_CL = "ExpandDepthwiseCl"
+EXPAND_DEPTHWISE_SWISH_CL = "ExpandDepthwiseSwishCl"
+EXPANDING = (EXPAND_DEPTHWISE_CL, EXPAND_DEPTHWISE_SWISH_CL)
 # What a channels-last body needs besides: not gated, no masks
 _LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
 LAYOUT_OPS = _LAYOUT_OPS + tuple(WITH_MAGNITUDES[op] for op in _LAYOUT_OPS) + (SCALED_SWISH_CL,)
-OP_TYPES = GATES + CONVS + LAYOUT_OPS
+OP_TYPES = GATES + CONVS + EXPANDING + LAYOUT_OPS
 
 # what a gate drops, in the order of its masks, of tau's columns and of `kept`
 KINDS = ("frames", "channels", "features")
@@ -51,6 +55,7 @@ GATE_MAGNITUDES_INPUTS = GATE_INPUTS + MAGNITUDES
 KEPT = "kept"    # int64 [N, 3], last output of the gate that is given magnitudes
 CONV_INPUTS = ("X", "W", "B") + MASK_NAMES
 CONV_ADD_INPUTS = CONV_INPUTS + ("Z",)
+EXPAND_INPUTS = CONV_INPUTS + ("depthwise_W", "depthwise_B")
 
 KERNEL_SHAPE = "kernel_shape"    # of MaxPool3dCl, which has no default for it
 STRIDES = "strides"
@@ -58,6 +63,7 @@ PADS = "pads"
 DILATIONS = "dilations"
 GROUP = "group"
 MIN = "min"
+DEPTHWISE_MIN = "depthwise_min"    # of the ops in EXPANDING: MIN is the expansion's
 STRIDES_DEFAULT = (1, 1, 1)
 PADS_DEFAULT = (0, 0, 0, 0, 0, 0)
 DILATIONS_DEFAULT = (1, 1, 1)

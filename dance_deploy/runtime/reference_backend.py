@@ -68,6 +68,7 @@ def _operators():
         names.GATED_CONV3D_CL: _gated_conv(definition.gated_conv3d_cl),
         names.GATED_CONV3D_ADD_CL: _gated_conv(definition.gated_conv3d_cl),
     }
+    dance.update({op_type: _expand(op_type == names.EXPAND_DEPTHWISE_SWISH_CL) for op_type in names.EXPANDING})
     convs = {op_type: run for op_type, run in dance.items() if op_type in names.WITH_MAGNITUDES}
     dance.update({names.WITH_MAGNITUDES[op_type]: _with_magnitudes(run, op_type != names.GATED_CONV3D)
                   for op_type, run in convs.items()})
@@ -98,6 +99,13 @@ def _gated_conv(conv):
     def run(self, x, w, b, frame_keep, channel_keep, feature_keep, z=None, min=names.MIN_DEFAULT, **attributes):
         y = conv(x, w, b, frame_keep, channel_keep, feature_keep, z, minimum=min, **_conv_attributes(attributes))
         return (y,)
+    return run
+
+
+def _expand(swish):
+    def run(self, *inputs, min=names.MIN_DEFAULT, depthwise_min=names.MIN_DEFAULT, **attributes):
+        return (definition.expand_depthwise_cl(*inputs, minimum=min, depthwise_minimum=depthwise_min, swish=swish,
+                                               **_conv_attributes(attributes)),)
     return run
 
 

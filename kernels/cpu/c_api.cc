@@ -14,6 +14,7 @@
 #include "activation_gate.h"
 #include "amx_usable.h"
 #include "channels_last.h"
+#include "expand_depthwise.h"
 #include "gated_conv3d.h"
 #include "isa.h"
 #include "pairs.h"
@@ -115,6 +116,18 @@ bool geometry_of(const DanceConv& conv, dance::ConvGeometry& g) {
 }
 
 struct BadCosts {};
+
+// run() so many times; times_s: as in DanceConv.
+template <typename Run>
+void timed(int repeats, double* times_s, const Run& run) {
+  for (int i = 0; i < repeats; ++i) {
+    const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    run();
+    if (!times_s) continue;
+    times_s[2 * i] = seconds(CLOCK_MONOTONIC) - wall;
+    times_s[2 * i + 1] = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+  }
+}
 
 // Calls run(workspace), and turns what it throws into a status: no exception crosses the C border.
 template <typename Run>
@@ -253,15 +266,31 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
     if (conv->packed) call.packed = static_cast<const dance::PackedWeights*>(conv->packed);
     Team team(conv->threads);
     const dance::Parallel parallel = team.parallel();
-    for (int i = 0; i < conv->repeats; ++i) {
-      const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
-      dance::gated_conv3d(call, workspace, parallel);
-      if (conv->used) *conv->used = int32_t(used);
-      if (times_s) {
-        times_s[2 * i] = seconds(CLOCK_MONOTONIC) - wall;
-        times_s[2 * i + 1] = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-      }
-    }
+    timed(conv->repeats, times_s, [&] { dance::gated_conv3d(call, workspace, parallel); });
+    if (conv->used) *conv->used = int32_t(used);
+  });
+}
+
+int dance_expand_depthwise(const DanceConv* expand, const DanceConv* depthwise, int32_t swish, const void* x, const void* w,
+                           const void* b, const void* frame_keep, const void* channel_keep, const void* feature_keep,
+                           const void* depthwise_w, const void* depthwise_b, void* y, double* times_s) {
+  dance::ExpandDepthwiseCall call{};
+  if (!geometry_of(*expand, call.expand.geometry) || !geometry_of(*depthwise, call.depthwise.geometry)) return DANCE_BAD_SHAPE;
+  call.expand.x = x, call.expand.w = w, call.expand.b = b;
+  call.expand.frame_keep = frame_keep, call.expand.channel_keep = channel_keep, call.expand.feature_keep = feature_keep;
+  call.expand.mask_type = expand->mask_type ? dance::MaskType::f32 : dance::MaskType::byte;
+  call.expand.minimum = expand->minimum;
+  call.depthwise.w = depthwise_w, call.depthwise.b = depthwise_b, call.depthwise.y = y;
+  call.depthwise.minimum = depthwise->minimum;
+  call.swish = swish != 0;
+  return guarded([&](dance::Workspace& workspace) {
+    dance::PackedWeights packed, depthwise_packed;
+    const dance::IsaKernels& isa = dance::isa_current();
+    if (expand->prepack) packed.pack(call.expand.geometry, isa, w), call.expand.packed = &packed;
+    if (depthwise->prepack) depthwise_packed.pack(call.depthwise.geometry, isa, depthwise_w), call.depthwise.packed = &depthwise_packed;
+    Team team(expand->threads);
+    const dance::Parallel parallel = team.parallel();
+    timed(expand->repeats, times_s, [&] { dance::expand_depthwise(call, workspace, parallel); });
   });
 }
 

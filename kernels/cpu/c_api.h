@@ -75,6 +75,11 @@ DANCE_EXPORT int dance_gated_conv3d(const DanceConv* conv, const void* x, const 
 // Weights packed as a session keeps them, for many calls; null where they cannot be had. To be given back to dance_unpack.
 DANCE_EXPORT void* dance_pack(const DanceConv* conv, const void* w);
 DANCE_EXPORT void dance_unpack(void* packed);
+// Both channels-last floats; of `depthwise` threads, repeats, variant, bf16 and magnitudes are not looked at. Masks are of x.
+DANCE_EXPORT int dance_expand_depthwise(const DanceConv* expand, const DanceConv* depthwise, int32_t swish, const void* x,
+                                        const void* w, const void* b, const void* frame_keep, const void* channel_keep,
+                                        const void* feature_keep, const void* depthwise_w, const void* depthwise_b, void* y,
+                                        double* times_s);
 // Bytes of the packed weights of a session that has run this variant; 0 where they cannot be had.
 DANCE_EXPORT int64_t dance_packed_bytes(const DanceConv* conv, const void* w);
 // X [N,C,T,H,W] -> Y [N,T,H,W,C].

@@ -21,7 +21,7 @@ struct PackedWeights {
   const IsaKernels* isa = nullptr;
   Buffer data;
   const float* floats = nullptr;
-  // g: only group, m, c and kernel are looked at. bf16: what can be computed in bfloat16 will be, and needs none of this.
+  // Of g extents are not looked at. bf16: what can be computed in bfloat16 will be, and needs none of this.
   // discard: w is lost (pack.h); not where it is depthwise or bf16: such weights are read again. Throws std::bad_alloc.
   void pack(const ConvGeometry& g, const IsaKernels& isa, const void* w, bool bf16 = false, bool discard = false);
 

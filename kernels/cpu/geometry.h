@@ -21,6 +21,12 @@ struct ConvGeometry {
 
   int64_t channels_per_group() const { return c / group; }
   int64_t outputs_per_group() const { return m / group; }
+  // An output pixel reads one pixel, where it lies as floats.
+  bool pointwise() const {
+    bool padded = false;
+    for (int64_t pad : pads) padded = padded || pad != 0;
+    return channels_last && type == Type::f32 && kernel[0] * kernel[1] * kernel[2] == 1 && !padded;
+  }
   bool depthwise() const { return group > 1 && group == c && group == m; }
 };
 

@@ -44,6 +44,24 @@ struct RowsArgs {
   int count;
 };
 
+// y[row] = max(bias + inputs of the row x weights (+ z), minimum): 1x1x1 convolutions, one block of output channels.
+struct PointwiseArgs {
+  const float* x;
+  const int64_t* row_in;         // [rows] where a row's inputs lie in x
+  const int64_t* row_y;          // [rows] and its outputs in y and z
+  int rows;
+  int64_t inputs;                // 0: y is of bias (and z) alone, x and weights are not read
+  const int32_t* index;          // [inputs] which inputs, and rows of the weights; null: the first ones
+  const float* weights;          // [rows of the weights][vectors * vector length]
+  int vectors;                   // of output channels, 1..max_vectors
+  int last;                      // from a row's first output to those of the last vector, which may share some with others
+  int part;                      // 0, or how many outputs there are, where these are less than a vector
+  const float* bias;             // [vectors * vector length], as the weights' columns
+  float* y;
+  const float* z;                // or null
+  float minimum;
+};
+
 // Kernels along W whose inputs a strip of output pixels reads one after the other, each once for all that need it.
 inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
   return (kernel == 3 && dilation == 1 && stride <= 2) || (kernel == 1 && stride == 1);
@@ -72,12 +90,14 @@ struct DepthwiseArgs {
   const float* weights;          // [vectors][taps][vector length]; the last vector is of the last channels (pack.h)
   int64_t taps, count;           // kernel positions; channels
   int first, vectors;            // those of the channels to work on
+  bool by_vectors;               // x has these, each whole, one after the other; else all channels in order
   float* out;                    // sums, or Y where bias is given: then all channels in order, floats
   int64_t out_step;              // floats from one output pixel to the next
   const float* bias;             // [count] or null
   const uint32_t* keep;          // [count] all ones, or 0 where what was summed is thrown away; null: all kept
   const float* z;                // like out, or null
   float minimum;
+  bool swish;                    // of what is at least the minimum; where bias is given, without keep and z
   // Narrow groups only; weights are then [vectors][taps][inputs][vector length].
   int64_t inputs;                // of a group
   int registers;                 // vectors of input channels that a vector of outputs reads, 1 or 2 ...
@@ -247,6 +267,7 @@ struct IsaKernels {
   int max_vectors;               // vectors of output channels in a tile; a block is vector * max_vectors channels
   int depthwise_pixels;          // of a strip, at most
   void (*rows)(const RowsArgs&);
+  void (*pointwise)(const PointwiseArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*few_outputs)(const FewOutputsArgs&);
   void (*narrow)(const DepthwiseArgs&);  // strips of narrow groups: see pack.h

@@ -31,8 +31,10 @@ template <class Source>
 static void pack_block(const PackedLayout& l, int64_t index, const void* w, Type type, Source source, float* out) {
   const int64_t width = int64_t(l.vectors(index)) * l.vector;
   std::memset(out, 0, std::size_t(width * l.taps * l.inputs) * 4);
-  for (int j = 0; j < l.columns(index); ++j) {
-    const int64_t from = source(l.block_begin(index) + j);
+  for (int j = 0; j < width; ++j) {
+    const int64_t output = l.output(index, j);
+    if (output >= l.outputs) break;
+    const int64_t from = source(output);
     for (int64_t c = 0; c < l.inputs; ++c)
       for (int64_t tap = 0; tap < l.taps; ++tap)
         out[(tap * l.inputs + c) * width + j] = element(w, type, from + c * l.taps + tap);
@@ -48,6 +50,15 @@ void pack_weights(const PackedLayout& l, const void* w, Type type, float* out, b
       const int64_t done = (group * l.outputs + l.block_begin(index) + l.columns(index)) * row;
       if (discard) discard_pages(const_cast<void*>(w), std::size_t(done) * (type == Type::f32 ? 4 : 2));
     }
+}
+
+void bias_by_column(const PackedLayout& l, const float* b, float* out) {
+  for (int64_t group = 0; group < l.groups; ++group)
+    for (int64_t index = 0; index < l.blocks(); ++index)
+      for (int j = 0; j < l.vectors(index) * l.vector; ++j) {
+        const int64_t output = l.output(index, j);
+        *out++ = output < l.outputs ? b[group * l.outputs + output] : 0.0f;
+      }
 }
 
 int narrow_registers(const ConvGeometry& g, int vector) {

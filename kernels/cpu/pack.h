@@ -1,5 +1,5 @@
 // Weights in the order the tiles read them: [group][block of output channels][kT][kH][kW][C/group][columns], the
-// columns of a group's last block rounded up to whole vectors with zeros.
+// columns of a group's last block rounded up to whole vectors, with zeros or, of pointwise convolutions, with outputs twice.
 #pragma once
 #include <cstdint>
 
@@ -16,11 +16,13 @@ struct PackedLayout {
   bool strips;                            // depthwise or narrow groups: all outputs count as one group's
   int64_t groups, outputs, inputs, taps;  // per group, except groups
   int vector, block;                      // of the instruction set; of strips a block is one vector
+  bool full;                              // pointwise: a group's last vector has its last outputs, shared with the one before
 
   PackedLayout(const ConvGeometry& g, const IsaKernels& isa)
       : strips(g.depthwise() || narrow_registers(g, isa.vector) > 0), groups(strips ? 1 : g.group),
         outputs(strips ? g.m : g.outputs_per_group()), inputs(g.channels_per_group()),
-        taps(g.kernel[0] * g.kernel[1] * g.kernel[2]), vector(isa.vector), block(strips ? isa.vector : isa.block()) {}
+        taps(g.kernel[0] * g.kernel[1] * g.kernel[2]), vector(isa.vector), block(strips ? isa.vector : isa.block()),
+        full(g.pointwise() && !strips && outputs >= isa.vector) {}
 
   int64_t blocks() const { return (outputs + block - 1) / block; }           // a group
   int64_t padded_outputs() const { return (outputs + vector - 1) / vector * vector; }
@@ -31,6 +33,13 @@ struct PackedLayout {
     return int(outputs - block_begin(index) < block ? outputs - block_begin(index) : block);
   }
   int vectors(int64_t index) const { return (columns(index) + vector - 1) / vector; }
+  // From a block's first output to those of its last vector.
+  int last(int64_t index) const { return full ? columns(index) - vector : (vectors(index) - 1) * vector; }
+  // The output of column j of a block; none where it is `columns` or more.
+  int64_t output(int64_t index, int j) const {
+    const int in_last = j - (vectors(index) - 1) * vector;
+    return block_begin(index) + (in_last < 0 ? j : last(index) + in_last);
+  }
   int64_t offset(int64_t group, int64_t index) const {
     return group * group_floats() + block_begin(index) * taps * inputs;
   }
@@ -39,6 +48,9 @@ struct PackedLayout {
 // w: [M, C/group, kT, kH, kW] of `type`; out: layout.floats() floats. discard: w's pages are given back to the system, and
 // lost, block by block, so that there is never room needed for both.
 void pack_weights(const PackedLayout& layout, const void* w, Type type, float* out, bool discard = false);
+
+// b: [groups * outputs] -> out: [groups][padded outputs], as the columns of packed weights.
+void bias_by_column(const PackedLayout& layout, const float* b, float* out);
 
 // Strips: [vector of outputs][taps][inputs][vector length], for outputs chosen by a list (layout.outputs of them), or for all
 // where it is null. Vectors are full wherever there are as many: the last one is of the last outputs, some of which the one

@@ -21,7 +21,7 @@ ConvGeometry geometry_of_units(ConvGeometry g) {
 }  // namespace
 
 bool pairs_possible(const ConvGeometry& g, const IsaKernels& isa) {
-  return isa.bf16() && g.type == Type::f32 && g.group == 1 && !is_pointwise(g);
+  return isa.bf16() && g.type == Type::f32 && g.group == 1 && !g.pointwise();
 }
 
 Pairs::Pairs(const ConvCall& came, const Kept& kept_before, const IsaKernels& isa)

@@ -45,6 +45,7 @@ struct Workspace {
   Buffer magnitudes;   // sums of |y| of every part of it
   Buffer tiles;        // Winograd: output tiles, which pixels they read
   Buffer spans;        // live runs of output pixels
+  Buffer expanded;     // between a 1x1x1 convolution and the depthwise one behind it, of every worker
   Buffer components;   // Winograd: transformed input, sums, and finished pixels of every worker
   Plan plan, plan_unmasked;
 };

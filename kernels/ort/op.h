@@ -26,12 +26,14 @@ struct Op : OrtCustomOp {
   bool bf16;                             // convolutions multiply in bfloat16 where they can
   bool weights_once;                     // constant W may be lost once it is packed
   const dance::Costs* costs;             // that convolutions are estimated by; lives as long as the op
+  bool swish;                            // of what an expanding op makes
 };
 
 // Fills in what gate and conv ops share, with empty defaults for the rest.
 void init(Op& op, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel, bool magnitudes);
 void init_gate(Op& op);
 void init_conv(Op& op);
+void init_expand_depthwise(Op& op);
 void init_to_channels_last(Op& op);
 void init_max_pool(Op& op);
 void init_scaled_swish(Op& op);

@@ -60,6 +60,19 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
     }
 }
 
+// Between our own ops only, and so of floats.
+void add_expand_depthwise(Library& library, const char* name, bool swish, bool parallel) {
+  for (ONNXTensorElementDataType mask_type : {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT}) {
+    library.ops.emplace_back(new Op);
+    Op& op = *library.ops.back();
+    init(op, name, true, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, parallel, false);
+    op.mask_type = mask_type;
+    op.swish = swish;
+    op.weights_once = library.wanted.weights_once;
+    init_expand_depthwise(op);
+  }
+}
+
 // Ops without masks.
 void add_layout(Library& library, const char* name, void (*init_op)(Op&), bool parallel, bool magnitudes = false) {
   for (ONNXTensorElementDataType float_type : {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16}) {
@@ -85,6 +98,8 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   add_layout(library, "ToChannelsLastMagnitudes", init_to_channels_last, parallel, true);
   add_layout(library, "MaxPool3dMagnitudesCl", init_max_pool, parallel, true);
   add_layout(library, "ScaledSwishCl", init_scaled_swish, parallel);
+  add_expand_depthwise(library, "ExpandDepthwiseCl", false, parallel);
+  add_expand_depthwise(library, "ExpandDepthwiseSwishCl", true, parallel);
   check(api, ort::CreateCustomOpDomain(api)(kDomain, &library.domain));
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }

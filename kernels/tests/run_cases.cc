@@ -235,6 +235,64 @@ bool run_conv(Random& r, uint32_t seed, const char* isa, bool bf16 = false) {
   return false;
 }
 
+// Against its two convolutions one after the other.
+bool run_expand_depthwise(Random& r, uint32_t seed, const char* isa) {
+  DanceConv expand{}, depthwise{};
+  int64_t out[3];
+  const int64_t channels = r.range(1, 40), wide = r.among({3, 15, 16, 17, 33, 65, 70});
+  const int64_t kernel[3] = {r.among({1, 3}), r.among({1, 3, 5}), r.among({1, 2, 3, 5})};
+  expand.x_shape[0] = r.range(1, 2), expand.x_shape[1] = expand.w_shape[1] = channels, expand.w_shape[0] = wide;
+  for (int i = 0; i < 3; ++i) {
+    expand.x_shape[2 + i] = r.range(1, i == 2 ? 40 : 9);
+    expand.w_shape[2 + i] = expand.strides[i] = expand.dilations[i] = 1;
+    depthwise.w_shape[2 + i] = kernel[i], depthwise.strides[i] = r.range(1, 2), depthwise.dilations[i] = r.among({1, 1, 2});
+    depthwise.pads[i] = r.range(0, 3), depthwise.pads[i + 3] = r.range(0, 3);
+    const int64_t reach = depthwise.dilations[i] * (kernel[i] - 1) + 1;
+    const int64_t room = expand.x_shape[2 + i] + depthwise.pads[i] + depthwise.pads[i + 3] - reach;
+    if (room < 0) return true;
+    out[i] = room / depthwise.strides[i] + 1;
+  }
+  std::copy(expand.x_shape, expand.x_shape + 5, depthwise.x_shape);
+  depthwise.x_shape[1] = depthwise.w_shape[0] = depthwise.group = wide, depthwise.w_shape[1] = expand.group = 1;
+  for (DanceConv* conv : {&expand, &depthwise}) {
+    conv->channels_last = conv->repeats = 1;
+    conv->prepack = r.chance(0.5), conv->threads = int32_t(r.range(1, 3));
+    conv->minimum = r.chance(0.5) ? 0.0f : std::numeric_limits<float>::lowest();
+  }
+  const int64_t *xs = expand.x_shape, pixels = xs[0] * xs[2] * xs[3] * xs[4];
+  const int64_t count = xs[0] * wide * out[0] * out[1] * out[2];
+  const auto drawn = [&](int64_t floats) {
+    auto values = exact<float>(floats);
+    for (int64_t i = 0; i < floats; ++i) values[i] = r.value();
+    return values;
+  };
+  const auto mask = [&](int64_t entries, double rate) {
+    auto values = exact<uint8_t>(entries);
+    for (int64_t i = 0; i < entries; ++i) values[i] = r.chance(rate);
+    return values;
+  };
+  const auto x = drawn(pixels * channels), w = drawn(wide * channels), b = drawn(wide);
+  const auto taps = drawn(wide * kernel[0] * kernel[1] * kernel[2]), depthwise_b = drawn(wide);
+  const double rates[3] = {double(r.among({0, 6, 10, 10})) / 10, double(r.among({0, 6, 10, 10})) / 10, double(r.among({0, 6, 10, 10})) / 10};
+  const auto frame = mask(xs[0] * xs[2], rates[0]), channel = mask(xs[0] * channels, rates[1]);
+  const auto feature = mask(xs[0] * xs[3] * xs[4], rates[2]), ones = mask(xs[0] * std::max({xs[2], wide, xs[3] * xs[4]}), 2);
+  auto map = exact<float>(pixels * wide), expected = exact<float>(count), y = exact<float>(count);
+  for (int64_t i = 0; i < count; ++i) y[i] = std::numeric_limits<float>::quiet_NaN();
+  bool good = dance_gated_conv3d(&expand, x.get(), w.get(), b.get(), frame.get(), channel.get(), feature.get(), nullptr,
+                                 map.get(), nullptr) == DANCE_OK &&
+              dance_gated_conv3d(&depthwise, map.get(), taps.get(), depthwise_b.get(), ones.get(), ones.get(), ones.get(),
+                                 nullptr, expected.get(), nullptr) == DANCE_OK;
+  const bool swish = r.chance(0.5);
+  good = good && dance_expand_depthwise(&expand, &depthwise, swish, x.get(), w.get(), b.get(), frame.get(), channel.get(),
+                                        feature.get(), taps.get(), depthwise_b.get(), y.get(), nullptr) == DANCE_OK;
+  for (int64_t i = 0; i < count && good; ++i) {
+    const double a = expected[i], value = swish ? a / (1 + std::exp(-a)) : a;
+    good = std::fabs(y[i] - value) <= 1e-4 * (1 + std::fabs(value));
+  }
+  if (!good) std::printf("expand depthwise: seed %u, %s: wrong\n", seed, isa);
+  return good;
+}
+
 // The masks' values are the Python suite's matter; here: all of them written, and at least one of each kind kept.
 bool run_gate(Random& r, uint32_t seed, const char* isa) {
   const int64_t s[5] = {r.range(1, 2), r.range(1, 70), r.range(1, 5), r.range(1, 40), r.range(1, 40)};
@@ -336,6 +394,7 @@ int main(int argc, char** argv) {
     for (uint32_t seed = first; seed < first + cases; ++seed) {
       Random r{std::mt19937(seed)};
       failed += !run_conv(r, seed, dance_isa_name(isa));
+      failed += !run_expand_depthwise(r, seed, dance_isa_name(isa));
       failed += !run_gate(r, seed, dance_isa_name(isa));
       failed += !run_costs(r, seed, dance_isa_name(isa));
       failed += !run_to_channels_last<float>(r, seed, dance_isa_name(isa), 0);

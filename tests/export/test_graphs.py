@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from export_nets import threshold
+from export_nets import randomize_norms, threshold
 from torch import nn
 from torch.nn import functional as F
 
@@ -218,6 +218,38 @@ def test_functions_on_channels_last_tensors_mean_the_same(wire, clips):
     model = threshold(gate_model(Wired(wire).eval(), SHAPE), 0.3).eval()
     cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
     parity.ladder(model, graphs_from_model(model, profiles.load("cpu")), cut, 0.5, library_path())
+
+
+class Inverted(nn.Module):
+    """1x1x1 up, depthwise, swish or none, 1x1x1 down; `wire` says what lies between and who else reads."""
+
+    def __init__(self, wire, kernel=1):
+        super().__init__()
+        self.wire, self.pass_on = wire, nn.Identity()
+        self.stem, self.down = nn.Conv3d(3, 8, 3, padding=1), nn.Conv3d(24, 8, 1)
+        self.up = nn.Conv3d(8, 24, kernel, padding=kernel // 2, bias=False)
+        self.norm, self.slide = nn.BatchNorm3d(24), nn.Conv3d(24, 24, 3, (1, 2, 2), 1, groups=24)
+
+    def forward(self, x):
+        return self.down(self.wire(self, self.norm(self.up(torch.relu(self.stem(x)))))).mean((2, 3, 4))
+
+
+@pytest.mark.parametrize("wire, kernel, op", [
+    (lambda m, y: F.silu(m.pass_on(m.slide(torch.relu(y)))), 1, "ExpandDepthwiseSwishCl"),
+    (lambda m, y: torch.relu(m.slide(y)), 1, "ExpandDepthwiseCl"),
+    (lambda m, y: (lambda s: F.silu(s) + s)(m.slide(y)), 1, "ExpandDepthwiseCl"),
+    (lambda m, y: m.slide(y) * y.mean((2, 3, 4), keepdim=True), 1, None),
+    (lambda m, y: m.slide(torch.sigmoid(y)), 1, None), (lambda m, y: m.slide(y), 3, None)],
+    ids=["swish", "relu", "swish and its operand", "map read twice", "sigmoid between", "3x3x3"])
+def test_an_expansion_and_its_depthwise_convolution_become_one_op(wire, kernel, op, clips):
+    torch.manual_seed(0)
+    net = Inverted(wire, kernel)
+    randomize_norms(net)
+    model = threshold(gate_model(net.eval(), SHAPE), 0.3).eval()
+    graphs = graphs_from_model(model, profiles.load("cpu"))
+    assert [n.op_type for n in graphs.body.graph.node if n.op_type.startswith("Expand")] == ([op] if op else [])
+    cut = [np.ascontiguousarray(clip[:, :, :4, :12, i * 6:12 + i * 6]) for i, clip in enumerate(clips)]
+    parity.ladder(model, graphs, cut, 0.5, library_path())
 
 
 @pytest.mark.parametrize("wire, fused", [

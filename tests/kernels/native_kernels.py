@@ -123,6 +123,29 @@ def gated_conv3d(lib, x, w, b, masks, z=None, minimum=names.MIN_DEFAULT, channel
     return np.transpose(y.inner, (0, 4, 1, 2, 3)) if channels_last else y.inner
 
 
+def expand_depthwise(lib, x, w, b, masks, depthwise_w, depthwise_b, minimum=names.MIN_DEFAULT,
+                     depthwise_minimum=names.MIN_DEFAULT, swish=False, prepack=True, threads=1, **attributes):
+    """As definition.expand_depthwise_reference, on channels-last buffers. x: [N, C, T, H, W]. Checks all buffers."""
+    given = {"strides": (1, 1, 1), "pads": (0,) * 6, "dilations": (1, 1, 1), **attributes}
+    int64 = ctypes.c_int64
+    one, map_shape = (1, 1, 1), (x.shape[0], w.shape[0], *x.shape[2:])
+    expand = Conv((int64 * 5)(*x.shape), (int64 * 5)(*w.shape), (int64 * 3)(*one), (int64 * 6)(), (int64 * 3)(*one), 1,
+                  1, 0, masks[0].dtype == np.float32, prepack, threads, 1, minimum, 0, None, 0)
+    depthwise = Conv((int64 * 5)(*map_shape), (int64 * 5)(*depthwise_w.shape), (int64 * 3)(*given["strides"]),
+                     (int64 * 6)(*given["pads"]), (int64 * 3)(*given["dilations"]), given["group"], 1, 0, 0, prepack,
+                     threads, 1, depthwise_minimum, 0, None, 0)
+    out = [(size + p + q - d * (k - 1) - 1) // s + 1 for size, p, q, d, k, s in zip(
+        x.shape[2:], given["pads"][:3], given["pads"][3:], given["dilations"], depthwise_w.shape[2:], given["strides"])]
+    inputs = [Guarded(to_layout(x, True)), *map(Guarded, (w, b, *masks, depthwise_w, depthwise_b))]
+    y = Guarded(np.empty((x.shape[0], *out, w.shape[0]), np.float32), fill=np.nan)
+    status = lib.dance_expand_depthwise(ctypes.byref(expand), ctypes.byref(depthwise), int(swish),
+                                        *(i.pointer for i in inputs), y.pointer, None)
+    assert status == 0
+    assert all(i.unchanged() for i in inputs), "an input was written"
+    assert y.intact(), "written outside the output"
+    return np.transpose(y.inner, (0, 4, 1, 2, 3))
+
+
 class Means:
     """struct DanceMagnitudes of kernels/cpu/c_api.h: the means that an op writes beside its output, poisoned."""
 

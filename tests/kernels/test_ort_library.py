@@ -568,6 +568,64 @@ def test_scaled_swish_refuses_another_scale(path):
     assert "ScaledSwishCl 'act': S is [1,1,1,1,4], expected [1,1,1,1,5] (X is [1,2,3,4,5])" in str(refused.value)
 
 
+def expand_inputs(rng, channels=5, wide=20):
+    shapes = ((2, 3, 6, 17, channels), (wide, channels, 1, 1, 1), (wide,), (wide, 1, 3, 3, 3), (wide,))
+    x, w, b, depthwise_w, depthwise_b = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    masks = [rng.random(shape) < 0.7 for shape in ((2, 3), (2, channels), (2, 6, 17))]
+    return dict(zip(names.EXPAND_INPUTS, (x, w, b, *masks, depthwise_w, depthwise_b)))
+
+
+def expand_session(path, feed, *, swish=False, constant=True, float_masks=False, **attributes):
+    node = functions.expand_depthwise_node(list(names.EXPAND_INPUTS), "Y", "conv_b", **{
+        "pads": (1,) * 6, "strides": (1, 2, 1), "group": 20, "min": 0.0, **attributes})
+    node.op_type = names.EXPANDING[swish]
+    weights = [name for name in feed if name.endswith(("W", "B"))] if constant else []
+    kinds = {name: (TensorProto.FLOAT if float_masks else TensorProto.BOOL) if name in MASKS else TensorProto.FLOAT
+             for name in feed if name not in weights}
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph([node], "g", [info(name, kind, None) for name, kind in kinds.items()],
+                              [info("Y", TensorProto.FLOAT, None)],
+                              [numpy_helper.from_array(feed[name], name) for name in weights])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid(names.DOMAIN, names.DOMAIN_VERSION)]
+    own = [] if path else functions.dance_functions(17, "float32" if float_masks else "bool")
+    session = open_session(path, helper.make_model(graph, opset_imports=imports, ir_version=8, functions=own))
+    given = {name: feed[name].astype(np.float32) if float_masks and name in MASKS else feed[name] for name in kinds}
+    return session.run(None, given)[0]
+
+
+@pytest.mark.parametrize("constant, float_masks", [(True, False), (False, False), (True, True)])
+@pytest.mark.parametrize("swish", (False, True))
+def test_an_expansion_equals_its_function_and_the_definition(path, swish, constant, float_masks):
+    feed = expand_inputs(np.random.default_rng(8))
+    x, w, b, *masks, depthwise_w, depthwise_b = feed.values()
+    attributes = {"pads": (1,) * 6, "strides": (1, 2, 1), "group": 20, "minimum": 0.0, "swish": swish}
+    expected = definition.expand_depthwise_reference(np.moveaxis(x, -1, 1), w, b, masks, depthwise_w, depthwise_b,
+                                                     **attributes)
+    for one in (path, None):
+        y = expand_session(one, feed, swish=swish, constant=constant, float_masks=float_masks)
+        assert definition.check_output(np.moveaxis(y, -1, 1), expected) == []
+    plain = definition.expand_depthwise_cl(*feed.values(), **attributes)
+    assert definition.check_output(np.moveaxis(plain, -1, 1), expected) == []
+
+
+@pytest.mark.parametrize("name, shape, attributes, said", [
+    ("W", (20, 5, 1, 3, 3), {}, "W is [20,5,1,3,3], expected [20,5,1,1,1] (a 1x1x1 kernel)"),
+    ("W", (20, 4, 1, 1, 1), {}, "W is [20,4,1,1,1], expected [20,5,1,1,1] (C=5 of X [2,3,6,17,5], group=1)"),
+    ("feature_keep", (2, 6, 16), {}, "feature_keep is [2,6,16], expected [2,6,17]"),
+    ("depthwise_W", (20, 2, 3, 3, 3), {"group": 10},
+     "depthwise_W is [20,2,3,3,3] with group=10, expected [20,1,3,3,3] with group=20 (M of W)"),
+    ("depthwise_W", (20, 1, 9, 3, 3), {},
+     "depthwise_W is [20,1,9,3,3], expected a kernel that fits into the expanded X"),
+    ("depthwise_B", (19,), {}, "depthwise_B is [19], expected [20]"),
+    ("X", (2, 3, 6, 17, 5), {"strides": (1, 0, 1)}, "strides is [1,0,1], expected 3 integer(s), each at least 1")])
+def test_an_expansion_refuses_by_name(path, name, shape, attributes, said):
+    feed = expand_inputs(np.random.default_rng(8))
+    feed[name] = np.zeros(shape, feed[name].dtype)
+    with pytest.raises(Exception) as refused:
+        expand_session(path, feed, **attributes)
+    assert "ExpandDepthwiseCl 'conv_b': " + said in str(refused.value)
+
+
 @pytest.mark.parametrize("node, x, said", [
     (functions.to_channels_last_node("X", "Y", "a"), (2, 3, 0, 1, 1), "ToChannelsLast 'a': X is [2,3,0,1,1]"),
     (functions.max_pool_node("X", "Y", "p", (1, 2, 2), (1, 1, 1), (0,) * 6), (1, 1, 1, 4, 3),
