@@ -17,16 +17,15 @@ constexpr int64_t kLoadedPixels = 256;  // of output: their sums stay there on t
 // Depthwise channels do not meet, so nothing is gathered where the activation is channels-last floats: vectors run over all
 // channels as they lie, and what a dropped one computes is thrown away. Else kept channels are loaded first.
 // Vectors of narrow groups run over all outputs too; of the inputs all are loaded, and dropped ones cleared on the way.
-class DepthwiseClip {
+class DepthwiseClip : ClipCall {
  public:
-  DepthwiseClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws,
-                const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa),
+  explicit DepthwiseClip(const ClipCall& clip)
+      : ClipCall(clip), layout_(g_, isa_),
         slides_(depthwise_slides(g_.kernel[2], g_.strides[2], g_.dilations[2])),
-        in_place_(g_.channels_last && g_.type == Type::f32 && g_.c >= isa.vector),
-        registers_(narrow_registers(g_, isa.vector)), strip_(registers_ ? kNarrowPixels : isa.depthwise_pixels),
-        magnitudes_(call.magnitudes, call.y, g_.type, g_.channels_last, n, g_.out[0], g_.m, out_pixels()) {
-    if (!in_place_ && !registers_) layout_.outputs = kept.channels;
+        in_place_(g_.channels_last && g_.type == Type::f32 && g_.c >= isa_.vector),
+        registers_(narrow_registers(g_, isa_.vector)), strip_(registers_ ? kNarrowPixels : isa_.depthwise_pixels),
+        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {
+    if (!in_place_ && !registers_) layout_.outputs = kept_.channels;
   }
 
   void run() {
@@ -59,8 +58,6 @@ class DepthwiseClip {
   }
 
  private:
-  int64_t pixels() const { return g_.h * g_.w; }
-  int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
   // Inputs along W of `outputs` pixels: each once where the kernel slides, else one by one for every output.
   int64_t positions(int64_t outputs) const {
     return slides_ ? (outputs - 1) * g_.strides[2] + g_.kernel[2] : outputs * g_.kernel[2];
@@ -283,13 +280,6 @@ class DepthwiseClip {
     isa_.store(a);
   }
 
-  const ConvCall& call_;
-  const ConvGeometry& g_;
-  const int64_t n_;
-  const IsaKernels& isa_;
-  const Kept& kept_;
-  Workspace& ws_;
-  const Parallel& parallel_;
   PackedLayout layout_;           // of all channels where these are read in place, else of the kept ones
   const bool slides_, in_place_;
   const int registers_, strip_;   // of narrow groups, else 0; most pixels of a strip
@@ -309,9 +299,8 @@ class DepthwiseClip {
 
 }  // namespace
 
-void depthwise_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& workspace,
-                      const Parallel& parallel) {
-  DepthwiseClip(call, n, isa, kept, workspace, parallel).run();
+void depthwise_conv3d(const ClipCall& clip) {
+  DepthwiseClip(clip).run();
 }
 
 }  // namespace dance

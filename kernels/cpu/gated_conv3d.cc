@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "clip_call.h"
 #include "depthwise.h"
-#include "kept.h"
 #include "load.h"
 #include "pack.h"
 #include "padded.h"
@@ -70,11 +70,11 @@ constexpr double kChannelRunSteps = 1, kCopySteps = 2.5;
 constexpr double kRowSteps = 8, kRunSteps = 3, kScattered = 0.15;
 
 // One n of a call: what is kept, where the kept channels lie, and the loops over work items.
-class Clip {
+class Clip : ClipCall {
  public:
-  Clip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws, const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), ws_(ws), parallel_(parallel), layout_(g_, isa), kept_(kept),
-        magnitudes_(call.magnitudes, call.y, g_.type, g_.channels_last, n, g_.out[0], g_.m, out_pixels()) {}
+  explicit Clip(const ClipCall& clip)
+      : ClipCall(clip), layout_(g_, isa_),
+        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
     plan();
@@ -84,8 +84,6 @@ class Clip {
   }
 
  private:
-  int64_t pixels() const { return g_.h * g_.w; }
-  int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
   int64_t element_bytes() const { return g_.type == Type::f32 ? 4 : 2; }
   // Floats from pixel to pixel of a group's part of x.
   int64_t width(int64_t group) const { return layout_.groups == 1 || in_place_ ? stride_ : kept_.in_group(group); }
@@ -110,14 +108,7 @@ class Clip {
   StoreArgs store_args(int64_t group, int64_t index) const;
   void store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t first, const float* acc) const;
 
-  const ConvCall& call_;
-  const ConvGeometry& g_;
-  const int64_t n_;
-  const IsaKernels& isa_;
-  Workspace& ws_;
-  const Parallel& parallel_;
   const PackedLayout layout_;
-  const Kept& kept_;
   Magnitudes magnitudes_;                // parts: blocks of rows
   const ChannelRun* channel_runs_ = nullptr;  // where given, kept channels are read where they lie
   bool zero_dropped_ = false;            // dropped pixels are read as zeros: cheaper than going round them
@@ -371,12 +362,10 @@ void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t
 }
 
 // size: 0 directly, else by Winograd tiles.
-void run_general(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size, Workspace& workspace,
-                 const Parallel& parallel) {
-  if (size == 0 && padded_way(call, kept.channels, isa) != PaddedWay::none)
-    padded_conv3d(call, n, isa, kept, workspace, parallel);
-  else if (size == 0) Clip(call, n, isa, kept, workspace, parallel).run();
-  else winograd_conv3d(call, n, isa, kept, size, workspace, parallel);
+void run_general(const ClipCall& clip, int size) {
+  if (size > 0) winograd_conv3d(clip, size);
+  else if (padded_way(clip.call_, clip.kept_.channels, clip.isa_) != PaddedWay::none) padded_conv3d(clip);
+  else Clip(clip).run();
 }
 
 int chosen_size(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
@@ -394,15 +383,16 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
   for (int64_t n = 0; n < g.n; ++n) {
     const PackedLayout layout(g, isa);
     const Kept kept = find_kept(call, n, layout.groups, workspace);
-    if (layout.strips) depthwise_conv3d(call, n, isa, kept, workspace, parallel);
-    else if (is_pointwise(g)) pointwise_conv3d(call, n, isa, kept, workspace, parallel);
+    const ClipCall clip(call, n, isa, kept, workspace, parallel);
+    if (layout.strips) depthwise_conv3d(clip);
+    else if (is_pointwise(g)) pointwise_conv3d(clip);
     else if (call.bf16 && call.packed && pairs_possible(g, isa) && kept.channels > 0) {
       Pairs pairs(call, kept, isa);
       const int size = chosen_size(pairs.call, pairs.kept, isa);
       pairs.decide_gathering(size);
-      run_general(pairs.call, n, isa, pairs.kept, size, workspace, parallel);
+      run_general(ClipCall(pairs.call, n, isa, pairs.kept, workspace, parallel), size);
     } else {
-      run_general(call, n, isa, kept, chosen_size(call, kept, isa), workspace, parallel);
+      run_general(clip, chosen_size(call, kept, isa));
     }
   }
 }

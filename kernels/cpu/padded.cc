@@ -18,18 +18,17 @@ constexpr int32_t kGap = 3;            // dead pixels that are computed all the 
 
 // Rows of the map are copied, with zeros left and right of them and at dropped pixels: then all pixels of a span read the
 // same positions at even distances, and no plan of who reads what is needed.
-class PaddedClip {
+class PaddedClip : ClipCall {
  public:
-  PaddedClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws,
-             const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa),
-        along_inputs_(padded_way(call, kept.channels, isa) == PaddedWay::inputs),
+  explicit PaddedClip(const ClipCall& clip)
+      : ClipCall(clip), layout_(g_, isa_),
+        along_inputs_(padded_way(call_, kept_.channels, isa_) == PaddedWay::inputs),
         // whole vectors are multiplied anyway: by zeros for what is dropped of them
-        masked_(along_inputs_ && !kept.all_channels && g_.channels_last && g_.type == Type::f32 &&
-                g_.c % isa.vector == 0 && g_.c - kept.channels < isa.vector),
-        channels_(masked_ ? g_.c : kept.channels), by_output_(layout_, channels_),
-        stride_(along_inputs_ ? by_output_.vectors * isa.vector : channels_),
-        magnitudes_(call.magnitudes, call.y, g_.type, g_.channels_last, n, g_.out[0], g_.m, out_pixels()) {}
+        masked_(along_inputs_ && !kept_.all_channels && g_.channels_last && g_.type == Type::f32 &&
+                g_.c % isa_.vector == 0 && g_.c - kept_.channels < isa_.vector),
+        channels_(masked_ ? g_.c : kept_.channels), by_output_(layout_, channels_),
+        stride_(along_inputs_ ? by_output_.vectors * isa_.vector : channels_),
+        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
     find_bias();
@@ -55,7 +54,6 @@ class PaddedClip {
   }
 
  private:
-  int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
   int64_t element_bytes() const { return g_.type == Type::f32 ? 4 : 2; }
   int64_t worker_sums() const { return std::max((g_.out[2] + kTileRows) * isa_.block(), g_.out[2] * g_.m); }
   int64_t frame_floats() const { return g_.h * width_ * stride_; }
@@ -79,13 +77,6 @@ class PaddedClip {
   void store_row(int64_t to, int64_t ho, const float* sums) const;
   void store(StoreArgs& a, int64_t to, int64_t ho, int64_t begin) const;
 
-  const ConvCall& call_;
-  const ConvGeometry& g_;
-  const int64_t n_;
-  const IsaKernels& isa_;
-  const Kept& kept_;
-  Workspace& ws_;
-  const Parallel& parallel_;
   const PackedLayout layout_;
   const bool along_inputs_, masked_;
   const int64_t channels_;          // of a position: kept ones, or all, with zeros for the others
@@ -362,9 +353,8 @@ PaddedWay padded_way(const ConvCall& call, int64_t kept_channels, const IsaKerne
   return kept_channels <= kFewInputs ? PaddedWay::outputs : PaddedWay::none;
 }
 
-void padded_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& workspace,
-                   const Parallel& parallel) {
-  PaddedClip(call, n, isa, kept, workspace, parallel).run();
+void padded_conv3d(const ClipCall& clip) {
+  PaddedClip(clip).run();
 }
 
 }  // namespace dance

@@ -2,8 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gated_conv3d.h"
-#include "kept.h"
+#include "clip_call.h"
 
 namespace dance {
 
@@ -13,7 +12,6 @@ enum class PaddedWay { none, outputs, inputs };
 PaddedWay padded_way(const ConvCall& call, int64_t kept_channels, const IsaKernels& isa);
 
 // One n whose padded_way is not `none`. Throws std::bad_alloc.
-void padded_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& workspace,
-                   const Parallel& parallel);
+void padded_conv3d(const ClipCall& clip);
 
 }  // namespace dance

@@ -12,12 +12,11 @@ constexpr int64_t kItems = 8;         // fewer leave threads idle at the end
 constexpr int64_t kItemPixels = 120;  // of output: their sums, 64 columns at a time, stay in the L1 cache
 
 // Work items are runs of rows of the output, from input to finished output: those of live frames first.
-class PointwiseClip {
+class PointwiseClip : ClipCall {
  public:
-  PointwiseClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& ws,
-                const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(ws), parallel_(parallel), layout_(g_, isa),
-        magnitudes_(call.magnitudes, call.y, g_.type, true, n, g_.out[0], g_.m, out_pixels()) {}
+  explicit PointwiseClip(const ClipCall& clip)
+      : ClipCall(clip), layout_(g_, isa_),
+        magnitudes_(call_.magnitudes, call_.y, g_.type, true, n_, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
     find_weights();
@@ -39,8 +38,6 @@ class PointwiseClip {
   }
 
  private:
-  int64_t pixels() const { return g_.h * g_.w; }
-  int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
 
   // Output frames whose input is kept, then the others; returns how many the former are.
   int64_t order_frames() {
@@ -153,13 +150,6 @@ class PointwiseClip {
     isa_.store(a);
   }
 
-  const ConvCall& call_;
-  const ConvGeometry& g_;
-  const int64_t n_;
-  const IsaKernels& isa_;
-  const Kept& kept_;
-  Workspace& ws_;
-  const Parallel& parallel_;
   const PackedLayout layout_;
   Magnitudes magnitudes_;
   const float* weights_ = nullptr;
@@ -179,9 +169,8 @@ bool is_pointwise(const ConvGeometry& g) {
   return g.channels_last && g.type == Type::f32 && g.kernel[0] * g.kernel[1] * g.kernel[2] == 1 && std::all_of(g.pads, g.pads + 6, zero);
 }
 
-void pointwise_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& workspace,
-                      const Parallel& parallel) {
-  PointwiseClip(call, n, isa, kept, workspace, parallel).run();
+void pointwise_conv3d(const ClipCall& clip) {
+  PointwiseClip(clip).run();
 }
 
 }  // namespace dance

@@ -31,14 +31,12 @@ struct Scratch {
   float* sums;     // of every block of output channels where the part is shared
 };
 
-class WinogradClip {
+class WinogradClip : ClipCall {
  public:
-  WinogradClip(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size, Workspace& ws,
-               const Parallel& parallel)
-      : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), size_(size), components_((size + 2) * (size + 2)),
-        ws_(ws), parallel_(parallel), layout_(g_, isa, size),
-        weights_(call.pairs ? call.pairs->weights(size, isa, ws, parallel) : call.packed->winograd(g_, size)),
-        magnitudes_(call.magnitudes, call.y, g_.type, g_.channels_last, n, g_.out[0], g_.m, g_.out[1] * g_.out[2]) {}
+  WinogradClip(const ClipCall& clip, int size)
+      : ClipCall(clip), size_(size), components_((size + 2) * (size + 2)), layout_(g_, isa_, size),
+        weights_(call_.pairs ? call_.pairs->weights(size, isa_, ws_, parallel_) : call_.packed->winograd(g_, size)),
+        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
     tiles_ = find_tiles(g_, kept_.masks.feature, size_, ws_.tiles);
@@ -52,7 +50,6 @@ class WinogradClip {
   }
 
  private:
-  int64_t pixels() const { return g_.h * g_.w; }
   int64_t columns(int64_t index) const { return int64_t(layout_.vectors(index)) * isa_.vector; }
   int64_t inputs_of(int64_t frames) const {  // input frames between the first and the last that these outputs read
     return (frames - 1) * g_.strides[0] + (g_.kernel[0] - 1) * g_.dilations[0] + 1;
@@ -98,14 +95,7 @@ class WinogradClip {
   int64_t run_of(const Tile* tile, int64_t most) const;
   void store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const;
 
-  const ConvCall& call_;
-  const ConvGeometry& g_;
-  const int64_t n_;
-  const IsaKernels& isa_;
-  const Kept& kept_;
   const int size_, components_;
-  Workspace& ws_;
-  const Parallel& parallel_;
   const WinogradLayout layout_;
   const float* weights_;
   Magnitudes magnitudes_;      // parts: those of the tiles, in runs where workers share them, and dropped tiles
@@ -416,9 +406,8 @@ bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels&
   return !call.pairs && !kept.all_channels && g.channels_last && g.c % isa.vector == 0 && g.c - kept.channels < isa.vector;
 }
 
-void winograd_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size,
-                     Workspace& workspace, const Parallel& parallel) {
-  WinogradClip(call, n, isa, kept, size, workspace, parallel).run();
+void winograd_conv3d(const ClipCall& clip, int size) {
+  WinogradClip(clip, size).run();
 }
 
 }  // namespace dance

@@ -2,8 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gated_conv3d.h"
-#include "kept.h"
+#include "clip_call.h"
 
 namespace dance {
 
@@ -15,7 +14,6 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
 bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
 
 // One n, with output tiles of size x size; choose_variant must have returned it. Throws std::bad_alloc.
-void winograd_conv3d(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, int size,
-                     Workspace& workspace, const Parallel& parallel);
+void winograd_conv3d(const ClipCall& clip, int size);
 
 }  // namespace dance

@@ -4,12 +4,11 @@ import ctypes
 import native_kernels
 import numpy as np
 import pytest
-from conv_cases import full_masks, poisoned, values
+from conv_cases import draw_masks, full_masks, poisoned, values
 
 from dance_deploy.ops import definition, names
 
 AUTOMATIC, DIRECT, SIZES = 0, 1, (2, 4)
-RATES = (0.0, 0.2, 0.5, 0.9, 1.0)
 EPS = 2.0 ** -7                             # from 1 to the next bfloat16
 LARGEST = {2: 4, 4: 16}                     # a Winograd element's error, in EPS x S: its tile's others leak into it
 NORM = {DIRECT: 3e-3, 2: 4e-3, 4: 1.3e-2}   # of the whole result's error over its norm, normal random numbers
@@ -40,7 +39,7 @@ def draw(rng, block, winograd=False):
     sizes = [max(int(rng.integers(1, 14)), d * (k - 1) + 1 - p - q)
              for k, d, p, q in zip(kernel, dilations, pads[:3], pads[3:])]
     x_shape = (int(rng.integers(1, 3)), channels, *sizes)
-    masks = [rng.random(mask.shape) < rng.choice(RATES) for mask in full_masks(x_shape)]
+    masks = draw_masks(rng, x_shape)
     if winograd:
         masks[1][:, -1] = True    # with no channel there is nothing to transform
     return x_shape, (outputs, channels, *kernel), dict(strides=strides, pads=pads, dilations=dilations), masks

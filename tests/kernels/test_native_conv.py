@@ -5,11 +5,9 @@ import functools
 import native_kernels
 import numpy as np
 import pytest
-from conv_cases import poisoned, values
+from conv_cases import draw_masks, poisoned, values
 
 from dance_deploy.ops import definition, names
-
-RATES = (0.0, 0.2, 0.5, 0.9, 1.0)
 
 
 def draw_geometry(rng, block):
@@ -27,11 +25,6 @@ def draw_geometry(rng, block):
     x_shape = (int(rng.integers(1, 3)), group * inputs, *sizes)
     attributes = dict(strides=strides, pads=pads, dilations=dilations, group=group)
     return x_shape, (group * outputs, inputs, *kernel), attributes
-
-
-def draw_masks(rng, x_shape):
-    n, c, t, h, w = x_shape
-    return [rng.random(shape) < rng.choice(RATES) for shape in ((n, t), (n, c), (n, h, w))]
 
 
 def check(y, reference):

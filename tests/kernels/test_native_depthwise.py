@@ -2,8 +2,8 @@
 import native_kernels
 import numpy as np
 import pytest
-from conv_cases import poisoned, values
-from test_native_conv import check_case, draw_masks
+from conv_cases import grouped_case, poisoned, values
+from test_native_conv import check_case
 
 from dance_deploy.ops import definition, names
 
@@ -13,22 +13,9 @@ KERNELS = ((3, 3, 3), (5, 1, 1), (1, 3, 3), (3, 1, 1), (1, 1, 1), (2, 2, 2), (1,
 
 
 def case(seed):
-    """(x, w, b, z or None, attributes) of a random depthwise convolution."""
+    """A random depthwise convolution."""
     rng = np.random.default_rng(seed)
-    kernel = KERNELS[seed % len(KERNELS)]
-    strides = tuple(int(s) for s in rng.choice([1, 1, 2, 3], 3))
-    dilations = tuple(int(d) for d in rng.choice([1, 1, 1, 2], 3))
-    pads = tuple(int(p) for p in rng.integers(0, 3, 6))
-    sizes = (int(rng.integers(1, 6)), int(rng.integers(1, 8)), int(rng.choice(WIDTHS)))
-    sizes = [max(s, d * (k - 1) + 1 - p - q) for s, k, d, p, q in zip(sizes, kernel, dilations, pads[:3], pads[3:])]
-    channels = int(rng.choice(CHANNELS))
-    dtype = np.float16 if rng.random() < 0.2 else np.float32
-    x, w, b = (values(rng, shape, dtype) for shape in (
-        (int(rng.integers(1, 3)), channels, *sizes), (channels, 1, *kernel), (channels,)))
-    attributes = dict(strides=strides, pads=pads, dilations=dilations, group=channels)
-    masks = draw_masks(rng, x.shape)
-    shape = definition.gated_conv3d(x, w, b, *masks, **attributes).shape
-    return x, w, b, masks, values(rng, shape, dtype) if rng.random() < 0.4 else None, attributes
+    return grouped_case(rng, int(rng.choice(CHANNELS)), 1, 1, KERNELS[seed % len(KERNELS)], WIDTHS, largest=(5, 7))
 
 
 @pytest.mark.parametrize("channels_last", (False, True))

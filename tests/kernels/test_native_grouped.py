@@ -2,8 +2,8 @@
 import native_kernels
 import numpy as np
 import pytest
-from conv_cases import poisoned, values
-from test_native_conv import check_case, draw_masks
+from conv_cases import grouped_case, poisoned, values
+from test_native_conv import check_case
 
 from dance_deploy.ops import definition, names
 
@@ -16,22 +16,10 @@ WIDTHS = (1, 2, 7, 8, 9, 17)
 
 
 def case(seed):
-    """(x, w, b, masks, z or None, attributes) of a random grouped convolution."""
+    """A random grouped convolution."""
     rng = np.random.default_rng(seed)
-    groups, inputs, outputs = GROUPS[seed % len(GROUPS)]
     kernel = KERNELS[int(rng.integers(len(KERNELS)))]
-    strides = tuple(int(s) for s in rng.choice([1, 1, 2, 3], 3))
-    dilations = tuple(int(d) for d in rng.choice([1, 1, 1, 2], 3))
-    pads = tuple(int(p) for p in rng.integers(0, 3, 6)) if rng.random() < 0.7 else (0,) * 6
-    sizes = (int(rng.integers(1, 4)), int(rng.integers(1, 6)), int(rng.choice(WIDTHS)))
-    sizes = [max(s, d * (k - 1) + 1 - p - q) for s, k, d, p, q in zip(sizes, kernel, dilations, pads[:3], pads[3:])]
-    dtype = np.float16 if rng.random() < 0.2 else np.float32
-    x, w, b = (values(rng, shape, dtype) for shape in (
-        (int(rng.integers(1, 3)), groups * inputs, *sizes), (groups * outputs, inputs, *kernel), (groups * outputs,)))
-    attributes = dict(strides=strides, pads=pads, dilations=dilations, group=groups)
-    masks = draw_masks(rng, x.shape)
-    shape = definition.gated_conv3d(x, w, b, *masks, **attributes).shape
-    return x, w, b, masks, values(rng, shape, dtype) if rng.random() < 0.4 else None, attributes
+    return grouped_case(rng, *GROUPS[seed % len(GROUPS)], kernel, WIDTHS, largest=(3, 5), padded=0.7)
 
 
 @pytest.mark.parametrize("channels_last", (False, True))

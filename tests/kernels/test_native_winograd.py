@@ -5,12 +5,11 @@ import functools
 import native_kernels
 import numpy as np
 import pytest
-from conv_cases import full_masks, poisoned, values
+from conv_cases import draw_masks, full_masks, poisoned, values
 
 from dance_deploy.ops import definition, names
 
 AUTOMATIC, DIRECT, SIZES = 0, 1, (2, 4)
-RATES = (0.0, 0.2, 0.5, 0.9, 1.0)
 LEAST_CHANNELS = {2: 1, 4: 8}    # fewer are computed directly: the bound leaves no room
 
 
@@ -45,7 +44,7 @@ def test_random_cases_agree_with_the_definition(lib, isa, seed, size):
     rng = np.random.default_rng(seed)
     x_shape, w_shape, attributes = draw(rng, size, native_kernels.block(lib, isa))
     x, w, b = values(rng, x_shape), values(rng, w_shape), values(rng, (w_shape[0],))
-    masks = [rng.random(mask.shape) < rng.choice(RATES) for mask in full_masks(x_shape)]
+    masks = draw_masks(rng, x_shape)
     masks[1][:, -1] = True    # with no channel there is nothing to transform
     minimum = float(rng.choice([0.0, names.MIN_DEFAULT]))
     plain = definition.gated_conv3d(x, w, b, *masks, **attributes)

@@ -1,0 +1,26 @@
+// One clip of a call: what every way to compute a convolution is given, and the base of the classes that do.
+#pragma once
+#include "gated_conv3d.h"
+#include "kept.h"
+
+namespace dance {
+
+// Refers to what its maker holds.
+struct ClipCall {
+  const ConvCall& call_;
+  const ConvGeometry& g_;
+  const int64_t n_;              // which clip
+  const IsaKernels& isa_;
+  const Kept& kept_;
+  Workspace& ws_;
+  const Parallel& parallel_;
+
+  ClipCall(const ConvCall& call, int64_t n, const IsaKernels& isa, const Kept& kept, Workspace& workspace,
+           const Parallel& parallel)
+      : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(workspace), parallel_(parallel) {}
+
+  int64_t pixels() const { return g_.h * g_.w; }
+  int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
+};
+
+}  // namespace dance
