@@ -5,6 +5,7 @@
 #include "pack.h"
 #include "padded.h"
 #include "winograd.h"
+#include "winograd_tiles.h"
 
 namespace dance {
 namespace {
@@ -17,6 +18,9 @@ constexpr double kWeightSteps = 0.15; // reading a row of weights from outside t
 constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
 constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wait for once more
+constexpr double kAddSteps = 6;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
+constexpr double kPixelSteps = 10;    // ... and beginning and storing the sums of an output pixel
+constexpr double kFewGain = 0.95;     // tiles are computed pixel by pixel below this share of a whole one's estimate
 constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
@@ -59,19 +63,27 @@ double all_positions(const ConvGeometry& g) {
   return double(rows * columns);
 }
 
-double live_tiles(const ConvGeometry& g, const uint8_t* feature, int size) {
-  int64_t live = 0;
-  for (int64_t ho = 0; ho < g.out[1]; ho += size)
-    for (int64_t wo = 0; wo < g.out[2]; wo += size) {
-      const int64_t top = std::max<int64_t>(0, ho - g.pads[1]), left = std::max<int64_t>(0, wo - g.pads[2]);
-      const int64_t bottom = std::min(g.h, ho - g.pads[1] + size + 2), right = std::min(g.w, wo - g.pads[2] + size + 2);
-      bool any = !feature;
-      for (int64_t h = top; h < bottom && !any; ++h)
-        for (int64_t w = left; w < right && !any; ++w) any = feature[h * g.w + w];
-      live += any;
-    }
-  return double(live);
-}
+constexpr int kMostPairs = 4 * 4 * 9;
+
+// Tiles by how many pairs (output pixel, kernel position) of theirs are live.
+struct TilePairs {
+  int64_t count[kMostPairs + 1] = {};
+
+  TilePairs(const ConvGeometry& g, const uint8_t* feature, int size) {
+    for (int64_t row = 0; row * size < g.out[1]; ++row)
+      for (int64_t column = 0; column * size < g.out[2]; ++column) ++count[live_pairs(g, feature, size, row, column)];
+  }
+  double live(int64_t from = 1, int64_t to = kMostPairs + 1) const {
+    int64_t tiles = 0;
+    for (int64_t pairs = std::max<int64_t>(1, from); pairs < to; ++pairs) tiles += count[pairs];
+    return double(tiles);
+  }
+  double pairs(int64_t to) const {  // of the tiles that have fewer
+    int64_t sum = 0;
+    for (int64_t pairs = 1; pairs < to; ++pairs) sum += pairs * count[pairs];
+    return double(sum);
+  }
+};
 
 // What the masks leave.
 struct Work {
@@ -106,13 +118,45 @@ double block_count(const ConvGeometry& g, const IsaKernels& isa) {
   return double((g.m + isa.vector - 1) / isa.vector) / isa.max_vectors;
 }
 
+// Of one component of a tile.
+double component_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa) {
+  const double blocks = block_count(g, isa);
+  const double padded = work.halves * double((int64_t(work.channels) + isa.vector - 1) / isa.vector * isa.vector);
+  return work.pairs * (work.channels + kRunSteps) * blocks + work.inputs * padded * kInSteps / isa.block() +
+         work.outputs * blocks * kOutSteps;
+}
+
 double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, int size) {
   const double blocks = block_count(g, isa), components = double(size + 2) * (size + 2);
-  const double padded = work.halves * double((int64_t(work.channels) + isa.vector - 1) / isa.vector * isa.vector);
-  const double tile = work.pairs * (work.channels + kRunSteps) * blocks + work.inputs * padded * kInSteps / isa.block() +
-                      work.outputs * blocks * kOutSteps;
   const double weights = double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
-  return kCallSteps + components * (work.tiles * tile + weights);
+  return kCallSteps + components * (work.tiles * component_steps(g, work, isa) + weights);
+}
+
+// Tiles with few live pairs pixel by pixel, the others whole.
+struct Split {
+  int64_t least_pairs;  // of a whole one
+  double steps;
+};
+
+Split split_steps(const ConvGeometry& g, Work work, const IsaKernels& isa, int size, const TilePairs& tiles) {
+  const double blocks = block_count(g, isa), components = double(size + 2) * (size + 2);
+  const double pair = blocks * (work.pairs * work.channels + work.outputs * kAddSteps);
+  const double pixels = blocks * work.outputs * kPixelSteps * size * size;
+  const auto steps = [&](int64_t least) {
+    work.tiles = tiles.live(least);
+    const double whole = work.tiles > 0 ? winograd_steps(g, work, isa, size) : kCallSteps;
+    const double few = tiles.live(1, least);
+    if (few == 0) return whole;
+    return whole + few * pixels + tiles.pairs(least) * pair + 9 * double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
+  };
+  const double share = kFewGain * components * component_steps(g, work, isa);
+  const int64_t fewer = std::max<int64_t>(1, std::min<int64_t>(kMostPairs, int64_t((share - pixels) / pair) + 1));
+  Split best{1, steps(1)};
+  for (int64_t least : {fewer, int64_t(kMostPairs) + 1}) {
+    const double estimate = steps(least);
+    if (estimate < best.steps) best = {least, estimate};
+  }
+  return best;
 }
 
 // way: of the direct kernel, for these channels.
@@ -133,7 +177,7 @@ int tile_size(const ConvCall& call, const IsaKernels& isa, double halves) {
   work.halves = halves;
   work.channels = double(g.c);
   const auto steps = [&](int size) {
-    work.tiles = live_tiles(g, nullptr, size);
+    work.tiles = TilePairs(g, nullptr, size).live();
     return winograd_steps(g, work, isa, size);
   };
   const int size = g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
@@ -144,19 +188,26 @@ int tile_size(const ConvCall& call, const IsaKernels& isa, double halves) {
 
 }  // namespace
 
-Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
   const ConvGeometry& g = call.geometry;
-  if (call.variant == Variant::direct || !winograd_allowed(call, kept, isa)) return Variant::direct;
-  if (call.variant == Variant::winograd2) return Variant::winograd2;
-  if (call.variant == Variant::winograd4) return g.c >= kLeastChannels ? Variant::winograd4 : Variant::direct;
+  const Tiling direct_only{0, 0};
+  if (call.variant == Variant::direct || !winograd_allowed(call, kept, isa)) return direct_only;
+  if (call.variant != Variant::automatic) {
+    const int size = int(call.variant) % 10;
+    const bool mixed = int(call.variant) > 10 && !call.pairs;
+    return size == 2 || g.c >= kLeastChannels ? Tiling{size, mixed ? size * size * 9 / 2 : 1} : direct_only;
+  }
   const double halves = call.pairs ? 2 : 1;
   const int size = tile_size(call, isa, halves);
-  if (size == 0) return Variant::direct;
+  if (size == 0) return direct_only;
   Work work = count_frames(g, kept.masks.frame);
   work.halves = halves;
   work.channels = kept.channels;
-  work.tiles = live_tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
   work.indexed = !kept.all_channels && !winograd_in_place(call, kept, isa);
+  const TilePairs tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
+  work.tiles = tiles.live();
+  const bool whole = kept.all_pixels || call.pairs;
+  const Split split = whole ? Split{1, winograd_steps(g, work, isa, size)} : split_steps(g, work, isa, size, tiles);
   // no plan is made for this: it would cost more than a slightly better choice brings
   const PaddedWay way = padded_way(call, kept.channels, isa);
   double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature), way);
@@ -165,8 +216,7 @@ Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels&
     if (g.m <= 2 * isa.vector) direct *= kNarrowHoles;
     direct = std::min(direct, direct_steps(g, work, isa, all_positions(g), way));  // zeros are read where that is faster
   }
-  if (winograd_steps(g, work, isa, size) >= kGain * direct) return Variant::direct;
-  return size == 4 ? Variant::winograd4 : Variant::winograd2;
+  return split.steps < kGain * direct ? Tiling{size, split.least_pairs} : direct_only;
 }
 
 }  // namespace dance

@@ -361,17 +361,20 @@ void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t
   isa_.store(a);
 }
 
-// size: 0 directly, else by Winograd tiles.
-void run_general(const ClipCall& clip, int size) {
-  if (size > 0) winograd_conv3d(clip, size);
+void run_general(const ClipCall& clip, const Tiling& tiling) {
+  if (tiling.size > 0) winograd_conv3d(clip, tiling);
   else if (padded_way(clip.call_, clip.kept_.channels, clip.isa_) != PaddedWay::none) padded_conv3d(clip);
   else Clip(clip).run();
 }
 
-int chosen_size(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
-  const Variant variant = choose_variant(call, kept, isa);
-  if (call.used) *call.used = variant;
-  return variant == Variant::winograd4 ? 4 : variant == Variant::winograd2 ? 2 : 0;
+Tiling chosen_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  const Tiling tiling = choose_tiling(call, kept, isa);
+  if (!call.used) return tiling;
+  const bool mixed = tiling.least_pairs > 1;
+  if (tiling.size == 4) *call.used = mixed ? Variant::mixed4 : Variant::winograd4;
+  else if (tiling.size == 2) *call.used = mixed ? Variant::mixed2 : Variant::winograd2;
+  else *call.used = Variant::direct;
+  return tiling;
 }
 
 }  // namespace
@@ -388,11 +391,11 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     else if (is_pointwise(g)) pointwise_conv3d(clip);
     else if (call.bf16 && call.packed && pairs_possible(g, isa) && kept.channels > 0) {
       Pairs pairs(call, kept, isa);
-      const int size = chosen_size(pairs.call, pairs.kept, isa);
-      pairs.decide_gathering(size);
-      run_general(ClipCall(pairs.call, n, isa, pairs.kept, workspace, parallel), size);
+      const Tiling tiling = chosen_tiling(pairs.call, pairs.kept, isa);
+      pairs.decide_gathering(tiling.size);
+      run_general(ClipCall(pairs.call, n, isa, pairs.kept, workspace, parallel), tiling);
     } else {
-      run_general(clip, chosen_size(call, kept, isa));
+      run_general(clip, chosen_tiling(call, kept, isa));
     }
   }
 }

@@ -6,6 +6,7 @@
 #include "load.h"
 #include "pack.h"
 #include "pairs.h"
+#include "scattered.h"
 #include "segments.h"
 #include "winograd_tiles.h"
 
@@ -33,19 +34,20 @@ struct Scratch {
 
 class WinogradClip : ClipCall {
  public:
-  WinogradClip(const ClipCall& clip, int size)
-      : ClipCall(clip), size_(size), components_((size + 2) * (size + 2)), layout_(g_, isa_, size),
-        weights_(call_.pairs ? call_.pairs->weights(size, isa_, ws_, parallel_) : call_.packed->winograd(g_, size)),
-        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {}
+  WinogradClip(const ClipCall& clip, const Tiling& tiling)
+      : ClipCall(clip), size_(tiling.size), components_((size_ + 2) * (size_ + 2)), layout_(g_, isa_, size_),
+        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()),
+        few_(clip), least_pairs_(tiling.least_pairs) {}
 
   void run() {
-    tiles_ = find_tiles(g_, kept_.masks.feature, size_, ws_.tiles);
     prepare();
     cut();
     reserve();
-    magnitudes_.begin(tile_parts_ * runs_per_part() + 1, layout_.blocks(), ws_);
-    if (shared_) run_shared(); else run_alone();
-    run_dropped();
+    few_.plan(tiles_.tile + tiles_.whole, tiles_.live - tiles_.whole, size_);
+    few_.prepare({x_, channel_runs_, weight_index_, bias_, &magnitudes_}, parallel_.workers);
+    magnitudes_.begin(whole_parts() + few_.parts() + 1, layout_.blocks(), ws_);
+    if (shared_) run_shared();
+    run_items();
     magnitudes_.end();
   }
 
@@ -76,9 +78,9 @@ class WinogradClip : ClipCall {
   void prepare();
   void cut();
   void reserve();
-  void run_alone();
   void run_shared();
-  void run_dropped();
+  void run_items();
+  void run_part(int worker, int64_t item) const;
   Part part_at(int64_t index) const;
   int worker_count(int64_t items) const { return int(std::min<int64_t>(parallel_.workers, items)); }
   void transform(const Part& part, int64_t slot, int64_t tile_begin, int64_t tile_end, float* in) const;
@@ -91,20 +93,22 @@ class WinogradClip : ClipCall {
   void write_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                       const float* sums) const;
   void add_magnitudes(int64_t to, int64_t tile_begin, int64_t tile_end, int64_t index) const;
+  int64_t whole_parts() const { return tile_parts_ * runs_per_part(); }
   int64_t runs_per_part() const { return shared_ ? (part_tiles_ + kRunTiles - 1) / kRunTiles : 1; }
   int64_t run_of(const Tile* tile, int64_t most) const;
   void store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const;
 
   const int size_, components_;
   const WinogradLayout layout_;
-  const float* weights_;
-  Magnitudes magnitudes_;      // parts: those of the tiles, in runs where workers share them, and dropped tiles
+  Magnitudes magnitudes_;      // parts: those of whole tiles, in runs where workers share them, of few_, and dropped tiles
+  ScatteredTiles few_;
+  const int64_t least_pairs_;
 
   bool in_place_ = false;      // dropped channels are in the components
   const ChannelRun* channel_runs_ = nullptr;
   TileList tiles_{};
+  const float* weights_ = nullptr;
   Loaded x_{};
-  const float* zeros_ = nullptr;
   const float* bias_ = nullptr;
   const int32_t* weight_index_ = nullptr;
   bool shared_ = false;
@@ -127,7 +131,10 @@ void WinogradClip::prepare() {
   float* bias = ws_.bias.of<float>(std::size_t(g_.m + stride));
   to_floats(call_.b, g_.type, g_.m, bias);
   std::fill(bias + g_.m, bias + g_.m + stride, 0.0f);
-  bias_ = bias, zeros_ = bias + g_.m;
+  bias_ = bias;
+  tiles_ = find_tiles(g_, kept_.masks.feature, size_, least_pairs_, x_.stride, bias + g_.m, ws_.tiles);
+  if (tiles_.whole > 0)
+    weights_ = pairs ? pairs->weights(size_, isa_, ws_, parallel_) : call_.packed->winograd(g_, size_);
   if (in_place_) channel_runs_ = list_channel_runs(kept_, ws_);
   if (kept_.all_channels || in_place_) return;
   const Kept& kept = pairs ? pairs->kept_channels : kept_;
@@ -152,7 +159,7 @@ void WinogradClip::cut() {
     const int64_t out = (frames * outputs + g_.out[0] - 1) / g_.out[0];
     return tiles * (in * tile_floats() * 4 * components_ + out * blocks * row_bytes);
   };
-  const int64_t live = std::max<int64_t>(1, tiles_.live);
+  const int64_t live = std::max<int64_t>(1, tiles_.whole);
   part_frames_ = std::min<int64_t>(g_.out[0], shared_ ? g_.out[0] : 8);
   part_tiles_ = live;
   const int64_t least = std::min<int64_t>(live, shared_ ? 16 : 6);
@@ -161,8 +168,8 @@ void WinogradClip::cut() {
   frame_parts_ = (g_.out[0] + part_frames_ - 1) / part_frames_;
   if (!shared_)  // enough parts for every thread
     while (part_tiles_ > least && frame_parts_ * ((live + part_tiles_ - 1) / part_tiles_) < 8) part_tiles_ = (part_tiles_ + 1) / 2;
-  tile_parts_ = (tiles_.live + part_tiles_ - 1) / part_tiles_;
-  if (tile_parts_ > 0) part_tiles_ = (tiles_.live + tile_parts_ - 1) / tile_parts_;
+  tile_parts_ = (tiles_.whole + part_tiles_ - 1) / part_tiles_;
+  if (tile_parts_ > 0) part_tiles_ = (tiles_.whole + tile_parts_ - 1) / tile_parts_;
   // whole tiles of rows (rows.inc) even where an output frame shares its live kernel frames with no other
   if (part_tiles_ > kRowTiles && part_tiles_ < live && !shared_) {
     part_tiles_ = (part_tiles_ + kRowTiles / 2) / kRowTiles * kRowTiles;
@@ -184,7 +191,7 @@ void WinogradClip::reserve() {
 
 Part WinogradClip::part_at(int64_t index) const {
   const int64_t frame = index % frame_parts_ * part_frames_, tile = index / frame_parts_ * part_tiles_;
-  return {frame, std::min(part_frames_, g_.out[0] - frame), tile, std::min(part_tiles_, tiles_.live - tile)};
+  return {frame, std::min(part_frames_, g_.out[0] - frame), tile, std::min(part_tiles_, tiles_.whole - tile)};
 }
 
 // Whether an output frame of the part reads input frame `slot`, counted from the first that they could read.
@@ -203,11 +210,10 @@ void WinogradClip::transform(const Part& part, int64_t slot, int64_t tile_begin,
   const int64_t t = part.frame * g_.strides[0] - g_.pads[0] + slot;
   const float* frame = x_.x + t * pixels() * x_.stride;
   const float* patch[36];
-  WinogradInArgs a{patch, nullptr, x_.stride, nullptr, in_stride(), size_};
+  WinogradInArgs a{patch, x_.stride, nullptr, in_stride(), size_};
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     const Tile& place = tiles_.tile[part.tile + tile];
-    for (int i = 0; i < components_; ++i) patch[i] = place.pixel[i] < 0 ? zeros_ : frame + place.pixel[i] * x_.stride;
-    a.keep = place.holes ? place.keep : nullptr;
+    for (int i = 0; i < components_; ++i) patch[i] = place.pixel(frame, i);
     a.out = in + (slot * part_tiles_ + tile) * tile_floats();
     (call_.pairs ? call_.pairs->kernels.winograd_in : isa_.winograd_in)(a);
   }
@@ -320,7 +326,7 @@ int64_t WinogradClip::run_of(const Tile* tile, int64_t most) const {
 // Of finished tiles [tile_begin, tile_end) of all.
 void WinogradClip::add_magnitudes(int64_t to, int64_t tile_begin, int64_t tile_end, int64_t index) const {
   const int64_t runs = runs_per_part(), in_part = tile_begin % std::max<int64_t>(1, part_tiles_);
-  const int64_t part = tile_begin >= tiles_.live ? tile_parts_ * runs
+  const int64_t part = tile_begin >= tiles_.live ? whole_parts() + few_.parts()
                                                  : tile_begin / part_tiles_ * runs + (shared_ ? in_part / kRunTiles : 0);
   for (int64_t tile = tile_begin; tile < tile_end;) {
     const Tile& first = tiles_.tile[tile];
@@ -355,20 +361,6 @@ void WinogradClip::store_run(int64_t to, const Tile& first, int64_t tiles, int64
   }
 }
 
-// Every part by one worker, from end to end.
-void WinogradClip::run_alone() {
-  const int64_t in_floats = components_ * in_stride(), floats = in_floats + components_ * sums_stride();
-  for_items(parallel_, tile_parts_ * frame_parts_, [&](int worker, int64_t item) {
-    const Part part = part_at(item);
-    const Scratch scratch{scratch_ + worker * floats, scratch_ + worker * floats + in_floats};
-    for (int64_t slot = 0; slot < inputs_of(part.frames); ++slot) transform(part, slot, 0, part.tiles, scratch.in);
-    for (int64_t index = 0; index < layout_.blocks(); ++index) {
-      multiply(worker, part, index, 0, components_, scratch);
-      for (int64_t f = 0; f < part.frames; ++f) finish(worker, part, f, 0, part.tiles, index, scratch.sums);
-    }
-  });
-}
-
 // Weights too large to be read again by every worker: all workers do one part together, step by step.
 void WinogradClip::run_shared() {
   const int64_t block_sums = components_ * sums_stride(), blocks = layout_.blocks();
@@ -391,12 +383,28 @@ void WinogradClip::run_shared() {
   }
 }
 
-void WinogradClip::run_dropped() {
-  if (tiles_.live == tiles_.all) return;
-  const Part part{0, g_.out[0], tiles_.live, tiles_.all - tiles_.live};
-  for_items(parallel_, layout_.blocks() * g_.out[0], [&](int worker, int64_t i) {
-    finish(worker, part, i % g_.out[0], 0, part.tiles, i / g_.out[0], nullptr);
+// Every part by one worker, from end to end; then what is not done by whole tiles.
+void WinogradClip::run_items() {
+  const int64_t whole = shared_ ? 0 : tile_parts_ * frame_parts_, few = few_.items();
+  const Part dropped{0, g_.out[0], tiles_.live, tiles_.all - tiles_.live};
+  const int64_t left = dropped.tiles > 0 ? layout_.blocks() * g_.out[0] : 0;
+  for_items(parallel_, whole + few + left, [&](int worker, int64_t item) {
+    if (item < whole) return run_part(worker, item);
+    if (item < whole + few) return few_.compute(worker, item - whole, whole_parts());
+    const int64_t i = item - whole - few;
+    finish(worker, dropped, i % g_.out[0], 0, dropped.tiles, i / g_.out[0], nullptr);
   });
+}
+
+void WinogradClip::run_part(int worker, int64_t item) const {
+  const int64_t in_floats = components_ * in_stride(), floats = in_floats + components_ * sums_stride();
+  const Part part = part_at(item);
+  const Scratch scratch{scratch_ + worker * floats, scratch_ + worker * floats + in_floats};
+  for (int64_t slot = 0; slot < inputs_of(part.frames); ++slot) transform(part, slot, 0, part.tiles, scratch.in);
+  for (int64_t index = 0; index < layout_.blocks(); ++index) {
+    multiply(worker, part, index, 0, components_, scratch);
+    for (int64_t f = 0; f < part.frames; ++f) finish(worker, part, f, 0, part.tiles, index, scratch.sums);
+  }
 }
 
 }  // namespace
@@ -406,8 +414,8 @@ bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels&
   return !call.pairs && !kept.all_channels && g.channels_last && g.c % isa.vector == 0 && g.c - kept.channels < isa.vector;
 }
 
-void winograd_conv3d(const ClipCall& clip, int size) {
-  WinogradClip(clip, size).run();
+void winograd_conv3d(const ClipCall& clip, const Tiling& tiling) {
+  WinogradClip(clip, tiling).run();
 }
 
 }  // namespace dance

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plan.h"
+#include "scattered_plan.h"
 
 namespace dance {
 
@@ -46,7 +47,9 @@ struct Workspace {
   Buffer tiles;        // Winograd: output tiles, which pixels they read
   Buffer spans;        // live runs of output pixels
   Buffer components;   // Winograd: transformed input, sums, and finished pixels of every worker
+  Buffer scattered_rows, scattered_segments;  // of every worker
   Plan plan, plan_unmasked;
+  ScatteredPlan scattered;
 };
 
 // Gives whole pages inside [data, data + bytes) back to the system; what was there is lost.
