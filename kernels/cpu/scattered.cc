@@ -32,7 +32,7 @@ void ScatteredTiles::compute(int worker, int64_t item, int64_t first_part) const
   const ScatteredBand& band = plan_.bands[std::size_t(number)];
   const FrameChunk& chunk = frames_.chunks[std::size_t(item / bands % chunks)];
   const uint8_t* live_kt = &frames_.live_kt[std::size_t(chunk.representative * g_.kernel[0])];
-  const bool empty = std::memchr(live_kt, 1, std::size_t(g_.kernel[0])) == nullptr;
+  if (std::memchr(live_kt, 1, std::size_t(g_.kernel[0])) == nullptr) return;
   const int64_t columns = int64_t(layout_.vectors(index)) * isa_.vector;
   float* sums = sums_ + worker * rows() * isa_.block();
   RowsArgs a{};
@@ -43,11 +43,11 @@ void ScatteredTiles::compute(int worker, int64_t item, int64_t first_part) const
   a.accumulate = true;
   for (int64_t ho = band.row_begin; ho < band.row_end; ++ho) {
     fetch_outputs(band, chunk, ho, index);
-    if (!empty) std::memset(sums, 0, std::size_t(chunk.count * line() * columns) * 4);
-    for (int64_t kh = 0; kh < g_.kernel[1] && !empty; ++kh)
+    std::memset(sums, 0, std::size_t(chunk.count * line() * columns) * 4);
+    for (int64_t kh = 0; kh < g_.kernel[1]; ++kh)
       add_row(a, band, chunk, ho, kh, row_in_ + worker * rows(), row_out_ + worker * rows(),
               segments_ + worker * g_.kernel[0] * (shared_.channel_runs ? kept_.channel_runs : 1), sums);
-    store_row(band, chunk, ho, index, first_part + number, empty ? nullptr : sums);
+    store_row(band, chunk, ho, index, first_part + number, sums);
   }
 }
 
@@ -122,7 +122,7 @@ void ScatteredTiles::store_row(const ScatteredBand& band, const FrameChunk& chun
       const int64_t pixel = ho * g_.out[2] + span.begin;
       const int64_t at = n_ * g_.m * g_.out[0] * out_pixels() + (to * out_pixels() + pixel) * a.pixel_stride;
       a.pixels = span.end - span.begin;
-      a.acc = sums ? sums + (f * line() + margin() + span.begin) * a.acc_stride : nullptr;
+      a.acc = sums + (f * line() + margin() + span.begin) * a.acc_stride;
       a.y = static_cast<float*>(call_.y) + at;
       a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
       isa_.store(a);

@@ -96,6 +96,9 @@ class WinogradClip : ClipCall {
   int64_t whole_parts() const { return tile_parts_ * runs_per_part(); }
   int64_t runs_per_part() const { return shared_ ? (part_tiles_ + kRunTiles - 1) / kRunTiles : 1; }
   int64_t run_of(const Tile* tile, int64_t most) const;
+  StoreArgs store_args(int64_t index) const;
+  void store_pixels(StoreArgs& a, int64_t to, int64_t first, const float* pixels) const;
+  void store_dropped_frame(int64_t to, int64_t index) const;
   void store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const;
 
   const int size_, components_;
@@ -259,9 +262,10 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
   }
 }
 
-// Tiles of output frame f of the part, in runs of neighbours.
+// Tiles of output frame f of the part, in runs of neighbours. sums: null where they are zero.
 void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                           const float* sums) const {
+  if (!any_live(part.frame + f)) return;
   if (!magnitudes_.wanted()) return write(worker, part, f, tile_begin, tile_end, index, sums);
   for (int64_t tile = tile_begin; tile < tile_end; tile += kRunTiles) {
     const int64_t end = std::min(tile_end, tile + kRunTiles);
@@ -273,22 +277,21 @@ void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_
 void WinogradClip::write(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                          const float* sums) const {
   const int64_t width = columns(index), to = part.frame + f;
-  if (sums && any_live(to) && g_.channels_last && width == layout_.columns(index))
+  if (sums && g_.channels_last && width == layout_.columns(index))
     return write_in_place(part, f, tile_begin, tile_end, index, sums);
   float* pixels = finished_ + worker * size_ * size_ * kRunTiles * isa_.block();
-  const bool empty = !sums || !any_live(to);
   for (int64_t tile = tile_begin; tile < tile_end;) {
     const Tile& first = tiles_.tile[part.tile + tile];
     const int64_t run = run_of(&first, std::min(kRunTiles, tile_end - tile));
     WinogradOutArgs a{};
     a.component_stride = sums_stride(), a.columns = a.pixel_stride = width, a.row_stride = run * size_ * width;
     a.size = a.rows = a.row_pixels = size_;
-    for (int64_t i = 0; i < run && !empty; ++i) {
+    for (int64_t i = 0; i < run && sums; ++i) {
       a.sums = sums + (f * part_tiles_ + tile + i) * width;
       a.out = pixels + i * size_ * width;
       isa_.winograd_out(a);
     }
-    store_run(to, first, run, index, empty ? nullptr : pixels);
+    store_run(to, first, run, index, sums ? pixels : nullptr);
     tile += run;
   }
 }
@@ -338,27 +341,34 @@ void WinogradClip::add_magnitudes(int64_t to, int64_t tile_begin, int64_t tile_e
   }
 }
 
-void WinogradClip::store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const {
-  const int64_t out_pixels = g_.out[1] * g_.out[2], wo = int64_t(first.column) * size_;
+StoreArgs WinogradClip::store_args(int64_t index) const {
   StoreArgs a{};
   a.acc_stride = columns(index);
-  a.pixels = int(std::min(tiles * size_, g_.out[2] - wo));
   a.count = layout_.columns(index);
   a.first_channel = layout_.block_begin(index);
   a.bias = bias_ + a.first_channel;
   a.minimum = call_.minimum;
-  a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels;
+  a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
   a.pixel_stride = g_.channels_last ? g_.m : 1;
   a.type = g_.type;
-  for (int row = 0; row < size_; ++row) {
-    const int64_t ho = int64_t(first.row) * size_ + row;
-    if (ho >= g_.out[1]) break;
-    const int64_t at = n_ * g_.m * g_.out[0] * out_pixels + (to * out_pixels + ho * g_.out[2] + wo) * a.pixel_stride;
-    a.acc = pixels ? pixels + row * tiles * size_ * a.acc_stride : nullptr;
-    a.y = static_cast<float*>(call_.y) + at;
-    a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
-    isa_.store(a);
-  }
+  return a;
+}
+
+// a.pixels of an output frame from `first` on.
+void WinogradClip::store_pixels(StoreArgs& a, int64_t to, int64_t first, const float* pixels) const {
+  const int64_t at = n_ * g_.m * g_.out[0] * out_pixels() + (to * out_pixels() + first) * a.pixel_stride;
+  a.acc = pixels;
+  a.y = static_cast<float*>(call_.y) + at;
+  a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
+  isa_.store(a);
+}
+
+void WinogradClip::store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const {
+  const int64_t wo = int64_t(first.column) * size_, top = int64_t(first.row) * size_;
+  StoreArgs a = store_args(index);
+  a.pixels = int(std::min(tiles * size_, g_.out[2] - wo));
+  for (int64_t ho = top; ho < std::min(top + size_, g_.out[1]); ++ho)
+    store_pixels(a, to, ho * g_.out[2] + wo, pixels ? pixels + (ho - top) * tiles * size_ * a.acc_stride : nullptr);
 }
 
 // Weights too large to be read again by every worker: all workers do one part together, step by step.
@@ -383,16 +393,26 @@ void WinogradClip::run_shared() {
   }
 }
 
+// Of all pixels of an output frame that reads no kept one.
+void WinogradClip::store_dropped_frame(int64_t to, int64_t index) const {
+  StoreArgs a = store_args(index);
+  a.pixels = int(out_pixels());
+  store_pixels(a, to, 0, nullptr);
+  magnitudes_.add(whole_parts() + few_.parts(), index, to, layout_.block_begin(index), layout_.columns(index), 0, out_pixels());
+}
+
 // Every part by one worker, from end to end; then what is not done by whole tiles.
 void WinogradClip::run_items() {
   const int64_t whole = shared_ ? 0 : tile_parts_ * frame_parts_, few = few_.items();
   const Part dropped{0, g_.out[0], tiles_.live, tiles_.all - tiles_.live};
-  const int64_t left = dropped.tiles > 0 ? layout_.blocks() * g_.out[0] : 0;
+  const int64_t left = layout_.blocks() * g_.out[0];
   for_items(parallel_, whole + few + left, [&](int worker, int64_t item) {
     if (item < whole) return run_part(worker, item);
     if (item < whole + few) return few_.compute(worker, item - whole, whole_parts());
     const int64_t i = item - whole - few;
-    finish(worker, dropped, i % g_.out[0], 0, dropped.tiles, i / g_.out[0], nullptr);
+    const int64_t to = i % g_.out[0], index = i / g_.out[0];
+    if (any_live(to)) finish(worker, dropped, to, 0, dropped.tiles, index, nullptr);
+    else store_dropped_frame(to, index);
   });
 }
 
