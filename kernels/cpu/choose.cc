@@ -18,9 +18,13 @@ constexpr double kWeightSteps = 0.15; // reading a row of weights from outside t
 constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
 constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wait for once more
-constexpr double kAddSteps = 6;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
-constexpr double kPixelSteps = 10;    // ... and beginning and storing the sums of an output pixel
-constexpr double kFewGain = 0.95;     // tiles are computed pixel by pixel below this share of a whole one's estimate
+constexpr double kAddSteps = 4;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
+constexpr double kPixelSteps = 40;    // ... and beginning and storing the sums of an output pixel
+constexpr double kItemSteps = 1500;   // ... and a row of tiles of output frames with the same live kernel frames, of a block
+constexpr double kLeastRows = 16;     // of the tiles that stay whole: with fewer, reading weights takes longer than products
+constexpr double kBeside = 0.5;       // products for whole neighbours of such a tile, which are thrown away, a live pair
+constexpr double kFewGain = 0.95;     // tiles go pixel by pixel below this share of a whole one's estimate, and some ...
+constexpr double kMixGain = 0.95;     // ... do where that takes less than this share of all or none
 constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
@@ -88,6 +92,7 @@ struct TilePairs {
 // What the masks leave.
 struct Work {
   double pairs = 0, outputs = 0, inputs = 0;  // live (output, kernel) frames; outputs that have one; inputs read
+  double changes = 0;                         // how often along T an output reads by other kernel frames than the one before
   double channels, tiles;                     // channels: units of them in bfloat16, which hold `halves` each
   double halves = 1;
   bool indexed;                               // some channels are dropped
@@ -96,14 +101,17 @@ struct Work {
 // frame: [T], null = all kept.
 Work count_frames(const ConvGeometry& g, const uint8_t* frame) {
   Work work{};
+  uint64_t before = 0;
   for (int64_t to = 0; to < g.out[0]; ++to) {
-    int64_t live = 0;
+    uint64_t live = 0;
     for (int64_t kt = 0; kt < g.kernel[0]; ++kt) {
       const int64_t t = to * g.strides[0] - g.pads[0] + kt * g.dilations[0];
-      live += t >= 0 && t < g.t && (!frame || frame[t]);
+      live |= uint64_t(t >= 0 && t < g.t && (!frame || frame[t])) << std::min<int64_t>(kt, 63);
     }
-    work.pairs += double(live);
-    work.outputs += live > 0;
+    work.pairs += __builtin_popcountll(live);
+    work.outputs += live != 0;
+    work.changes += live != 0 && live != before;
+    before = live;
   }
   for (int64_t t = 0; t < g.t; ++t) work.inputs += !frame || frame[t];
   return work;
@@ -147,16 +155,18 @@ Split split_steps(const ConvGeometry& g, Work work, const IsaKernels& isa, int s
     const double whole = work.tiles > 0 ? winograd_steps(g, work, isa, size) : kCallSteps;
     const double few = tiles.live(1, least);
     if (few == 0) return whole;
-    return whole + few * pixels + tiles.pairs(least) * pair + 9 * double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
+    const double beside = 1 + kBeside * work.tiles / (work.tiles + few);
+    double weights = 9.0 * double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
+    if (work.tiles > 0 && work.tiles * work.outputs < kLeastRows) weights *= 1 + components / 9.0;
+    const double items = std::min(few, double(g.out[1]) / size) * work.changes * std::max(1.0, blocks);
+    return whole + kCallSteps + items * kItemSteps + few * pixels + tiles.pairs(least) * pair * beside + weights;
   };
   const double share = kFewGain * components * component_steps(g, work, isa);
-  const int64_t fewer = std::max<int64_t>(1, std::min<int64_t>(kMostPairs, int64_t((share - pixels) / pair) + 1));
-  Split best{1, steps(1)};
-  for (int64_t least : {fewer, int64_t(kMostPairs) + 1}) {
-    const double estimate = steps(least);
-    if (estimate < best.steps) best = {least, estimate};
-  }
-  return best;
+  // a tile that takes less pixel by pixel than whole
+  const int64_t fewer = std::max<int64_t>(1, std::min<int64_t>(kMostPairs, int64_t((share - pixels) / (pair * (1 + kBeside / 2))) + 1));
+  const Split whole{1, steps(1)}, none{kMostPairs + 1, steps(kMostPairs + 1)}, mixed{fewer, steps(fewer)};
+  const Split& same = whole.steps <= none.steps ? whole : none;
+  return mixed.steps < kMixGain * same.steps ? mixed : same;
 }
 
 // way: of the direct kernel, for these channels.

@@ -194,6 +194,7 @@ struct MagnitudesArgs {
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
   const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch; of dropped ones: zeros
+  const float* const* next;      // of the tile that will be transformed next: fetched ahead
   int64_t channels;              // whole vectors
   float* out;                    // component 0
   int64_t component_stride;      // floats from one component to the next

@@ -34,15 +34,11 @@ class ScatteredTiles : ClipCall {
   void compute(int worker, int64_t item, int64_t first_part) const;
 
  private:
-  int64_t line() const { return g_.out[2] + 2 * margin(); }  // sums of an output row
-  int64_t margin() const { return g_.kernel[2] - 1; }        // outputs outside the map that edges add to
-  int64_t rows() const { return frames_.frames_per_chunk * line(); }
-  void add_row(RowsArgs& a, const ScatteredBand& band, const FrameChunk& chunk, int64_t ho, int64_t kh, int64_t* row_in,
-               int32_t* row_out, Segment* segments, float* sums) const;
-  void fetch_outputs(const ScatteredBand& band, const FrameChunk& chunk, int64_t ho, int64_t index) const;
+  int64_t sums() const { return int64_t(frames_.frames_per_chunk) * plan_.rows * plan_.width; }  // rows of them
+  void fetch_outputs(const ScatteredBand& band, const FrameChunk& chunk, int64_t index) const;
+  int64_t list_rows(const ScatteredBand& band, const FrameChunk& chunk, int64_t kh, int64_t* row_in, int32_t* row_out) const;
   int find_segments(const uint8_t* live_kt, int64_t kh, Segment* out) const;
-  void store_row(const ScatteredBand& band, const FrameChunk& chunk, int64_t ho, int64_t index, int64_t part,
-                 const float* sums) const;
+  void store(const ScatteredBand& band, const FrameChunk& chunk, int64_t index, int64_t part, const float* sums) const;
 
   const PackedLayout layout_;
   ScatteredPlan& plan_ = ws_.scattered;

@@ -212,11 +212,17 @@ void WinogradClip::transform(const Part& part, int64_t slot, int64_t tile_begin,
   if (!reads(part, slot)) return;
   const int64_t t = part.frame * g_.strides[0] - g_.pads[0] + slot;
   const float* frame = x_.x + t * pixels() * x_.stride;
-  const float* patch[36];
-  WinogradInArgs a{patch, x_.stride, nullptr, in_stride(), size_};
-  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+  const float* patches[2][36];
+  const auto find_patch = [&](int64_t tile) {
     const Tile& place = tiles_.tile[part.tile + tile];
-    for (int i = 0; i < components_; ++i) patch[i] = place.pixel(frame, i);
+    for (int i = 0; i < components_; ++i) patches[tile % 2][i] = place.pixel(frame, i);
+  };
+  WinogradInArgs a{nullptr, nullptr, x_.stride, nullptr, in_stride(), size_};
+  if (tile_begin < tile_end) find_patch(tile_begin);
+  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+    if (tile + 1 < tile_end) find_patch(tile + 1);
+    a.pixels = patches[tile % 2];
+    a.next = patches[(tile + (tile + 1 < tile_end)) % 2];
     a.out = in + (slot * part_tiles_ + tile) * tile_floats();
     (call_.pairs ? call_.pairs->kernels.winograd_in : isa_.winograd_in)(a);
   }
