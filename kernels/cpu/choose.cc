@@ -67,6 +67,19 @@ double all_positions(const ConvGeometry& g) {
   return double(rows * columns);
 }
 
+// Tiles that read any of the map, all of which is kept.
+double all_tiles(const ConvGeometry& g, int size) {
+  const auto along = [&](int axis, int64_t extent) {
+    int64_t tiles = 0;
+    for (int64_t out = 0; out < g.out[axis]; out += size) {
+      const int64_t first = out - g.pads[axis], end = std::min(out + size, g.out[axis]) - g.pads[axis] + 2;
+      tiles += first < extent && end > 0;
+    }
+    return tiles;
+  };
+  return double(along(1, g.h) * along(2, g.w));
+}
+
 constexpr int kMostPairs = 4 * 4 * 9;
 
 // Tiles by how many pairs (output pixel, kernel position) of theirs are live.
@@ -157,6 +170,7 @@ Split split_steps(const ConvGeometry& g, Work work, const IsaKernels& isa, int s
     if (few == 0) return whole;
     const double beside = 1 + kBeside * work.tiles / (work.tiles + few);
     double weights = 9.0 * double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
+    // and those of the components, of which few rows hide nothing
     if (work.tiles > 0 && work.tiles * work.outputs < kLeastRows) weights *= 1 + components / 9.0;
     const double items = std::min(few, double(g.out[1]) / size) * work.changes * std::max(1.0, blocks);
     return whole + kCallSteps + items * kItemSteps + few * pixels + tiles.pairs(least) * pair * beside + weights;
@@ -187,7 +201,7 @@ int tile_size(const ConvCall& call, const IsaKernels& isa, double halves) {
   work.halves = halves;
   work.channels = double(g.c);
   const auto steps = [&](int size) {
-    work.tiles = TilePairs(g, nullptr, size).live();
+    work.tiles = all_tiles(g, size);
     return winograd_steps(g, work, isa, size);
   };
   const int size = g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
@@ -214,10 +228,15 @@ Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& i
   work.halves = halves;
   work.channels = kept.channels;
   work.indexed = !kept.all_channels && !winograd_in_place(call, kept, isa);
-  const TilePairs tiles(g, kept.all_pixels ? nullptr : kept.masks.feature, size);
-  work.tiles = tiles.live();
-  const bool whole = kept.all_pixels || call.pairs;
-  const Split split = whole ? Split{1, winograd_steps(g, work, isa, size)} : split_steps(g, work, isa, size, tiles);
+  Split split{1, 0};
+  if (kept.all_pixels) {
+    work.tiles = all_tiles(g, size);
+    split.steps = winograd_steps(g, work, isa, size);
+  } else {
+    const TilePairs tiles(g, kept.masks.feature, size);
+    work.tiles = tiles.live();
+    split = call.pairs ? Split{1, winograd_steps(g, work, isa, size)} : split_steps(g, work, isa, size, tiles);
+  }
   // no plan is made for this: it would cost more than a slightly better choice brings
   const PaddedWay way = padded_way(call, kept.channels, isa);
   double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature), way);

@@ -15,9 +15,9 @@ int64_t live_pairs(const ConvGeometry& g, const uint8_t* feature, int size, int6
   const int64_t begin = std::max<int64_t>(0, -first_w), end = std::min(columns + 2, g.w - first_w);
   int64_t pairs = 0;
   for (int64_t i = std::max<int64_t>(0, -first_h); i < std::min(rows + 2, g.h - first_h); ++i) {
-    const uint8_t* const line = feature ? feature + (first_h + i) * g.w + first_w : nullptr;
+    const uint8_t* const line = feature + (first_h + i) * g.w + first_w;
     int64_t in_line = 0;
-    for (int64_t j = begin; j < end; ++j) in_line += !line || line[j] ? by_column[j] : 0;
+    for (int64_t j = begin; j < end; ++j) in_line += line[j] ? by_column[j] : 0;
     pairs += in_line * readers(i, rows);
   }
   return pairs;

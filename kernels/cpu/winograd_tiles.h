@@ -26,7 +26,7 @@ struct TileList {
   int64_t whole, live, all;  // ends of the three
 };
 
-// Pairs (output pixel, kernel position) of a tile that are live; feature: [H, W], null = all kept.
+// Pairs (output pixel, kernel position) of a tile that are live; feature: [H, W].
 int64_t live_pairs(const ConvGeometry& g, const uint8_t* feature, int size, int64_t row, int64_t column);
 
 // Tiles with fewer live pairs than `least_pairs` are not whole. stride: floats from pixel to pixel of the frames that are

@@ -199,7 +199,7 @@ def test_what_tiles_cannot_do_is_computed_directly(lib, change):
 
 
 def test_the_choice_follows_the_masks_and_strict_is_direct(lib):
-    """A large layer is done in tiles of 4, some pixel by pixel; one with few scattered pixels, or a 7x7 map, directly."""
+    """A large layer is done in tiles of 4, some pixel by pixel; one with few pixels, or a 7x7 map, directly."""
     rng = np.random.default_rng(9)
 
     def taken(x_shape, outputs, pixel_rate, variant=AUTOMATIC):
