@@ -21,10 +21,11 @@ constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wai
 constexpr double kAddSteps = 4;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
 constexpr double kPixelSteps = 40;    // ... and beginning and storing the sums of an output pixel
 constexpr double kItemSteps = 1500;   // ... and a row of tiles of output frames with the same live kernel frames, of a block
-constexpr double kLeastRows = 16;     // of the tiles that stay whole: with fewer, reading weights takes longer than products
+constexpr double kLeastRows = 20;     // of the tiles that stay whole: with fewer, reading weights takes longer than products
 constexpr double kBeside = 0.5;       // products for whole neighbours of such a tile, which are thrown away, a live pair
 constexpr double kFewGain = 0.95;     // tiles go pixel by pixel below this share of a whole one's estimate, and some ...
 constexpr double kMixGain = 0.95;     // ... do where that takes less than this share of all or none
+constexpr int64_t kMixBytes = 9 << 20;  // weights that whole tiles beside others may take wherever the estimate is lower
 constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
@@ -245,6 +246,10 @@ Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& i
     if (g.m <= 2 * isa.vector) direct *= kNarrowHoles;
     direct = std::min(direct, direct_steps(g, work, isa, all_positions(g), way));  // zeros are read where that is faster
   }
+  // many weights for the few tiles that stay whole pay only where they would for all
+  const bool mixed = split.least_pairs > 1 && split.least_pairs <= kMostPairs;
+  if (mixed && WinogradLayout(g, isa, size).floats() * 4 > kMixBytes && winograd_steps(g, work, isa, size) >= kGain * direct)
+    return direct_only;
   return split.steps < kGain * direct ? Tiling{size, split.least_pairs} : direct_only;
 }
 
