@@ -45,6 +45,26 @@ def machine_names(root="/"):
     return tuple(word for word in re.split(r"[,+\0]", text) if word and word != "nvidia")
 
 
+def processor_name(root="/"):
+    """What tells this processor from others: name, family and model on x86, the kinds of its cores and the board on
+    ARM; "unknown" where the system does not say. For people, and as a key for what was measured on it."""
+    text = read_text(root, "proc/cpuinfo")
+    fields = {}
+    for key, value in re.findall(r"^([^:\n]+?)\s*:[ \t]*(.*)$", text, re.MULTILINE):
+        fields.setdefault(key, []).append(_printable(value))
+    board = read_line(root, "proc/device-tree/model")
+    names = [(fields.get("model name") or fields.get("Hardware") or fields.get("Model") or [""])[0]]
+    # a hypervisor's "AMD EPYC" stands for several generations
+    names += ["{} {}".format(key.replace("cpu ", ""), fields[key][0]) for key in ("cpu family", "model", "stepping")
+              if key in fields]
+    # big and little cores
+    cores = sorted(set(zip(fields.get("CPU implementer", []), fields.get("CPU part", []))))
+    names += ["core {}/{}".format(*core) for core in cores]
+    if board and board not in names:
+        names.append(board)
+    return ", ".join(name for name in names if name) or "unknown"
+
+
 def power_findings(root="/"):
     """Sources from which energy can be measured, and what stands in the way."""
     found = [finding for source in (_ina3221, _rapl, _tegrastats, _nvml, _battery) for finding in source(root)]

@@ -18,6 +18,7 @@ from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
 from dance_deploy.files import whole_file
 from dance_deploy.machine import system_findings
+from dance_deploy.runtime import tuned_costs
 from dance_deploy.runtime.kernels import bf16_variant, library_path
 from dance_deploy.runtime.runner import checked_budget
 
@@ -48,7 +49,8 @@ def run_kernel_bench(architectures: str, layers: str, against: str | None, *, ba
 def _cpu(layers: list[Layer], against: str | None, settings: Settings) -> tuple[str, dict[str, Any]]:
     peers = _known_peers("onnxruntime" if against is None else against)
     results = bench_kernels(layers, peers, settings, _progress)
-    return text_from_results(results, settings, machine_line()), {"machine": machine_line(), "layers": results}
+    machine = machine_line() + costs_line("fp32")
+    return text_from_results(results, settings, machine), {"machine": machine, "layers": results}
 
 
 def _cuda(layers: list[Layer], against: str | None, settings: Settings) -> tuple[str, dict[str, Any]]:
@@ -94,7 +96,7 @@ def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_k
     agreement = agreement_on(bundle, _names(videos), asked, precision, threads, _progress) if videos else None
     outcome = bench_model(bundle, peers, case, rounds=rounds, runs=runs, progress=_progress)
     print(text_from_outcome(outcome))
-    found = dict(outcome.to_json(), machine=machine_line())
+    found = dict(outcome.to_json(), machine=machine_line() + costs_line(precision))
     if precision == "bf16":
         found["bf16_variant"] = _bf16_variant()
     if agreement is not None:
@@ -114,7 +116,7 @@ def text_from_outcome(outcome: Outcome) -> str:
     kind = "float32" if exact else f"bfloat16 where nothing else is said (ours: {_bf16_variant()})"
     threads = f"{case.threads} thread{'s' if case.threads > 1 else ''}"
     lines = [f"{outcome.model} ({outcome.bundle}), {how}: {outcome.macs_share:.0%} of the dense MACs (counted)",
-             f"{threads}, {kind}, one clip at a time; {machine_line()}", "",
+             f"{threads}, {kind}, one clip at a time; {machine_line()}{costs_line(case.precision)}", "",
              f"{'':28}{'median':>10}   {'peak memory':>11}   {'time over gated':>15}   {'quartiles':>13}"
              + ("" if exact else "   off float32  label")]
     for figures in outcome.figures:
@@ -129,6 +131,13 @@ def text_from_outcome(outcome: Outcome) -> str:
         lines.append("off float32: largest difference of the logits on the bundle's clip over their range; label: the "
                      "best one")
     return "\n".join(lines)
+
+
+def costs_line(precision: str) -> str:
+    """"; tuned costs" where our kernels choose their variants by what `dance-bench tune` found here, else ""."""
+    path = library_path()
+    tuned = None if path is None else tuned_costs.find(path, precision).tuned
+    return "" if tuned is None else f"; tuned costs ({tuned.date})"
 
 
 def _bf16_variant() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,18 @@ class Conv(ctypes.Structure):
                 ("channels_last", ctypes.c_int32), ("type", ctypes.c_int32), ("mask_type", ctypes.c_int32),
                 ("prepack", ctypes.c_int32), ("threads", ctypes.c_int32), ("repeats", ctypes.c_int32),
                 ("minimum", ctypes.c_float), ("variant", ctypes.c_int32), ("used", ctypes.POINTER(ctypes.c_int32)),
-                ("bf16", ctypes.c_int32), ("channel_magnitude", ctypes.c_void_p), ("pixel_magnitude", ctypes.c_void_p)]
+                ("bf16", ctypes.c_int32), ("channel_magnitude", ctypes.c_void_p), ("pixel_magnitude", ctypes.c_void_p),
+                ("costs", ctypes.c_char_p), ("packed", ctypes.c_void_p)]
+
+
+def conv_of(geometry: Conv3dGeometry, **how: Any) -> Conv:
+    """A channels-last float32 layer with constant weights; how: other fields of Conv."""
+    g = geometry
+    fields: dict[str, Any] = dict(
+        x_shape=(1, g.in_channels, *g.in_size), w_shape=(g.out_channels, g.in_channels // g.group, *g.kernel),
+        strides=g.strides, pads=g.pads, dilations=g.dilations, group=g.group, channels_last=1, prepack=1, threads=1,
+        repeats=1, minimum=names.MIN_DEFAULT)
+    return Conv(**dict(fields, **how))
 
 
 def library() -> ctypes.CDLL:
@@ -33,21 +45,24 @@ def library() -> ctypes.CDLL:
         raise OperationError("the kernels are not built; " + kernels.HOW_TO_BUILD)
     lib = ctypes.CDLL(path)
     lib.dance_isa_name.restype = ctypes.c_char_p
+    lib.dance_pack.restype = ctypes.c_void_p
+    lib.dance_unpack.argtypes = [ctypes.c_void_p]
     return lib
 
 
-def variant_used(lib: ctypes.CDLL, geometry: Conv3dGeometry, masks: LayerMasks) -> str:
-    """Which variant the masks make the kernels choose for a channels-last layer: one of VARIANTS."""
-    g, used = geometry, ctypes.c_int32()
-    arrays: list[np.ndarray] = [np.zeros((1, *g.in_size, g.in_channels), np.float32),
-              np.zeros((g.out_channels, g.in_channels // g.group, *g.kernel), np.float32),
-              np.zeros(g.out_channels, np.float32), *(np.ascontiguousarray(m, np.uint8) for m in masks)]
-    y = np.empty((*g.out_size, g.out_channels), np.float32)
-    conv = Conv(x_shape=(1, g.in_channels, *g.in_size), w_shape=arrays[1].shape, strides=g.strides, pads=g.pads,
-                dilations=g.dilations, group=g.group, channels_last=1, prepack=1, threads=1, repeats=1,
-                minimum=names.MIN_DEFAULT, used=ctypes.pointer(used))
-    status = lib.dance_gated_conv3d(ctypes.byref(conv), *(ctypes.c_void_p(a.ctypes.data) for a in arrays), None,
-                                    ctypes.c_void_p(y.ctypes.data), None)
+def estimate(lib: ctypes.CDLL, conv: Conv, masks: list[np.ndarray]) -> tuple[int, list[float]]:
+    """The variant that the masks (uint8) lead to, a key of VARIANTS, and what direct, 2x2 and 4x4 are estimated to
+    take, all 0 where there is no choice. Raises OperationError for costs, or a layer, that the library refuses."""
+    chosen, steps = ctypes.c_int32(), (ctypes.c_double * 3)()
+    status = lib.dance_estimate(ctypes.byref(conv), *(ctypes.c_void_p(m.ctypes.data) for m in masks),
+                                ctypes.byref(chosen), steps)
     if status != 0:
-        raise OperationError(f"the kernels refuse layer '{g.name}' (status {status})")
-    return VARIANTS[used.value]
+        raise OperationError(f"the kernels refuse an estimate (status {status})")
+    return chosen.value, list(steps)
+
+
+def variant_used(lib: ctypes.CDLL, geometry: Conv3dGeometry, masks: LayerMasks, costs: str | None = None) -> str:
+    """Which variant the masks make the kernels choose for a channels-last layer: one of VARIANTS; costs: as the session
+    config entry has them, or None for the built-in ones."""
+    conv = conv_of(geometry, costs=None if costs is None else costs.encode())
+    return VARIANTS[estimate(lib, conv, [np.ascontiguousarray(mask, np.uint8) for mask in masks])[0]]

@@ -75,6 +75,27 @@ def kernels(
 
 
 @app.command()
+def tune(
+    precision: str = typer.Option("fp32", help="Of the sessions to tune for: fp32, or bf16 where the processor has "
+                                  "it."),
+    threads: int = typer.Option(1, min=1, max=MAX_THREADS, help="Threads to measure with. What is found serves any "
+                                "number of threads."),
+    quick: bool = typer.Option(False, "--quick", help="Fewer masks and rounds: a few seconds."),
+    seed: int = typer.Option(0, min=0, help="Seed of weights, inputs and masks."),
+    json_file: Optional[Path] = typer.Option(None, "--json", metavar="FILE", help="Write the figures as JSON."),
+) -> None:
+    """Find the costs by which the CPU kernels choose a variant (direct, Winograd) best on this machine.
+
+    Times all variants on small layers, fits the costs, and checks on other masks and layers whether these choose
+    better than the built-in ones. Only then they are written to a file in your cache folder, which dance-run reads
+    from then on.
+    """
+    from dance_deploy.bench.tune.command import run_tune
+
+    run_tune(precision=precision, threads=threads, quick=quick, seed=seed, json_file=json_file)
+
+
+@app.command()
 def predict(
     bundle: Path = typer.Argument(..., metavar="BUNDLE", help="The folder that dance-export wrote."),
     profile: str = typer.Option(..., help="The device: a name from profiles/, such as jetson-nano."),

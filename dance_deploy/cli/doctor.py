@@ -105,7 +105,28 @@ def kernel_findings():
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return [Finding("kernels", "op library", MISSING, "{} does not load: {}".format(path, reason),
                         "make -C kernels clean all")]
-    return [Finding("kernels", "op library", OK, path)]
+    return [Finding("kernels", "op library", OK, path)] + _cost_findings(path)
+
+
+def _cost_findings(library):
+    """Whether the kernels go by costs that were found on this machine."""
+    from dance_deploy.runtime import tuned_costs
+    found = []
+    for precision in ("fp32", "bf16"):
+        if tuned_costs.target_of(library, precision) is None:
+            continue
+        there, name = tuned_costs.find(library, precision), "costs, " + precision
+        again = tuned_costs.AGAIN + ("" if precision == "fp32" else " --precision bf16")
+        if there.problem is not None:
+            found.append(Finding("kernels", name, OPTIONAL, "{} {}; the built-in ones are used".format(
+                sources.printable(there.path), there.problem), again))
+        elif there.tuned is None:
+            found.append(Finding("kernels", name, INFO, "built-in; this machine's are found by: " + again
+                                 if there.path is not None else "built-in, as {} says".format(tuned_costs.ENVIRONMENT)))
+        else:
+            found.append(Finding("kernels", name, OK, "tuned {}, {}".format(there.tuned.date,
+                                                                            sources.printable(there.path))))
+    return found
 
 
 def describe(path):

@@ -32,6 +32,7 @@ class Options(NamedTuple):
     report: Optional[str]
     cuda_graph: bool
     precision: Optional[str]
+    built_in_costs: bool
 
 
 @app.command()
@@ -69,10 +70,12 @@ def run(
     precision: Optional[str] = typer.Option(
         None, "--precision", metavar="NAME", help="Of gated convolutions: fp32 (default), or bf16 where the processor "
         "has AVX512-BF16 (onnxruntime only)."),
+    built_in_costs: bool = typer.Option(False, "--built-in-costs", help="Ignore what dance-bench tune found on this "
+                                        "machine."),
 ):
     """Run a bundle on videos: predictions, what each gate kept, MACs against dense, and latency."""
     options = Options(backend, dense, budget, json_path, top, hop, pad, limit, threads, quiet, power, power_interval_ms,
-                      power_total, power_idle, report, cuda_graph, precision)
+                      power_total, power_idle, report, cuda_graph, precision, built_in_costs)
     if self_test:
         if inputs:
             raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
@@ -163,7 +166,7 @@ def _open_runner(path, options, **graphs):
     from dance_deploy.runtime.runner import open_runner
     graphs = graphs or {"gated": not options.dense, "dense": options.dense}
     runner = open_runner(path, options.backend or backends.DEFAULT, threads=options.threads,
-                         precision=options.precision, **graphs)
+                         precision=options.precision, tuned_costs=not options.built_in_costs, **graphs)
     if options.cuda_graph:
         try:
             runner.backend.use_cuda_graphs()

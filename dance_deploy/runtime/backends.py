@@ -51,21 +51,25 @@ class BackendBase(object):
     precisions = ("fp32",)  # type: Tuple[str, ...]  # that load() may be asked for; empty where something else decides
 
     def __init__(self):
+        self.tuned_costs = True
         self._manifest = None
         self._mask_shapes = []
 
-    def load(self, bundle, gated=True, dense=False, threads=None, precision=None):
+    def load(self, bundle, gated=True, dense=False, threads=None, precision=None, tuned_costs=True):
         """Prepare what is asked for: the gated pair of graphs, the dense one, or both.
 
         threads: number of CPU threads, None for the backend's own choice; precision: of the gated graphs, one of
-        `precisions`, None for the backend's own. Raises OperationError where a library refuses a graph, InputError
-        where the backend or this machine lacks the precision, MissingPackageError where its package is absent.
+        `precisions`, None for the backend's own; tuned_costs: whether the CPU kernels may go by what `dance-bench
+        tune` found on this machine (runtime/tuned_costs.py). Raises OperationError where a library refuses a graph,
+        InputError where the backend or this machine lacks the precision, MissingPackageError where its package is
+        absent.
         """
         self._manifest = bundle.manifest
         self._mask_shapes = mask_shapes(bundle.manifest)
         if precision is not None:
             self._check_precision(precision)
             self.precision = precision
+        self.tuned_costs = tuned_costs
         self.load_impl(bundle, gated, dense, threads)
 
     def run_controller(self, clip, budget):

@@ -22,6 +22,19 @@ def library_path():
     return path if os.path.isfile(path) else None
 
 
+def variant_used(path, precision):
+    """Name of the kernels by which the op library at `path` computes sessions of a precision here: an instruction set
+    for "fp32" ("avx512"), a variant of bfloat16 for "bf16"; None where it cannot."""
+    if precision == "bf16":
+        return bf16_variant(path)
+    try:
+        used = ctypes.CDLL(path).dance_isa_used
+    except (OSError, AttributeError):  # not loadable, or older than this
+        return None
+    used.restype = ctypes.c_char_p
+    return used().decode()
+
+
 def bf16_variant(path):
     """Name of the variant by which the op library at `path` multiplies in bfloat16 on this processor ("avx512_bf16",
     "amx"), or None where it does not."""

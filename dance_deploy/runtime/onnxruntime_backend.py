@@ -23,15 +23,17 @@ class Backend(backends.BackendBase):
         ort = import_onnxruntime()
         options = session_options(ort, threads)
         if gated:
-            library = _add_library(options)
+            library, tuned = self._add_library(options, "fp32")
             body_options = options
             self.description = "functions, nothing skipped" if library is None else "dance kernels"
             if self.precision == "bf16":
                 # only the body: what decides the thresholds stays in float32
                 body_options = session_options(ort, threads)
                 use_bf16(body_options, library)
-                _add_library(body_options)
+                library, tuned = self._add_library(body_options, "bf16")
                 self.description += ", bfloat16"
+            if tuned is not None:
+                self.description += ", tuned costs"
             self._mask_names = backends.mask_outputs(bundle.manifest)
             # the body first: while a session is made, its weights are in memory three times
             self._body = _session(ort, body_options, bundle, "body.onnx", backends.body_with_masks(bundle))
@@ -54,6 +56,14 @@ class Backend(backends.BackendBase):
 
     def close(self):
         self._controller = self._body = self._dense = None
+
+    def _add_library(self, options, precision):
+        """Register our op library for sessions of a precision; returns its path and the TunedCosts they go by, or None
+        for each: where it is not built the functions run, and without tuned costs the built-in ones hold."""
+        from dance_deploy.runtime.kernels import library_path
+        library = library_path()
+        tuned = use_tuned_costs(options, library, precision) if library is not None and self.tuned_costs else None
+        return _registered(options, library), tuned
 
 
 def import_onnxruntime():
@@ -99,10 +109,20 @@ def use_bf16(options, library):
     options.add_session_config_entry("dance.precision", "bf16")
 
 
-def _add_library(options):
-    """Register our op library; returns its path, or None where it is not built and the functions run."""
-    from dance_deploy.runtime.kernels import library_path
-    path = library_path()
+def use_tuned_costs(options, library, precision):
+    """Have sessions with these options choose their kernels' variants by the costs that were found on this machine.
+
+    To be called before the library is registered; library: its path. Returns the TunedCosts, or None for the built-in
+    ones.
+    """
+    from dance_deploy.runtime import tuned_costs
+    tuned = tuned_costs.for_session(library, precision)
+    if tuned is not None:
+        options.add_session_config_entry(tuned_costs.ENTRY, tuned.entry())
+    return tuned
+
+
+def _registered(options, path):
     if path is None:
         _LOG.warning("the dance kernels are not built: results are right, but pruned work is not skipped and nothing "
                      "is saved; build them with: make -C kernels")

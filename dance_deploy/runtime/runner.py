@@ -41,12 +41,14 @@ class Result(NamedTuple):
 class Runner(object):
     """A bundle loaded into a backend. Use from one thread; close() or leave the `with` block when done."""
 
-    def __init__(self, bundle, backend=backends.DEFAULT, gated=True, dense=False, threads=None, precision=None):
+    def __init__(self, bundle, backend=backends.DEFAULT, gated=True, dense=False, threads=None, precision=None,
+                 tuned_costs=True):
         """bundle: an opened Bundle; gated, dense: what is to be run; threads: CPU threads, None = backend's choice;
-        precision: as in BackendBase.load()."""
+        precision, tuned_costs: as in BackendBase.load()."""
         self.manifest = bundle.manifest
         self.backend = backends.create(backend)
-        self.backend.load(bundle, gated=gated, dense=dense, threads=threads, precision=precision)
+        self.backend.load(bundle, gated=gated, dense=dense, threads=threads, precision=precision,
+                          tuned_costs=tuned_costs)
         self.costs = CostCounter(bundle.manifest)
 
     def __enter__(self):
@@ -89,11 +91,13 @@ class Runner(object):
                       latency)
 
 
-def open_runner(path, backend=backends.DEFAULT, gated=True, dense=False, threads=None, precision=None):
+def open_runner(path, backend=backends.DEFAULT, gated=True, dense=False, threads=None, precision=None,
+                tuned_costs=True):
     """Verify the bundle in the folder `path` and load it: a Runner. Each file is read from disk once."""
     backends.check_name(backend)
     bundle = open_bundle(path, keep=backends.files_needed(gated, dense))
-    return Runner(bundle, backend, gated=gated, dense=dense, threads=threads, precision=precision)
+    return Runner(bundle, backend, gated=gated, dense=dense, threads=threads, precision=precision,
+                  tuned_costs=tuned_costs)
 
 
 def checked_budget(budget):

@@ -2,7 +2,12 @@
 
 #include <time.h>
 
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
 #include <new>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -12,6 +17,7 @@
 #include "gated_conv3d.h"
 #include "isa.h"
 #include "pairs.h"
+#include "winograd.h"
 
 namespace {
 
@@ -21,6 +27,67 @@ void run_on_threads(void*, void (*fn)(void*, std::size_t), std::size_t total, vo
   fn(arg, 0);
   for (std::thread& thread : threads) thread.join();
 }
+
+// Threads that stay for all runs of a call and wait for work in a loop for a moment before they sleep, as those of ONNX Runtime
+// do while a graph runs: starting threads would be a part of the times.
+class Team {
+ public:
+  explicit Team(int workers) {
+    for (int i = 1; i < workers; ++i) threads_.emplace_back([this, i] { serve(std::size_t(i)); });
+  }
+  ~Team() {
+    begin(nullptr, 0, nullptr);
+    for (std::thread& thread : threads_) thread.join();
+  }
+  Team(const Team&) = delete;
+  dance::Parallel parallel() { return {run, this, int(threads_.size()) + 1}; }
+
+ private:
+  static constexpr int kLooks = 4000;  // a few microseconds
+
+  static void run(void* self, void (*fn)(void*, std::size_t), std::size_t total, void* arg) {
+    Team& team = *static_cast<Team*>(self);
+    team.begin(fn, total, arg);
+    fn(arg, 0);
+    team.wait_for([&] { return team.left_ == 0; });
+  }
+  void begin(void (*fn)(void*, std::size_t), std::size_t total, void* arg) {
+    fn_ = fn, arg_ = arg, total_ = total, left_ = threads_.size();
+    announce([&] { ++round_; });
+  }
+  void serve(std::size_t number) {
+    for (unsigned seen = 0;; ++seen) {
+      wait_for([&] { return round_ != seen; });
+      if (!fn_) return;
+      if (number < total_) fn_(arg_, number);
+      announce([&] { --left_; });
+    }
+  }
+  template <typename Change>
+  void announce(const Change& change) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      change();
+    }
+    changed_.notify_all();
+  }
+  template <typename Done>
+  void wait_for(const Done& done) {
+    for (int i = 0; i < kLooks; ++i)
+      if (done()) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, done);
+  }
+
+  std::vector<std::thread> threads_;
+  void (*fn_)(void*, std::size_t) = nullptr;  // these three are written before round_, and read after it
+  void* arg_ = nullptr;
+  std::size_t total_ = 0;
+  std::atomic<unsigned> round_{0};
+  std::atomic<std::size_t> left_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
 
 double seconds(clockid_t clock) {
   timespec now;
@@ -47,7 +114,9 @@ bool geometry_of(const DanceConv& conv, dance::ConvGeometry& g) {
          dance::conv_out_size(g) && dance::conv_fits(g);
 }
 
-// Calls run(workspace), and turns a lack of memory into a status: no exception crosses the C border.
+struct BadCosts {};
+
+// Calls run(workspace), and turns what it throws into a status: no exception crosses the C border.
 template <typename Run>
 int guarded(const Run& run) {
   try {
@@ -55,8 +124,16 @@ int guarded(const Run& run) {
     run(workspace);
   } catch (const std::bad_alloc&) {
     return DANCE_NO_MEMORY;
+  } catch (const BadCosts&) {
+    return DANCE_BAD_COSTS;
   }
   return DANCE_OK;
+}
+
+dance::Costs costs_of(const DanceConv& conv) {
+  dance::Costs costs;
+  if (conv.costs && !dance::read_costs(conv.costs, costs).empty()) throw BadCosts{};
+  return costs;
 }
 
 }  // namespace
@@ -74,6 +151,7 @@ static const dance::IsaKernels& isa_at(int index) {
 
 const char* dance_isa_name(int index) { return isa_at(index).name; }
 int dance_isa_supported(int index) { return isa_at(index).supported(); }
+const char* dance_isa_used(void) { return dance::isa_current().name; }
 int dance_isa_block(int index) { return isa_at(index).block(); }
 
 namespace {
@@ -113,6 +191,47 @@ int dance_tile_product(int index, const void* inputs, const void* weights, float
   return 1;
 }
 
+int dance_cost_model(void) { return dance::kCostModel; }
+
+int dance_cost_count(void) {
+  int count;
+  dance::cost_names(&count);
+  return count;
+}
+
+void dance_cost(int index, DanceCost* cost) {
+  int count;
+  const dance::CostName& entry = dance::cost_names(&count)[index];
+  *cost = {entry.name, dance::Costs{}.*entry.value, entry.low, entry.high};
+}
+
+int dance_check_costs(const char* text, char* wrong, int64_t size) {
+  return guarded([&](dance::Workspace&) {
+    dance::Costs costs;
+    const std::string found = dance::read_costs(text, costs);
+    if (size > 0) wrong[found.copy(wrong, std::size_t(size - 1))] = '\0';
+    if (!found.empty()) throw BadCosts{};
+  });
+}
+
+int dance_estimate(const DanceConv* conv, const uint8_t* frame_keep, const uint8_t* channel_keep,
+                   const uint8_t* feature_keep, int32_t* chosen, double* steps) {
+  dance::ConvCall call{};
+  if (!geometry_of(*conv, call.geometry)) return DANCE_BAD_SHAPE;
+  call.bf16 = conv->bf16 != 0;
+  call.frame_keep = frame_keep, call.channel_keep = channel_keep, call.feature_keep = feature_keep;
+  return guarded([&](dance::Workspace& workspace) {
+    const dance::Costs costs = costs_of(*conv);
+    call.costs = &costs;
+    dance::PackedWeights packed;
+    packed.isa = &dance::isa_current();  // weights as a session has them; none are read
+    call.packed = &packed;
+    dance::VariantSteps found{};
+    *chosen = int32_t(dance::chosen_variant(call, 0, workspace, &found));
+    steps[0] = found.direct, steps[1] = found.winograd2, steps[2] = found.winograd4;
+  });
+}
+
 int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b, const void* frame_keep,
                        const void* channel_keep, const void* feature_keep, const void* z, void* y, double* times_s) {
   dance::ConvCall call{};
@@ -127,9 +246,13 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
   dance::Variant used = dance::Variant::direct;
   call.used = &used;
   return guarded([&](dance::Workspace& workspace) {
+    const dance::Costs costs = costs_of(*conv);
+    call.costs = &costs;
     dance::PackedWeights packed;
-    if (conv->prepack) packed.pack(call.geometry, dance::isa_current(), w, call.bf16), call.packed = &packed;
-    const dance::Parallel parallel{run_on_threads, nullptr, conv->threads};
+    if (conv->prepack && !conv->packed) packed.pack(call.geometry, dance::isa_current(), w, call.bf16), call.packed = &packed;
+    if (conv->packed) call.packed = static_cast<const dance::PackedWeights*>(conv->packed);
+    Team team(conv->threads);
+    const dance::Parallel parallel = team.parallel();
     for (int i = 0; i < conv->repeats; ++i) {
       const double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
       dance::gated_conv3d(call, workspace, parallel);
@@ -141,6 +264,20 @@ int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, cons
     }
   });
 }
+
+void* dance_pack(const DanceConv* conv, const void* w) {
+  dance::ConvGeometry g{};
+  if (!geometry_of(*conv, g)) return nullptr;
+  try {
+    std::unique_ptr<dance::PackedWeights> packed(new dance::PackedWeights);
+    packed->pack(g, dance::isa_current(), w, conv->bf16 != 0);
+    return packed.release();
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+void dance_unpack(void* packed) { delete static_cast<dance::PackedWeights*>(packed); }
 
 int64_t dance_packed_bytes(const DanceConv* conv, const void* w) {
   dance::ConvGeometry g{};

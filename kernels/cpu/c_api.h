@@ -9,7 +9,7 @@ struct RowsArgs;
 }
 
 // What calls return.
-enum { DANCE_OK = 0, DANCE_BAD_SHAPE = 1, DANCE_NO_MEMORY = 2 };
+enum { DANCE_OK = 0, DANCE_BAD_SHAPE = 1, DANCE_NO_MEMORY = 2, DANCE_BAD_COSTS = 3 };
 
 // Sums of absolute values, both or neither (null).
 struct DanceMagnitudes {
@@ -32,6 +32,14 @@ struct DanceConv {
   int32_t* used;            // or null; gets the variant that was taken for the last n
   int32_t bf16;             // multiply in bfloat16 where the convolution allows it (and prepack is set)
   DanceMagnitudes magnitudes;         // of y, where wanted
+  const char* costs;        // or null: what variant 0 goes by, as costs.h reads it
+  const void* packed;       // or null: what dance_pack returned for such weights, in place of prepack
+};
+
+// One of the costs that an estimate is made of (costs.h); low, high: accepted.
+struct DanceCost {
+  const char* name;
+  double built_in, low, high;
 };
 
 DANCE_EXPORT int dance_isa_count(void);
@@ -51,9 +59,23 @@ DANCE_EXPORT int dance_bf16_agrees(int index, void (*rows)(const dance::RowsArgs
 DANCE_EXPORT int dance_tile_product(int index, const void* inputs, const void* weights, float* sums, int rows, int units,
                                     int columns);
 
+DANCE_EXPORT const char* dance_isa_used(void);   // the instruction set that sessions get
+DANCE_EXPORT int dance_cost_model(void);         // which costs this library understands: kCostModel
+DANCE_EXPORT int dance_cost_count(void);
+DANCE_EXPORT void dance_cost(int index, DanceCost* cost);
+// 0 where the text is good; else what is wrong with it is written to `wrong`, cut to `size` bytes with the final zero.
+DANCE_EXPORT int dance_check_costs(const char* text, char* wrong, int64_t size);
+// Computes nothing: the variant that masks of one n (bytes) lead to, and what direct, 2x2 and 4x4 are estimated to take, all
+// 0 where the convolution can only be computed directly. conv's variant, threads and repeats are not looked at.
+DANCE_EXPORT int dance_estimate(const DanceConv* conv, const uint8_t* frame_keep, const uint8_t* channel_keep,
+                                const uint8_t* feature_keep, int32_t* chosen, double* steps);
+
 DANCE_EXPORT int dance_gated_conv3d(const DanceConv* conv, const void* x, const void* w, const void* b,
                                     const void* frame_keep, const void* channel_keep, const void* feature_keep,
                                     const void* z, void* y, double* times_s);
+// Weights packed as a session keeps them, for many calls; null where they cannot be had. To be given back to dance_unpack.
+DANCE_EXPORT void* dance_pack(const DanceConv* conv, const void* w);
+DANCE_EXPORT void dance_unpack(void* packed);
 // Bytes of the packed weights of a session that has run this variant; 0 where they cannot be had.
 DANCE_EXPORT int64_t dance_packed_bytes(const DanceConv* conv, const void* w);
 // X [N,C,T,H,W] -> Y [N,T,H,W,C].

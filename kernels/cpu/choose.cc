@@ -2,6 +2,7 @@
 // input channel of one row with one block of output channels: the innermost line of rows.inc.
 #include <algorithm>
 
+#include "costs.h"
 #include "pack.h"
 #include "padded.h"
 #include "winograd.h"
@@ -10,14 +11,8 @@
 namespace dance {
 namespace {
 
-// Measured for layers of R3D-18, C3D and R(2+1)D-18; what matters is where direct and Winograd cross.
-constexpr double kInSteps = 14;       // transforming one input value of one component: this over a block's columns
-constexpr double kOutSteps = 18;      // back, with the store, of one component of one block
-constexpr double kRunSteps = 2;        // beginning and ending a run of the reduction of a row
-constexpr double kWeightSteps = 0.15; // reading a row of weights from outside the L2 cache: this times its columns ...
-constexpr double kIndexedSteps = 0.4; // ... and where rows are picked by an index
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
-constexpr double kCallSteps = 8000;   // tiles and parts to find, threads to wait for once more
+// Tiles of few live pairs; measured where the other costs were.
 constexpr double kAddSteps = 4;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
 constexpr double kPixelSteps = 40;    // ... and beginning and storing the sums of an output pixel
 constexpr double kItemSteps = 1500;   // ... and a row of tiles of output frames with the same live kernel frames, of a block
@@ -26,13 +21,12 @@ constexpr double kBeside = 0.5;       // products for whole neighbours of such a
 constexpr double kFewGain = 0.95;     // tiles go pixel by pixel below this share of a whole one's estimate, and some ...
 constexpr double kMixGain = 0.95;     // ... do where that takes less than this share of all or none
 constexpr int64_t kMixBytes = 9 << 20;  // weights that whole tiles beside others may take wherever the estimate is lower
+// What a gain must be worth, whatever the machine:
 constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
 constexpr int64_t kLargeBytes = 16 << 20;  // ... this: 512 channels of 7x7 pixels would gain 5 % for 50 MB a layer
-constexpr double kHoles = 1.03;       // what dropped pixels cost the direct kernel in full tiles, and ...
-constexpr double kScattered = 34;     // ... this over the channels a position reads, where no two neighbours are kept
-constexpr double kNarrowHoles = 1.2;  // and this besides where tiles are one or two vectors wide
 constexpr double kMemoryGain = 0.9;   // size 4's must be below this share of size 2's, as it takes 2.25 times the memory
+constexpr double kFewBytes = 9 << 20;  // weights up to this stay in a cache: also where winograd.cc changes its ways
 constexpr int64_t kMostFrames = 32;   // from the first to the last kernel frame: all between them have a place in memory
 constexpr int64_t kLeastChannels = 8; // fewer: the bound on rounding, which grows with them, has no room for size 4
 
@@ -107,8 +101,7 @@ struct TilePairs {
 struct Work {
   double pairs = 0, outputs = 0, inputs = 0;  // live (output, kernel) frames; outputs that have one; inputs read
   double changes = 0;                         // how often along T an output reads by other kernel frames than the one before
-  double channels, tiles;                     // channels: units of them in bfloat16, which hold `halves` each
-  double halves = 1;
+  double channels, tiles;                     // channels: units of them in bfloat16
   bool indexed;                               // some channels are dropped
 };
 
@@ -131,84 +124,138 @@ Work count_frames(const ConvGeometry& g, const uint8_t* frame) {
   return work;
 }
 
-double weight_steps(const Work& work, const IsaKernels& isa) {
-  return (work.indexed ? kIndexedSteps : kWeightSteps) * isa.block();
-}
-
-// Whole ones of all vectors of output channels: the last may be narrower.
-double block_count(const ConvGeometry& g, const IsaKernels& isa) {
-  return double((g.m + isa.vector - 1) / isa.vector) / isa.max_vectors;
-}
-
-// Of one component of a tile.
-double component_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa) {
-  const double blocks = block_count(g, isa);
-  const double padded = work.halves * double((int64_t(work.channels) + isa.vector - 1) / isa.vector * isa.vector);
-  return work.pairs * (work.channels + kRunSteps) * blocks + work.inputs * padded * kInSteps / isa.block() +
-         work.outputs * blocks * kOutSteps;
-}
-
-double winograd_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, int size) {
-  const double blocks = block_count(g, isa), components = double(size + 2) * (size + 2);
-  const double weights = double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
-  return kCallSteps + components * (work.tiles * component_steps(g, work, isa) + weights);
-}
-
 // Tiles with few live pairs pixel by pixel, the others whole.
 struct Split {
   int64_t least_pairs;  // of a whole one
   double steps;
 };
 
-Split split_steps(const ConvGeometry& g, Work work, const IsaKernels& isa, int size, const TilePairs& tiles) {
-  const double blocks = block_count(g, isa), components = double(size + 2) * (size + 2);
-  const double pair = blocks * (work.pairs * work.channels + work.outputs * kAddSteps);
-  const double pixels = blocks * work.outputs * kPixelSteps * size * size;
-  const auto steps = [&](int64_t least) {
-    work.tiles = tiles.live(least);
-    const double whole = work.tiles > 0 ? winograd_steps(g, work, isa, size) : kCallSteps;
-    const double few = tiles.live(1, least);
-    if (few == 0) return whole;
-    const double beside = 1 + kBeside * work.tiles / (work.tiles + few);
-    double weights = 9.0 * double(g.kernel[0]) * work.channels * blocks * weight_steps(work, isa);
-    // and those of the components, of which few rows hide nothing
-    if (work.tiles > 0 && work.tiles * work.outputs < kLeastRows) weights *= 1 + components / 9.0;
-    const double items = std::min(few, double(g.out[1]) / size) * work.changes * std::max(1.0, blocks);
-    return whole + kCallSteps + items * kItemSteps + few * pixels + tiles.pairs(least) * pair * beside + weights;
-  };
-  const double share = kFewGain * components * component_steps(g, work, isa);
-  // a tile that takes less pixel by pixel than whole
-  const int64_t fewer = std::max<int64_t>(1, std::min<int64_t>(kMostPairs, int64_t((share - pixels) / (pair * (1 + kBeside / 2))) + 1));
-  const Split whole{1, steps(1)}, none{kMostPairs + 1, steps(kMostPairs + 1)}, mixed{fewer, steps(fewer)};
-  const Split& same = whole.steps <= none.steps ? whole : none;
-  return mixed.steps < kMixGain * same.steps ? mixed : same;
+// What one call is estimated to take, in steps.
+class Estimate {
+ public:
+  Estimate(const ConvCall& call, const IsaKernels& isa)
+      : call_(call), g_(call.geometry), isa_(isa), costs_(call.costs ? *call.costs : kBuiltIn), halves_(call.pairs ? 2 : 1) {}
+
+  int tile_size() const;
+  double winograd(const Kept& kept, int size) const;
+  Split split(const Kept& kept, int size) const;
+  double direct(const Kept& kept) const;
+
+ private:
+  static constexpr Costs kBuiltIn{};
+
+  Work work(const Kept& kept) const;
+  double weight_steps(const Work& work, double taps) const;
+  // Whole ones of all vectors of output channels: the last may be narrower.
+  double blocks() const { return double((g_.m + isa_.vector - 1) / isa_.vector) / isa_.max_vectors; }
+  double component_steps(const Work& work) const;
+  double winograd_steps(const Work& work, int size) const;
+  double direct_steps(const Work& work, double positions, PaddedWay way) const;
+
+  const ConvCall& call_;
+  const ConvGeometry& g_;
+  const IsaKernels& isa_;
+  const Costs costs_;
+  const double halves_;
+};
+
+// taps: rows of packed weights that each input channel has.
+double Estimate::weight_steps(const Work& work, double taps) const {
+  const double row = (work.indexed ? costs_.indexed : costs_.weight) * isa_.block() * blocks();
+  const bool few = 4 * taps * double(g_.c) * blocks() * isa_.block() <= kFewBytes;
+  return taps * work.channels * row * (few ? costs_.few : 1);
+}
+
+// Of one component of a tile.
+double Estimate::component_steps(const Work& work) const {
+  const double padded = halves_ * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector * isa_.vector);
+  return work.pairs * (work.channels * costs_.product + costs_.run) * blocks() +
+         work.inputs * padded * costs_.in / isa_.block() + work.outputs * blocks() * costs_.out;
+}
+
+double Estimate::winograd_steps(const Work& work, int size) const {
+  const double components = double(size + 2) * (size + 2);
+  const double weights = weight_steps(work, components * double(g_.kernel[0]));
+  return costs_.call + components * work.tiles * component_steps(work) + weights;
 }
 
 // way: of the direct kernel, for these channels.
-double direct_steps(const ConvGeometry& g, const Work& work, const IsaKernels& isa, double positions, PaddedWay way) {
+double Estimate::direct_steps(const Work& work, double positions, PaddedWay way) const {
   if (way == PaddedWay::inputs) {
-    const double products = double(g.m) * double((int64_t(work.channels) + isa.vector - 1) / isa.vector);
-    return kFewOutputsSteps * products / isa.max_vectors * positions * work.pairs;
+    const double products = double(g_.m) * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector);
+    return kFewOutputsSteps * products / isa_.max_vectors * positions * work.pairs;
   }
-  const double weights = 9.0 * double(g.kernel[0]) * weight_steps(work, isa);
-  return work.channels * block_count(g, isa) * (positions * work.pairs + weights);
+  const double weights = weight_steps(work, 9.0 * double(g_.kernel[0]));
+  return work.channels * blocks() * positions * work.pairs + weights;
 }
 
 // Tiles of a layer, or 0 where it is always computed directly. By the geometry alone, so that weights are transformed
 // for one size only, and take their memory or never do.
-int tile_size(const ConvCall& call, const IsaKernels& isa, double halves) {
-  const ConvGeometry& g = call.geometry;
-  Work work = count_frames(g, nullptr);
-  work.halves = halves;
-  work.channels = double(g.c);
+int Estimate::tile_size() const {
+  Work work = count_frames(g_, nullptr);
+  work.channels = double(g_.c);
   const auto steps = [&](int size) {
-    work.tiles = all_tiles(g, size);
-    return winograd_steps(g, work, isa, size);
+    work.tiles = all_tiles(g_, size);
+    return winograd_steps(work, size);
   };
-  const int size = g.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
-  if (WinogradLayout(g, isa, size).floats() * 4 <= kLargeBytes) return size;
-  const double direct = direct_steps(g, work, isa, all_positions(g), padded_way(call, g.c, isa));
+  const int size = g_.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
+  if (WinogradLayout(g_, isa_, size).floats() * 4 <= kLargeBytes) return size;
+  const double direct = direct_steps(work, all_positions(g_), padded_way(call_, g_.c, isa_));
   return steps(size) < kLargeGain * direct ? size : 0;
+}
+
+Work Estimate::work(const Kept& kept) const {
+  Work work = count_frames(g_, kept.masks.frame);
+  work.channels = kept.channels;
+  work.indexed = !kept.all_channels && !winograd_in_place(call_, kept, isa_);
+  return work;
+}
+
+double Estimate::winograd(const Kept& kept, int size) const {
+  Work left = work(kept);
+  left.tiles = kept.all_pixels ? all_tiles(g_, size) : TilePairs(g_, kept.masks.feature, size).live();
+  return winograd_steps(left, size);
+}
+
+Split Estimate::split(const Kept& kept, int size) const {
+  Work left = work(kept);
+  const TilePairs tiles(g_, kept.masks.feature, size);
+  const double components = double(size + 2) * (size + 2), kernel_frames = double(g_.kernel[0]);
+  const double pair = blocks() * (left.pairs * left.channels + left.outputs * kAddSteps);
+  const double pixels = blocks() * left.outputs * kPixelSteps * size * size;
+  const auto steps = [&](int64_t least) {
+    left.tiles = tiles.live(least);
+    const double whole = left.tiles > 0 ? winograd_steps(left, size) : costs_.call;
+    const double few = tiles.live(1, least);
+    if (few == 0) return whole;
+    const double beside = 1 + kBeside * left.tiles / (left.tiles + few);
+    // those of the components once more, of which few rows hide nothing
+    const bool few_rows = left.tiles > 0 && left.tiles * left.outputs < kLeastRows;
+    const double weights = weight_steps(left, (few_rows ? 9 + components : 9) * kernel_frames);
+    const double items = std::min(few, double(g_.out[1]) / size) * left.changes * std::max(1.0, blocks());
+    return whole + costs_.call + items * kItemSteps + few * pixels + tiles.pairs(least) * pair * beside + weights;
+  };
+  // a tile that takes less pixel by pixel than whole
+  const double share = kFewGain * components * component_steps(left);
+  const int64_t pairs = int64_t((share - pixels) / (pair * (1 + kBeside / 2))) + 1;
+  const int64_t fewer = std::max<int64_t>(1, std::min<int64_t>(kMostPairs, pairs));
+  const Split whole{1, steps(1)}, none{kMostPairs + 1, steps(kMostPairs + 1)}, mixed{fewer, steps(fewer)};
+  const Split& same = whole.steps <= none.steps ? whole : none;
+  if (mixed.steps >= kMixGain * same.steps) return same;
+  // many weights for the few tiles that stay whole pay only where they would for all
+  const bool many = WinogradLayout(g_, isa_, size).floats() * 4 > kMixBytes;
+  return many && whole.steps >= kGain * direct(kept) ? none : mixed;
+}
+
+double Estimate::direct(const Kept& kept) const {
+  const Work left = work(kept);
+  // no plan is made for this: it would cost more than a slightly better choice brings
+  const PaddedWay way = padded_way(call_, kept.channels, isa_);
+  double steps = direct_steps(left, direct_pixels(g_, kept.masks.feature), way);
+  if (kept.all_pixels) return steps;
+  steps *= costs_.holes + costs_.scattered * kept.scattered() / left.channels;
+  if (g_.m <= 2 * isa_.vector) steps *= costs_.narrow_holes;
+  return std::min(steps, direct_steps(left, all_positions(g_), way));  // zeros are read where that is faster
 }
 
 }  // namespace
@@ -222,35 +269,19 @@ Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& i
     const bool mixed = int(call.variant) > 10 && !call.pairs;
     return size == 2 || g.c >= kLeastChannels ? Tiling{size, mixed ? size * size * 9 / 2 : 1} : direct_only;
   }
-  const double halves = call.pairs ? 2 : 1;
-  const int size = tile_size(call, isa, halves);
+  const Estimate estimate(call, isa);
+  const int size = estimate.tile_size();
   if (size == 0) return direct_only;
-  Work work = count_frames(g, kept.masks.frame);
-  work.halves = halves;
-  work.channels = kept.channels;
-  work.indexed = !kept.all_channels && !winograd_in_place(call, kept, isa);
-  Split split{1, 0};
-  if (kept.all_pixels) {
-    work.tiles = all_tiles(g, size);
-    split.steps = winograd_steps(g, work, isa, size);
-  } else {
-    const TilePairs tiles(g, kept.masks.feature, size);
-    work.tiles = tiles.live();
-    split = call.pairs ? Split{1, winograd_steps(g, work, isa, size)} : split_steps(g, work, isa, size, tiles);
-  }
-  // no plan is made for this: it would cost more than a slightly better choice brings
-  const PaddedWay way = padded_way(call, kept.channels, isa);
-  double direct = direct_steps(g, work, isa, direct_pixels(g, kept.masks.feature), way);
-  if (!kept.all_pixels) {
-    direct *= kHoles + kScattered * kept.scattered() / work.channels;
-    if (g.m <= 2 * isa.vector) direct *= kNarrowHoles;
-    direct = std::min(direct, direct_steps(g, work, isa, all_positions(g), way));  // zeros are read where that is faster
-  }
-  // many weights for the few tiles that stay whole pay only where they would for all
-  const bool mixed = split.least_pairs > 1 && split.least_pairs <= kMostPairs;
-  if (mixed && WinogradLayout(g, isa, size).floats() * 4 > kMixBytes && winograd_steps(g, work, isa, size) >= kGain * direct)
-    return direct_only;
-  return split.steps < kGain * direct ? Tiling{size, split.least_pairs} : direct_only;
+  const bool whole = kept.all_pixels || call.pairs;
+  const Split split = whole ? Split{1, estimate.winograd(kept, size)} : estimate.split(kept, size);
+  return split.steps < kGain * estimate.direct(kept) ? Tiling{size, split.least_pairs} : direct_only;
+}
+
+bool estimate_variants(const ConvCall& call, const Kept& kept, const IsaKernels& isa, VariantSteps& steps) {
+  if (!winograd_allowed(call, kept, isa)) return false;
+  const Estimate estimate(call, isa);
+  steps = {estimate.direct(kept), estimate.winograd(kept, 2), estimate.winograd(kept, 4)};
+  return true;
 }
 
 }  // namespace dance

@@ -367,17 +367,40 @@ void run_general(const ClipCall& clip, const Tiling& tiling) {
   else Clip(clip).run();
 }
 
+Variant variant_of(const Tiling& tiling) {
+  const bool mixed = tiling.least_pairs > 1;
+  if (tiling.size == 4) return mixed ? Variant::mixed4 : Variant::winograd4;
+  if (tiling.size == 2) return mixed ? Variant::mixed2 : Variant::winograd2;
+  return Variant::direct;
+}
+
 Tiling chosen_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
   const Tiling tiling = choose_tiling(call, kept, isa);
-  if (!call.used) return tiling;
-  const bool mixed = tiling.least_pairs > 1;
-  if (tiling.size == 4) *call.used = mixed ? Variant::mixed4 : Variant::winograd4;
-  else if (tiling.size == 2) *call.used = mixed ? Variant::mixed2 : Variant::winograd2;
-  else *call.used = Variant::direct;
+  if (call.used) *call.used = variant_of(tiling);
   return tiling;
 }
 
+bool in_pairs(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  return call.bf16 && call.packed && pairs_possible(call.geometry, isa) && kept.channels > 0;
+}
+
 }  // namespace
+
+Variant chosen_variant(const ConvCall& call, int64_t n, Workspace& workspace, VariantSteps* steps) {
+  const ConvGeometry& g = call.geometry;
+  const IsaKernels& isa = call.packed ? *call.packed->isa : isa_current();
+  const PackedLayout layout(g, isa);
+  const Kept kept = find_kept(call, n, layout.groups, workspace);
+  *steps = {};
+  if (layout.strips || is_pointwise(g)) return Variant::direct;
+  const auto choose = [&](const ConvCall& one, const Kept& left) {
+    estimate_variants(one, left, isa, *steps);
+    return variant_of(choose_tiling(one, left, isa));
+  };
+  if (!in_pairs(call, kept, isa)) return choose(call, kept);
+  const Pairs pairs(call, kept, isa);
+  return choose(pairs.call, pairs.kept);
+}
 
 void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& parallel) {
   const ConvGeometry& g = call.geometry;
@@ -389,7 +412,7 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     const ClipCall clip(call, n, isa, kept, workspace, parallel);
     if (layout.strips) depthwise_conv3d(clip);
     else if (is_pointwise(g)) pointwise_conv3d(clip);
-    else if (call.bf16 && call.packed && pairs_possible(g, isa) && kept.channels > 0) {
+    else if (in_pairs(call, kept, isa)) {
       Pairs pairs(call, kept, isa);
       const Tiling tiling = chosen_tiling(pairs.call, pairs.kept, isa);
       pairs.decide_gathering(tiling.size);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 
+#include "costs.h"
 #include "geometry.h"
 #include "isa.h"
 #include "magnitudes.h"
@@ -66,8 +67,14 @@ struct ConvCall {
   Variant variant = Variant::automatic;
   Variant* used = nullptr;       // or what was taken for the last n, written here
   bool bf16 = false;             // multiply in bfloat16 where pairs_possible says so; as `packed` was packed
+  const Costs* costs = nullptr;  // that `automatic` goes by; null: the built-in ones
   const Pairs* pairs = nullptr;  // given where this is a call of units, made by it
 };
+
+struct VariantSteps;
+// Computes nothing: what call.variant `automatic` takes for one n, and the estimates that this is chosen from (winograd.h), or
+// zeros where there is no choice. Throws std::bad_alloc.
+Variant chosen_variant(const ConvCall& call, int64_t n, Workspace& workspace, VariantSteps* steps);
 
 // Nothing but y and its magnitudes is written. Throws std::bad_alloc where the workspace cannot grow.
 void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& parallel);

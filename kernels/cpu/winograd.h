@@ -16,6 +16,13 @@ struct Tiling {
 // What to compute one n with: call.variant where the convolution allows it, or the one with the least estimated cost.
 Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
 
+// What the choice is made from, for one n, whatever call.variant says: estimates in steps (costs.h). False where the
+// convolution can only be computed directly.
+struct VariantSteps {
+  double direct, winograd2, winograd4;
+};
+bool estimate_variants(const ConvCall& call, const Kept& kept, const IsaKernels& isa, VariantSteps& steps);
+
 // Whether dropped channels are transformed like the others, and stepped over by the products: whole vectors of channels are
 // transformed anyway.
 bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels& isa);

@@ -147,6 +147,7 @@ struct ConvKernel {
     call.mask_type = op.mask_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL ? dance::MaskType::byte : dance::MaskType::f32;
     call.minimum = minimum;
     call.variant = op.winograd ? dance::Variant::automatic : dance::Variant::direct;
+    call.costs = op.costs;
     call.bf16 = op.bf16;
     call.y = output(api, context, 0, y_shape(g));
     call.magnitudes = magnitudes_of(op, api, context, g.n, g.out[0], g.m, g.out[1], g.out[2]);

@@ -4,6 +4,7 @@
 #include <new>
 #include <string>
 
+#include "../cpu/costs.h"
 #include "../cpu/geometry.h"
 #include "../cpu/magnitudes.h"
 #include "../cpu/parallel.h"
@@ -24,6 +25,7 @@ struct Op : OrtCustomOp {
   bool winograd;                         // may be chosen for a convolution
   bool bf16;                             // convolutions multiply in bfloat16 where they can
   bool weights_once;                     // constant W may be lost once it is packed
+  const dance::Costs* costs;             // that convolutions are estimated by; lives as long as the op
 };
 
 // Fills in what gate and conv ops share, with empty defaults for the rest.

@@ -22,11 +22,15 @@ constexpr const char* kPrecisionKey = "dance.precision";
 // "1" gives the memory of W, where it is a constant, back to the system as soon as the packed copy is made, which alone is
 // read from then on. W is lost: for sessions made from the bytes of a model in which nothing but our ops reads it.
 constexpr const char* kWeightsOnceKey = "dance.weights_once";
+// What the choice between direct and Winograd goes by on this machine, such as "in=12.5 out=20" (costs.h); what is not named,
+// or all where the entry is not there, is as built in.
+constexpr const char* kCostsKey = "dance.costs";
 
 struct Wanted {
   bool winograd, bf16, weights_once;
+  dance::Costs costs;
   bool operator==(const Wanted& other) const {
-    return winograd == other.winograd && bf16 == other.bf16 && weights_once == other.weights_once;
+    return winograd == other.winograd && bf16 == other.bf16 && weights_once == other.weights_once && costs == other.costs;
   }
 };
 
@@ -51,6 +55,7 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
       op.winograd = library.wanted.winograd;
       op.bf16 = library.wanted.bf16;
       op.weights_once = library.wanted.weights_once;
+      op.costs = &library.wanted.costs;
       if (conv) init_conv(op); else init_gate(op);
     }
 }
@@ -97,21 +102,39 @@ Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel, c
   return *libraries->back();
 }
 
-// Whether the entry `key` is `yes`, or, where it is not there, whether `yes` is the default; any value but `yes` and `no` is
-// refused. Entries must be there before the library is registered: this is when they are read.
-bool wants(const OrtApi* api, const OrtSessionOptions* options, const char* key, const char* yes, const char* no,
-           bool by_default, const char* expected) {
+// Sets `value` and returns true where the entry `key` is there. Entries must be there before the library is registered: this
+// is when they are read.
+bool has_entry(const OrtApi* api, const OrtSessionOptions* options, const char* key, std::string& value) {
   int has = 0;
   check(api, ort::HasSessionConfigEntry(api)(options, key, &has));
-  if (!has) return by_default;
+  if (!has) return false;
   std::size_t size = 0;
   check(api, ort::GetSessionConfigEntry(api)(options, key, nullptr, &size));
-  std::string value(size, '\0');  // with the final zero
+  value.assign(size, '\0');  // with the final zero
   check(api, ort::GetSessionConfigEntry(api)(options, key, &value[0], &size));
   value.resize(std::strlen(value.c_str()));
+  return true;
+}
+
+// Whether the entry `key` is `yes`, or, where it is not there, whether `yes` is the default; any value but `yes` and `no` is
+// refused.
+bool wants(const OrtApi* api, const OrtSessionOptions* options, const char* key, const char* yes, const char* no,
+           bool by_default, const char* expected) {
+  std::string value;
+  if (!has_entry(api, options, key, value)) return by_default;
   if (value == yes || value == no) return value == yes;
   throw Error{ORT_INVALID_ARGUMENT, std::string("dance ops: session config entry ") + key + " is '" + value +
                                         "', expected " + expected};
+}
+
+dance::Costs costs_wanted(const OrtApi* api, const OrtSessionOptions* options) {
+  std::string value;
+  dance::Costs costs;
+  if (!has_entry(api, options, kCostsKey, value)) return costs;
+  const std::string wrong = dance::read_costs(value.c_str(), costs);
+  if (!wrong.empty())
+    throw Error{ORT_INVALID_ARGUMENT, std::string("dance ops: session config entry ") + kCostsKey + ": " + wrong};
+  return costs;
 }
 
 std::string isa_names() {
@@ -128,7 +151,7 @@ std::string isa_names() {
 Wanted wanted_by(const OrtApi* api, const OrtSessionOptions* options) {
   const Wanted wanted{wants(api, options, kWinogradKey, "1", "0", true, "0 (every convolution directly) or 1"),
                       wants(api, options, kPrecisionKey, "bf16", "fp32", false, "fp32 or bf16"),
-                      wants(api, options, kWeightsOnceKey, "1", "0", false, "0 or 1")};
+                      wants(api, options, kWeightsOnceKey, "1", "0", false, "0 or 1"), costs_wanted(api, options)};
   if (const char* name = dance::isa_refused())
     throw Error{ORT_INVALID_ARGUMENT, std::string("dance ops: environment variable DANCE_ISA is '") + name + "', which " +
                                           "this processor, or this build of the library, has not; expected one of " +

@@ -9,6 +9,7 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -41,7 +42,7 @@ void make_winograd_possible(Random& r, DanceConv& v, int64_t* kernel) {
   v.group = 1;
   v.x_shape[1] = v.w_shape[1] = r.among({8, 15, 17, 40});
   v.w_shape[0] = r.among({1, 15, 17, 65});
-  v.variant = int32_t(r.among({2, 4, 12, 14}));
+  v.variant = int32_t(r.among({0, 2, 4, 12, 14}));
   v.prepack = 1;
   for (int i = 1; i < 3; ++i) kernel[i] = 3, v.strides[i] = v.dilations[i] = 1, v.x_shape[2 + i] = r.range(1, 15);
 }
@@ -179,13 +180,55 @@ double worst_magnitude(const Case& c) {
   return result;
 }
 
+// Some of the costs, each anywhere between its limits or at one of them.
+std::string random_costs(Random& r) {
+  std::string text;
+  for (int i = 0; i < dance_cost_count(); ++i) {
+    DanceCost cost;
+    dance_cost(i, &cost);
+    const double share = double(r.among({0, 1, 3, 10, 1000})) / 1000;
+    if (r.chance(0.5)) text += std::string(cost.name) + "=" + std::to_string(cost.low + share * (cost.high - cost.low)) + " ";
+  }
+  return text;
+}
+
+// A text with an accident: read, or refused in words that fit into the room there is.
+bool run_costs(Random& r, uint32_t seed, const char* isa) {
+  std::string text = random_costs(r);
+  if (!text.empty() && r.chance(0.8)) text[std::size_t(r.range(0, int64_t(text.size()) - 1))] = char(r.range(1, 255));
+  const auto given = exact<char>(int64_t(text.size()) + 1);
+  std::strcpy(given.get(), text.c_str());
+  const int64_t room = r.among({0, 1, 20, 500});
+  const auto wrong = exact<char>(room);
+  const int status = dance_check_costs(given.get(), wrong.get(), room);
+  const bool said = room > 1 && wrong[0] != 0;
+  const bool good = (status == DANCE_OK && !said) || (status == DANCE_BAD_COSTS && said == (room > 1));
+  if (!good) std::printf("costs: seed %u, %s: status %d for '%s'\n", seed, isa, status, text.c_str());
+  return good;
+}
+
 bool run_conv(Random& r, uint32_t seed, const char* isa, bool bf16 = false) {
   Case c;
   if (!make_case(r, c)) return true;
   if (bf16) c.conv.bf16 = c.conv.prepack = 1;
+  const std::string costs = random_costs(r);
+  if (r.chance(0.5)) c.conv.costs = costs.c_str();
+  int32_t estimated = 0, used = 0;
+  double steps[3];
+  if (dance_estimate(&c.conv, c.frame.get(), c.channel.get(), c.feature.get(), &estimated, steps) != DANCE_OK) estimated = -1;
+  const bool packs = c.conv.prepack && r.chance(0.5);
+  if (packs) c.conv.packed = dance_pack(&c.conv, c.w.get());
+  if (packs && !c.conv.packed) estimated = -1;
+  c.conv.used = &used;
   for (int64_t i = 0; i < c.y_count; ++i) c.y[i] = std::numeric_limits<float>::quiet_NaN();
   const int status = dance_gated_conv3d(&c.conv, c.x.get(), c.w.get(), c.b.get(), c.frame.get(), c.channel.get(),
                                         c.feature.get(), c.z.get(), c.y.get(), nullptr);
+  dance_unpack(const_cast<void*>(c.conv.packed));
+  const bool chosen = c.conv.variant == 0 && c.conv.prepack && c.conv.x_shape[0] == 1;  // estimated: with prepack, of n 0
+  if (estimated < 0 || (chosen && estimated != used)) {
+    std::printf("conv: seed %u, %s: estimated variant %d, used %d\n", seed, isa, estimated, used);
+    return false;
+  }
   const double error = status == DANCE_OK ? std::fmax(worst(c), worst_magnitude(c)) : 0;
   if (status == DANCE_OK && error == 0) return true;
   std::printf("conv: seed %u, %s: status %d, error over bound %g\n", seed, isa, status, error);
@@ -294,6 +337,7 @@ int main(int argc, char** argv) {
       Random r{std::mt19937(seed)};
       failed += !run_conv(r, seed, dance_isa_name(isa));
       failed += !run_gate(r, seed, dance_isa_name(isa));
+      failed += !run_costs(r, seed, dance_isa_name(isa));
       failed += !run_to_channels_last<float>(r, seed, dance_isa_name(isa), 0);
       failed += !run_to_channels_last<uint16_t>(r, seed, dance_isa_name(isa), 1);
       failed += !run_max_pool(r, seed, dance_isa_name(isa));

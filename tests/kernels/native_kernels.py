@@ -18,7 +18,9 @@ def library():
     if path is None:
         pytest.skip("the kernels are not built; " + kernels.HOW_TO_BUILD)
     lib = ctypes.CDLL(path)
-    for function in (lib.dance_isa_name, lib.dance_bf16_name, lib.dance_bf16_used):
+    lib.dance_pack.restype = ctypes.c_void_p
+    lib.dance_unpack.argtypes = [ctypes.c_void_p]
+    for function in (lib.dance_isa_name, lib.dance_isa_used, lib.dance_bf16_name, lib.dance_bf16_used):
         function.restype = ctypes.c_char_p
     return lib
 
@@ -89,10 +91,11 @@ def to_layout(array, channels_last):
 
 def gated_conv3d(lib, x, w, b, masks, z=None, minimum=names.MIN_DEFAULT, channels_last=False, prepack=True, threads=1,
                  strides=(1, 1, 1), pads=(0,) * 6, dilations=(1, 1, 1), group=1, variant=0, used=None, bf16=False,
-                 magnitudes=None):
+                 magnitudes=None, costs=None, pack=False):
     """x: [N, C, T, H, W], converted to the layout asked for; the result is converted back. Checks all buffers.
 
-    variant, used, bf16: as in c_api.h; used is a c_int32 or None. magnitudes: a list that gets the two of y, or None.
+    variant, used, bf16, costs: as in c_api.h; used is a c_int32 or None, costs a str or None. magnitudes: a list that
+    gets the two of y, or None; pack: weights are packed by a call of their own.
     """
     out = [(x.shape[2 + i] + pads[i] + pads[i + 3] - dilations[i] * (w.shape[2 + i] - 1) - 1) // strides[i] + 1
            for i in range(3)]
@@ -101,14 +104,17 @@ def gated_conv3d(lib, x, w, b, masks, z=None, minimum=names.MIN_DEFAULT, channel
                 (ctypes.c_int64 * 6)(*pads), (ctypes.c_int64 * 3)(*dilations), group, channels_last,
                 x.dtype == np.float16, masks[0].dtype == np.float32, prepack, threads, 1, minimum,
                 variant, ctypes.pointer(used) if used is not None else None, bf16)
+    conv.costs = None if costs is None else costs.encode()
     inputs = [Guarded(to_layout(x, channels_last)), Guarded(w), Guarded(b), *map(Guarded, masks)]
     z = None if z is None else Guarded(to_layout(z, channels_last))
     y = Guarded(np.empty(to_layout(np.empty(y_shape, x.dtype), channels_last).shape, x.dtype), fill=np.nan)
     means = Means(x.shape[0], w.shape[0], *out) if magnitudes is not None else None
     if means:
         conv.channel_magnitude, conv.pixel_magnitude = means.channel.inner.ctypes.data, means.pixel.inner.ctypes.data
+    conv.packed = lib.dance_pack(ctypes.byref(conv), inputs[1].pointer) if pack else None
     status = lib.dance_gated_conv3d(ctypes.byref(conv), *(i.pointer for i in inputs), z.pointer if z else None,
                                     y.pointer, None)
+    lib.dance_unpack(conv.packed)
     assert status == 0
     assert all(i.unchanged() for i in inputs) and (z is None or z.unchanged()), "an input was written"
     assert y.intact(), "written outside the output"

@@ -249,6 +249,32 @@ def test_winograd_can_be_turned_off_for_a_session(path):
         open_session(path, model, dance_winograd="off")
 
 
+def test_costs_of_a_session_choose_its_variants(path):
+    """Each session by its own: where tiles cost nothing, or too much; text that is no costs is refused in words."""
+    rng = np.random.default_rng(7)
+    w, b = rng.standard_normal((64, 64, 3, 3, 3)).astype(np.float32), rng.standard_normal(64).astype(np.float32)
+    x = rng.standard_normal((1, 64, 3, 20, 20)).astype(np.float32)
+    masks = [np.ones(shape, bool) for shape in ((1, 3), (1, 64), (1, 20, 20))]
+    model = conv_model(w, b, attributes={"pads": (1,) * 6})
+    sessions = [open_session(path, model, **entries) for entries in (
+        {}, {"dance_costs": ""}, {"dance_costs": "product=100"}, {"dance_winograd": "0"},
+        {"dance_costs": "product=0.01 in=0"}, {"dance_costs": "product=0.01 in=0", "dance_winograd": "0"})]
+    default, empty, dear, direct, cheap, strict = (session.run(None, {"X": x, **dict(zip(MASKS, masks))})[0]
+                                                   for session in sessions)
+    np.testing.assert_array_equal(default, empty)
+    np.testing.assert_array_equal(dear, direct)
+    np.testing.assert_array_equal(strict, direct)
+    assert not np.array_equal(default, dear) and not np.array_equal(cheap, direct)
+    expected = definition.reference(x, w, b, *masks, pads=(1,) * 6)
+    assert definition.check_output(cheap, expected) == definition.check_output(dear, expected) == []
+    for text, said in (("in=fast", "'in' is 'fast', expected a number from 0 to 10000"),
+                       ("speed=1", "'speed=1' is no cost, expected NAME=NUMBER"), ("in=1 in=2", "'in' is there twice"),
+                       ("product=1e9", "'product' is '1e9'")):
+        with pytest.raises(Exception) as refused:
+            open_session(path, model, dance_costs=text)
+        assert "dance ops: session config entry dance.costs: " + said in str(refused.value)
+
+
 def test_a_session_may_multiply_in_bfloat16(path):
     """As the kernels called without ONNX Runtime; beside it a session in float32 that is not touched by it."""
     if not kernels.has_bf16(path):
