@@ -38,7 +38,8 @@ class Spread(NamedTuple):
 class CaseResult:
     """One kind and rate of masks on one layer. kept_macs: share, counted; variant: what the kernels chose.
 
-    over_dense: time over our own dense time; over_ideal: over our dense time of the same variant x kept_macs.
+    over_dense: time over our own dense time; over_ideal: over our dense time of the same variant x kept_macs; a
+    mixed one, with everything kept, is Winograd.
     """
 
     case: KeepCase
@@ -160,7 +161,7 @@ def result_of(layer: Layer, cases: Sequence[KeepCase], variants: dict[KeepCase, 
     for case in cases[1:]:
         taken = np.array(rounds[way(AUTOMATIC, case)])
         share = cost.gated(*masks_of(case, layer.geometry, seed)).macs / macs
-        same = dense if variants[case] == variants[DENSE] else direct
+        same = dense if variants[case].replace("mixed", "winograd") == variants[DENSE] else direct
         ideal = Spread.of(taken / (same * share)) if share > 0 else Spread(float("inf"), float("inf"), float("inf"))
         found.append(CaseResult(case, share, variants[case], float(np.median(taken)), Spread.of(taken / dense), ideal))
     peers = [name for name in rounds if name != GATE and " " not in name]

@@ -13,7 +13,7 @@ from dance_deploy.ops import names
 from dance_deploy.runtime import kernels
 from dance_deploy.runtime.backends import LayerMasks
 
-VARIANTS = {0: "automatic", 1: "direct", 2: "winograd 2x2", 4: "winograd 4x4"}
+VARIANTS = {0: "automatic", 1: "direct", 2: "winograd 2x2", 4: "winograd 4x4", 12: "mixed 2x2", 14: "mixed 4x4"}
 
 
 class Conv(ctypes.Structure):

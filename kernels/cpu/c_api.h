@@ -27,7 +27,8 @@ struct DanceConv {
                             // clock on the wall, and of the processor over all threads
   float minimum;
   int32_t variant;          // 0: whatever is estimated to be fastest; 1: direct, strict; 2, 4: Winograd with tiles of 2x2
-                            // or 4x4 outputs where the convolution allows it (and prepack is set), else direct
+                            // or 4x4 outputs where the convolution allows it (and prepack is set), else direct; 12, 14:
+                            // the same, with tiles of less than half of the pairs pixel by pixel (float32)
   int32_t* used;            // or null; gets the variant that was taken for the last n
   int32_t bf16;             // multiply in bfloat16 where the convolution allows it (and prepack is set)
   DanceMagnitudes magnitudes;         // of y, where wanted

@@ -6,11 +6,21 @@
 #include "pack.h"
 #include "padded.h"
 #include "winograd.h"
+#include "winograd_tiles.h"
 
 namespace dance {
 namespace {
 
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
+// Tiles of few live pairs; measured where the other costs were.
+constexpr double kAddSteps = 4;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
+constexpr double kPixelSteps = 40;    // ... and beginning and storing the sums of an output pixel
+constexpr double kItemSteps = 1500;   // ... and a row of tiles of output frames with the same live kernel frames, of a block
+constexpr double kLeastRows = 20;     // of the tiles that stay whole: with fewer, reading weights takes longer than products
+constexpr double kBeside = 0.5;       // products for whole neighbours of such a tile, which are thrown away, a live pair
+constexpr double kFewGain = 0.95;     // tiles go pixel by pixel below this share of a whole one's estimate, and some ...
+constexpr double kMixGain = 0.95;     // ... do where that takes less than this share of all or none
+constexpr int64_t kMixBytes = 9 << 20;  // weights that whole tiles beside others may take wherever the estimate is lower
 // What a gain must be worth, whatever the machine:
 constexpr double kGain = 0.95;        // Winograd's estimate must be below this share of the direct one
 constexpr double kLargeGain = 0.7;    // With all kept it must be below this where its weights take more than ...
@@ -52,23 +62,45 @@ double all_positions(const ConvGeometry& g) {
   return double(rows * columns);
 }
 
-double live_tiles(const ConvGeometry& g, const uint8_t* feature, int size) {
-  int64_t live = 0;
-  for (int64_t ho = 0; ho < g.out[1]; ho += size)
-    for (int64_t wo = 0; wo < g.out[2]; wo += size) {
-      const int64_t top = std::max<int64_t>(0, ho - g.pads[1]), left = std::max<int64_t>(0, wo - g.pads[2]);
-      const int64_t bottom = std::min(g.h, ho - g.pads[1] + size + 2), right = std::min(g.w, wo - g.pads[2] + size + 2);
-      bool any = !feature;
-      for (int64_t h = top; h < bottom && !any; ++h)
-        for (int64_t w = left; w < right && !any; ++w) any = feature[h * g.w + w];
-      live += any;
+// Tiles that read any of the map, all of which is kept.
+double all_tiles(const ConvGeometry& g, int size) {
+  const auto along = [&](int axis, int64_t extent) {
+    int64_t tiles = 0;
+    for (int64_t out = 0; out < g.out[axis]; out += size) {
+      const int64_t first = out - g.pads[axis], end = std::min(out + size, g.out[axis]) - g.pads[axis] + 2;
+      tiles += first < extent && end > 0;
     }
-  return double(live);
+    return tiles;
+  };
+  return double(along(1, g.h) * along(2, g.w));
 }
+
+constexpr int kMostPairs = 4 * 4 * 9;
+
+// Tiles by how many pairs (output pixel, kernel position) of theirs are live.
+struct TilePairs {
+  int64_t count[kMostPairs + 1] = {};
+
+  TilePairs(const ConvGeometry& g, const uint8_t* feature, int size) {
+    for (int64_t row = 0; row * size < g.out[1]; ++row)
+      for (int64_t column = 0; column * size < g.out[2]; ++column) ++count[live_pairs(g, feature, size, row, column)];
+  }
+  double live(int64_t from = 1, int64_t to = kMostPairs + 1) const {
+    int64_t tiles = 0;
+    for (int64_t pairs = std::max<int64_t>(1, from); pairs < to; ++pairs) tiles += count[pairs];
+    return double(tiles);
+  }
+  double pairs(int64_t to) const {  // of the tiles that have fewer
+    int64_t sum = 0;
+    for (int64_t pairs = 1; pairs < to; ++pairs) sum += pairs * count[pairs];
+    return double(sum);
+  }
+};
 
 // What the masks leave.
 struct Work {
   double pairs = 0, outputs = 0, inputs = 0;  // live (output, kernel) frames; outputs that have one; inputs read
+  double changes = 0;                         // how often along T an output reads by other kernel frames than the one before
   double channels, tiles;                     // channels: units of them in bfloat16
   bool indexed;                               // some channels are dropped
 };
@@ -76,18 +108,27 @@ struct Work {
 // frame: [T], null = all kept.
 Work count_frames(const ConvGeometry& g, const uint8_t* frame) {
   Work work{};
+  uint64_t before = 0;
   for (int64_t to = 0; to < g.out[0]; ++to) {
-    int64_t live = 0;
+    uint64_t live = 0;
     for (int64_t kt = 0; kt < g.kernel[0]; ++kt) {
       const int64_t t = to * g.strides[0] - g.pads[0] + kt * g.dilations[0];
-      live += t >= 0 && t < g.t && (!frame || frame[t]);
+      live |= uint64_t(t >= 0 && t < g.t && (!frame || frame[t])) << std::min<int64_t>(kt, 63);
     }
-    work.pairs += double(live);
-    work.outputs += live > 0;
+    work.pairs += __builtin_popcountll(live);
+    work.outputs += live != 0;
+    work.changes += live != 0 && live != before;
+    before = live;
   }
   for (int64_t t = 0; t < g.t; ++t) work.inputs += !frame || frame[t];
   return work;
 }
+
+// Tiles with few live pairs pixel by pixel, the others whole.
+struct Split {
+  int64_t least_pairs;  // of a whole one
+  double steps;
+};
 
 // What one call is estimated to take, in steps.
 class Estimate {
@@ -97,6 +138,7 @@ class Estimate {
 
   int tile_size() const;
   double winograd(const Kept& kept, int size) const;
+  Split split(const Kept& kept, int size) const;
   double direct(const Kept& kept) const;
 
  private:
@@ -106,6 +148,7 @@ class Estimate {
   double weight_steps(const Work& work, double taps) const;
   // Whole ones of all vectors of output channels: the last may be narrower.
   double blocks() const { return double((g_.m + isa_.vector - 1) / isa_.vector) / isa_.max_vectors; }
+  double component_steps(const Work& work) const;
   double winograd_steps(const Work& work, int size) const;
   double direct_steps(const Work& work, double positions, PaddedWay way) const;
 
@@ -123,13 +166,17 @@ double Estimate::weight_steps(const Work& work, double taps) const {
   return taps * work.channels * row * (few ? costs_.few : 1);
 }
 
+// Of one component of a tile.
+double Estimate::component_steps(const Work& work) const {
+  const double padded = halves_ * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector * isa_.vector);
+  return work.pairs * (work.channels * costs_.product + costs_.run) * blocks() +
+         work.inputs * padded * costs_.in / isa_.block() + work.outputs * blocks() * costs_.out;
+}
+
 double Estimate::winograd_steps(const Work& work, int size) const {
   const double components = double(size + 2) * (size + 2);
-  const double padded = halves_ * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector * isa_.vector);
-  const double tile = work.pairs * (work.channels * costs_.product + costs_.run) * blocks() +
-                      work.inputs * padded * costs_.in / isa_.block() + work.outputs * blocks() * costs_.out;
   const double weights = weight_steps(work, components * double(g_.kernel[0]));
-  return costs_.call + components * work.tiles * tile + weights;
+  return costs_.call + components * work.tiles * component_steps(work) + weights;
 }
 
 // way: of the direct kernel, for these channels.
@@ -148,7 +195,7 @@ int Estimate::tile_size() const {
   Work work = count_frames(g_, nullptr);
   work.channels = double(g_.c);
   const auto steps = [&](int size) {
-    work.tiles = live_tiles(g_, nullptr, size);
+    work.tiles = all_tiles(g_, size);
     return winograd_steps(work, size);
   };
   const int size = g_.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
@@ -166,8 +213,38 @@ Work Estimate::work(const Kept& kept) const {
 
 double Estimate::winograd(const Kept& kept, int size) const {
   Work left = work(kept);
-  left.tiles = live_tiles(g_, kept.all_pixels ? nullptr : kept.masks.feature, size);
+  left.tiles = kept.all_pixels ? all_tiles(g_, size) : TilePairs(g_, kept.masks.feature, size).live();
   return winograd_steps(left, size);
+}
+
+Split Estimate::split(const Kept& kept, int size) const {
+  Work left = work(kept);
+  const TilePairs tiles(g_, kept.masks.feature, size);
+  const double components = double(size + 2) * (size + 2), kernel_frames = double(g_.kernel[0]);
+  const double pair = blocks() * (left.pairs * left.channels + left.outputs * kAddSteps);
+  const double pixels = blocks() * left.outputs * kPixelSteps * size * size;
+  const auto steps = [&](int64_t least) {
+    left.tiles = tiles.live(least);
+    const double whole = left.tiles > 0 ? winograd_steps(left, size) : costs_.call;
+    const double few = tiles.live(1, least);
+    if (few == 0) return whole;
+    const double beside = 1 + kBeside * left.tiles / (left.tiles + few);
+    // those of the components once more, of which few rows hide nothing
+    const bool few_rows = left.tiles > 0 && left.tiles * left.outputs < kLeastRows;
+    const double weights = weight_steps(left, (few_rows ? 9 + components : 9) * kernel_frames);
+    const double items = std::min(few, double(g_.out[1]) / size) * left.changes * std::max(1.0, blocks());
+    return whole + costs_.call + items * kItemSteps + few * pixels + tiles.pairs(least) * pair * beside + weights;
+  };
+  // a tile that takes less pixel by pixel than whole
+  const double share = kFewGain * components * component_steps(left);
+  const int64_t pairs = int64_t((share - pixels) / (pair * (1 + kBeside / 2))) + 1;
+  const int64_t fewer = std::max<int64_t>(1, std::min<int64_t>(kMostPairs, pairs));
+  const Split whole{1, steps(1)}, none{kMostPairs + 1, steps(kMostPairs + 1)}, mixed{fewer, steps(fewer)};
+  const Split& same = whole.steps <= none.steps ? whole : none;
+  if (mixed.steps >= kMixGain * same.steps) return same;
+  // many weights for the few tiles that stay whole pay only where they would for all
+  const bool many = WinogradLayout(g_, isa_, size).floats() * 4 > kMixBytes;
+  return many && whole.steps >= kGain * direct(kept) ? none : mixed;
 }
 
 double Estimate::direct(const Kept& kept) const {
@@ -183,15 +260,21 @@ double Estimate::direct(const Kept& kept) const {
 
 }  // namespace
 
-Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
   const ConvGeometry& g = call.geometry;
-  if (call.variant == Variant::direct || !winograd_allowed(call, kept, isa)) return Variant::direct;
-  if (call.variant == Variant::winograd2) return Variant::winograd2;
-  if (call.variant == Variant::winograd4) return g.c >= kLeastChannels ? Variant::winograd4 : Variant::direct;
+  const Tiling direct_only{0, 0};
+  if (call.variant == Variant::direct || !winograd_allowed(call, kept, isa)) return direct_only;
+  if (call.variant != Variant::automatic) {
+    const int size = int(call.variant) % 10;
+    const bool mixed = int(call.variant) > 10 && !call.pairs;
+    return size == 2 || g.c >= kLeastChannels ? Tiling{size, mixed ? size * size * 9 / 2 : 1} : direct_only;
+  }
   const Estimate estimate(call, isa);
   const int size = estimate.tile_size();
-  if (size == 0 || estimate.winograd(kept, size) >= kGain * estimate.direct(kept)) return Variant::direct;
-  return size == 4 ? Variant::winograd4 : Variant::winograd2;
+  if (size == 0) return direct_only;
+  const bool whole = kept.all_pixels || call.pairs;
+  const Split split = whole ? Split{1, estimate.winograd(kept, size)} : estimate.split(kept, size);
+  return split.steps < kGain * estimate.direct(kept) ? Tiling{size, split.least_pairs} : direct_only;
 }
 
 bool estimate_variants(const ConvCall& call, const Kept& kept, const IsaKernels& isa, VariantSteps& steps) {

@@ -361,17 +361,23 @@ void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t
   isa_.store(a);
 }
 
-// size: 0 directly, else by Winograd tiles.
-void run_general(const ClipCall& clip, int size) {
-  if (size > 0) winograd_conv3d(clip, size);
+void run_general(const ClipCall& clip, const Tiling& tiling) {
+  if (tiling.size > 0) winograd_conv3d(clip, tiling);
   else if (padded_way(clip.call_, clip.kept_.channels, clip.isa_) != PaddedWay::none) padded_conv3d(clip);
   else Clip(clip).run();
 }
 
-int chosen_size(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
-  const Variant variant = choose_variant(call, kept, isa);
-  if (call.used) *call.used = variant;
-  return variant == Variant::winograd4 ? 4 : variant == Variant::winograd2 ? 2 : 0;
+Variant variant_of(const Tiling& tiling) {
+  const bool mixed = tiling.least_pairs > 1;
+  if (tiling.size == 4) return mixed ? Variant::mixed4 : Variant::winograd4;
+  if (tiling.size == 2) return mixed ? Variant::mixed2 : Variant::winograd2;
+  return Variant::direct;
+}
+
+Tiling chosen_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  const Tiling tiling = choose_tiling(call, kept, isa);
+  if (call.used) *call.used = variant_of(tiling);
+  return tiling;
 }
 
 bool in_pairs(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
@@ -389,7 +395,7 @@ Variant chosen_variant(const ConvCall& call, int64_t n, Workspace& workspace, Va
   if (layout.strips || g.pointwise()) return Variant::direct;
   const auto choose = [&](const ConvCall& one, const Kept& left) {
     estimate_variants(one, left, isa, *steps);
-    return choose_variant(one, left, isa);
+    return variant_of(choose_tiling(one, left, isa));
   };
   if (!in_pairs(call, kept, isa)) return choose(call, kept);
   const Pairs pairs(call, kept, isa);
@@ -408,11 +414,11 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     else if (g.pointwise()) pointwise_conv3d(clip);
     else if (in_pairs(call, kept, isa)) {
       Pairs pairs(call, kept, isa);
-      const int size = chosen_size(pairs.call, pairs.kept, isa);
-      pairs.decide_gathering(size);
-      run_general(ClipCall(pairs.call, n, isa, pairs.kept, workspace, parallel), size);
+      const Tiling tiling = chosen_tiling(pairs.call, pairs.kept, isa);
+      pairs.decide_gathering(tiling.size);
+      run_general(ClipCall(pairs.call, n, isa, pairs.kept, workspace, parallel), tiling);
     } else {
-      run_general(clip, chosen_size(call, kept, isa));
+      run_general(clip, chosen_tiling(call, kept, isa));
     }
   }
 }

@@ -62,6 +62,14 @@ struct PointwiseArgs {
   float minimum;
 };
 
+// Rows of one kernel position after the other, `taps` of them, whose sums lie one row of acc apart, the next before the last:
+// what an input pixel adds to its neighbours. Sums are added to acc; y is not looked at, rows lie anywhere.
+struct TapRowsArgs {
+  RowsArgs first;
+  int taps;
+  int64_t weight_step;           // floats from the weights of one position to those of the next
+};
+
 // Kernels along W whose inputs a strip of output pixels reads one after the other, each once for all that need it.
 inline bool depthwise_slides(int64_t kernel, int64_t stride, int64_t dilation) {
   return (kernel == 3 && dilation == 1 && stride <= 2) || (kernel == 1 && stride == 1);
@@ -205,8 +213,8 @@ struct MagnitudesArgs {
 
 // One tile of a Winograd convolution into its components: a patch of (size + 2)^2 pixels, size 2 or 4.
 struct WinogradInArgs {
-  const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch
-  const uint32_t* keep;          // [(size + 2)^2] all ones, or 0 where zeros are taken for what lies there; null: all kept
+  const float* const* pixels;    // [(size + 2)^2] channels of each pixel of the patch; of dropped ones: zeros
+  const float* const* next;      // of the tile that will be transformed next: fetched ahead
   int64_t channels;              // whole vectors
   float* out;                    // component 0
   int64_t component_stride;      // floats from one component to the next
@@ -267,6 +275,7 @@ struct IsaKernels {
   int max_vectors;               // vectors of output channels in a tile; a block is vector * max_vectors channels
   int depthwise_pixels;          // of a strip, at most
   void (*rows)(const RowsArgs&);
+  void (*tap_rows)(const TapRowsArgs&);
   void (*pointwise)(const PointwiseArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*few_outputs)(const FewOutputsArgs&);

@@ -8,6 +8,7 @@
 #include "narrow.inc"
 #include "pointwise.inc"
 #include "rows.inc"
+#include "tap_rows.inc"
 #include "swish.inc"
 #include "winograd.inc"
 
@@ -33,7 +34,7 @@ static const PairKernels* const kPairKernels[] = {DANCE_PAIRS nullptr};
 const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
     DANCE_ISA::kStripPixels,
-    DANCE_ISA::rows,         DANCE_ISA::pointwise,      DANCE_ISA::depthwise,
+    DANCE_ISA::rows,         DANCE_ISA::tap_rows,       DANCE_ISA::pointwise,   DANCE_ISA::depthwise,
     DANCE_ISA::few_outputs,  DANCE_ISA::narrow,
     DANCE_ISA::load_activation,
     DANCE_ISA::select,       DANCE_ISA::store_sums,     DANCE_ISA::abs_sum,      DANCE_ISA::abs_sum_slices,

@@ -42,36 +42,6 @@ class KeyTable {
   std::vector<uint64_t>& keys_;
 };
 
-void plan_frames(const ConvGeometry& g, const uint8_t* frame_keep, int64_t frames_per_chunk, Plan& plan) {
-  const int64_t kt = g.kernel[0], out = g.out[0];
-  plan.live_kt.assign(std::size_t(out * kt), 0);
-  plan.live_frames = 0;
-  for (int64_t to = 0; to < out; ++to)
-    for (int64_t k = 0; k < kt; ++k) {
-      const int64_t t = in_first(g, 0, to) + k * g.dilations[0];
-      const bool live = t >= 0 && t < g.t && frame_keep[t];
-      plan.live_kt[to * kt + k] = live;
-      plan.live_frames += live;
-    }
-  plan.frames.clear();
-  plan.chunks.clear();
-  std::vector<int32_t>& taken = plan.scratch.numbers;
-  taken.assign(std::size_t(out), 0);
-  for (int64_t to = 0; to < out; ++to) {
-    if (taken[to]) continue;
-    const uint8_t* live = &plan.live_kt[to * kt];
-    const int32_t first = int32_t(plan.frames.size());
-    for (int64_t other = to; other < out; ++other)
-      if (!taken[other] && std::memcmp(live, &plan.live_kt[other * kt], std::size_t(kt)) == 0) {
-        taken[other] = 1;
-        plan.frames.push_back(int32_t(other));
-      }
-    const int32_t end = int32_t(plan.frames.size());
-    for (int32_t f = first; f < end; f += int32_t(frames_per_chunk))
-      plan.chunks.push_back({f, std::min<int32_t>(int32_t(frames_per_chunk), end - f), int32_t(to)});
-  }
-}
-
 // For every input row and output column: which of the kW inputs of that row are in range and kept. kW <= 64.
 void find_row_patterns(const ConvGeometry& g, const uint8_t* feature_keep, Plan& plan) {
   const int64_t out_w = g.out[2], kw = g.kernel[2];
@@ -243,6 +213,37 @@ void BlockPlanner::kernel_positions(int64_t kh, const std::vector<int32_t>& item
 
 }  // namespace
 
+void plan_frames(const ConvGeometry& g, const uint8_t* frame_keep, int64_t frames_per_chunk, Plan& plan) {
+  const int64_t kt = g.kernel[0], out = g.out[0];
+  plan.frames_per_chunk = int(frames_per_chunk);
+  plan.live_kt.assign(std::size_t(out * kt), 0);
+  plan.live_frames = 0;
+  for (int64_t to = 0; to < out; ++to)
+    for (int64_t k = 0; k < kt; ++k) {
+      const int64_t t = in_first(g, 0, to) + k * g.dilations[0];
+      const bool live = t >= 0 && t < g.t && frame_keep[t];
+      plan.live_kt[to * kt + k] = live;
+      plan.live_frames += live;
+    }
+  plan.frames.clear();
+  plan.chunks.clear();
+  std::vector<int32_t>& taken = plan.scratch.numbers;
+  taken.assign(std::size_t(out), 0);
+  for (int64_t to = 0; to < out; ++to) {
+    if (taken[to]) continue;
+    const uint8_t* live = &plan.live_kt[to * kt];
+    const int32_t first = int32_t(plan.frames.size());
+    for (int64_t other = to; other < out; ++other)
+      if (!taken[other] && std::memcmp(live, &plan.live_kt[other * kt], std::size_t(kt)) == 0) {
+        taken[other] = 1;
+        plan.frames.push_back(int32_t(other));
+      }
+    const int32_t end = int32_t(plan.frames.size());
+    for (int32_t f = first; f < end; f += int32_t(frames_per_chunk))
+      plan.chunks.push_back({f, std::min<int32_t>(int32_t(frames_per_chunk), end - f), int32_t(to)});
+  }
+}
+
 void make_plan(const ConvGeometry& g, const uint8_t* frame_keep, const uint8_t* feature_keep, int64_t channels,
                int64_t column_blocks, Plan& plan) {
   const int64_t out_t = g.out[0], out_h = g.out[1], out_w = g.out[2];
@@ -253,7 +254,6 @@ void make_plan(const ConvGeometry& g, const uint8_t* frame_keep, const uint8_t* 
     frames = rows < out_h ? 1 : std::max<int64_t>(1, std::min(out_t, target / (out_h * out_w)));
     if ((out_h + rows - 1) / rows * ((out_t + frames - 1) / frames) * column_blocks >= kItems) break;
   }
-  plan.frames_per_chunk = int(frames);
   plan.cost = 0;
   plan_frames(g, frame_keep, frames, plan);
   plan.blocks.clear(), plan.groups.clear(), plan.entries.clear(), plan.clear.clear();

@@ -58,6 +58,9 @@ struct Plan {
   } scratch;
 };
 
+// Plan::live_kt, frames, chunks, live_frames and frames_per_chunk alone.
+void plan_frames(const ConvGeometry& g, const uint8_t* frame_keep, int64_t frames_per_chunk, Plan& plan);
+
 // channels: kept input channels a kernel position reads (for the cost). feature: [H, W], null = all kept.
 void make_plan(const ConvGeometry& g, const uint8_t* frame_keep, const uint8_t* feature_keep, int64_t channels,
                int64_t column_blocks, Plan& plan);

@@ -6,6 +6,7 @@
 #include "load.h"
 #include "pack.h"
 #include "pairs.h"
+#include "scattered.h"
 #include "segments.h"
 #include "winograd_tiles.h"
 
@@ -33,19 +34,20 @@ struct Scratch {
 
 class WinogradClip : ClipCall {
  public:
-  WinogradClip(const ClipCall& clip, int size)
-      : ClipCall(clip), size_(size), components_((size + 2) * (size + 2)), layout_(g_, isa_, size),
-        weights_(call_.pairs ? call_.pairs->weights(size, isa_, ws_, parallel_) : call_.packed->winograd(g_, size)),
-        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {}
+  WinogradClip(const ClipCall& clip, const Tiling& tiling)
+      : ClipCall(clip), size_(tiling.size), components_((size_ + 2) * (size_ + 2)), layout_(g_, isa_, size_),
+        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()),
+        few_(clip), least_pairs_(tiling.least_pairs) {}
 
   void run() {
-    tiles_ = find_tiles(g_, kept_.masks.feature, size_, ws_.tiles);
     prepare();
     cut();
     reserve();
-    magnitudes_.begin(tile_parts_ * runs_per_part() + 1, layout_.blocks(), ws_);
-    if (shared_) run_shared(); else run_alone();
-    run_dropped();
+    few_.plan(tiles_.tile + tiles_.whole, tiles_.live - tiles_.whole, size_);
+    few_.prepare({x_, channel_runs_, weight_index_, bias_, &magnitudes_}, parallel_.workers);
+    magnitudes_.begin(whole_parts() + few_.parts() + 1, layout_.blocks(), ws_);
+    if (shared_) run_shared();
+    run_items();
     magnitudes_.end();
   }
 
@@ -76,9 +78,9 @@ class WinogradClip : ClipCall {
   void prepare();
   void cut();
   void reserve();
-  void run_alone();
   void run_shared();
-  void run_dropped();
+  void run_items();
+  void run_part(int worker, int64_t item) const;
   Part part_at(int64_t index) const;
   int worker_count(int64_t items) const { return int(std::min<int64_t>(parallel_.workers, items)); }
   void transform(const Part& part, int64_t slot, int64_t tile_begin, int64_t tile_end, float* in) const;
@@ -91,20 +93,25 @@ class WinogradClip : ClipCall {
   void write_in_place(const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                       const float* sums) const;
   void add_magnitudes(int64_t to, int64_t tile_begin, int64_t tile_end, int64_t index) const;
+  int64_t whole_parts() const { return tile_parts_ * runs_per_part(); }
   int64_t runs_per_part() const { return shared_ ? (part_tiles_ + kRunTiles - 1) / kRunTiles : 1; }
   int64_t run_of(const Tile* tile, int64_t most) const;
+  StoreArgs store_args(int64_t index) const;
+  void store_pixels(StoreArgs& a, int64_t to, int64_t first, const float* pixels) const;
+  void store_dropped_frame(int64_t to, int64_t index) const;
   void store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const;
 
   const int size_, components_;
   const WinogradLayout layout_;
-  const float* weights_;
-  Magnitudes magnitudes_;      // parts: those of the tiles, in runs where workers share them, and dropped tiles
+  Magnitudes magnitudes_;      // parts: those of whole tiles, in runs where workers share them, of few_, and dropped tiles
+  ScatteredTiles few_;
+  const int64_t least_pairs_;
 
   bool in_place_ = false;      // dropped channels are in the components
   const ChannelRun* channel_runs_ = nullptr;
   TileList tiles_{};
+  const float* weights_ = nullptr;
   Loaded x_{};
-  const float* zeros_ = nullptr;
   const float* bias_ = nullptr;
   const int32_t* weight_index_ = nullptr;
   bool shared_ = false;
@@ -127,7 +134,10 @@ void WinogradClip::prepare() {
   float* bias = ws_.bias.of<float>(std::size_t(g_.m + stride));
   to_floats(call_.b, g_.type, g_.m, bias);
   std::fill(bias + g_.m, bias + g_.m + stride, 0.0f);
-  bias_ = bias, zeros_ = bias + g_.m;
+  bias_ = bias;
+  tiles_ = find_tiles(g_, kept_.masks.feature, size_, least_pairs_, x_.stride, bias + g_.m, ws_.tiles);
+  if (tiles_.whole > 0)
+    weights_ = pairs ? pairs->weights(size_, isa_, ws_, parallel_) : call_.packed->winograd(g_, size_);
   if (in_place_) channel_runs_ = list_channel_runs(kept_, ws_);
   if (kept_.all_channels || in_place_) return;
   const Kept& kept = pairs ? pairs->kept_channels : kept_;
@@ -152,7 +162,7 @@ void WinogradClip::cut() {
     const int64_t out = (frames * outputs + g_.out[0] - 1) / g_.out[0];
     return tiles * (in * tile_floats() * 4 * components_ + out * blocks * row_bytes);
   };
-  const int64_t live = std::max<int64_t>(1, tiles_.live);
+  const int64_t live = std::max<int64_t>(1, tiles_.whole);
   part_frames_ = std::min<int64_t>(g_.out[0], shared_ ? g_.out[0] : 8);
   part_tiles_ = live;
   const int64_t least = std::min<int64_t>(live, shared_ ? 16 : 6);
@@ -161,8 +171,8 @@ void WinogradClip::cut() {
   frame_parts_ = (g_.out[0] + part_frames_ - 1) / part_frames_;
   if (!shared_)  // enough parts for every thread
     while (part_tiles_ > least && frame_parts_ * ((live + part_tiles_ - 1) / part_tiles_) < 8) part_tiles_ = (part_tiles_ + 1) / 2;
-  tile_parts_ = (tiles_.live + part_tiles_ - 1) / part_tiles_;
-  if (tile_parts_ > 0) part_tiles_ = (tiles_.live + tile_parts_ - 1) / tile_parts_;
+  tile_parts_ = (tiles_.whole + part_tiles_ - 1) / part_tiles_;
+  if (tile_parts_ > 0) part_tiles_ = (tiles_.whole + tile_parts_ - 1) / tile_parts_;
   // whole tiles of rows (rows.inc) even where an output frame shares its live kernel frames with no other
   if (part_tiles_ > kRowTiles && part_tiles_ < live && !shared_) {
     part_tiles_ = (part_tiles_ + kRowTiles / 2) / kRowTiles * kRowTiles;
@@ -184,7 +194,7 @@ void WinogradClip::reserve() {
 
 Part WinogradClip::part_at(int64_t index) const {
   const int64_t frame = index % frame_parts_ * part_frames_, tile = index / frame_parts_ * part_tiles_;
-  return {frame, std::min(part_frames_, g_.out[0] - frame), tile, std::min(part_tiles_, tiles_.live - tile)};
+  return {frame, std::min(part_frames_, g_.out[0] - frame), tile, std::min(part_tiles_, tiles_.whole - tile)};
 }
 
 // Whether an output frame of the part reads input frame `slot`, counted from the first that they could read.
@@ -202,12 +212,17 @@ void WinogradClip::transform(const Part& part, int64_t slot, int64_t tile_begin,
   if (!reads(part, slot)) return;
   const int64_t t = part.frame * g_.strides[0] - g_.pads[0] + slot;
   const float* frame = x_.x + t * pixels() * x_.stride;
-  const float* patch[36];
-  WinogradInArgs a{patch, nullptr, x_.stride, nullptr, in_stride(), size_};
-  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+  const float* patches[2][36];
+  const auto find_patch = [&](int64_t tile) {
     const Tile& place = tiles_.tile[part.tile + tile];
-    for (int i = 0; i < components_; ++i) patch[i] = place.pixel[i] < 0 ? zeros_ : frame + place.pixel[i] * x_.stride;
-    a.keep = place.holes ? place.keep : nullptr;
+    for (int i = 0; i < components_; ++i) patches[tile % 2][i] = place.pixel(frame, i);
+  };
+  WinogradInArgs a{nullptr, nullptr, x_.stride, nullptr, in_stride(), size_};
+  if (tile_begin < tile_end) find_patch(tile_begin);
+  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+    if (tile + 1 < tile_end) find_patch(tile + 1);
+    a.pixels = patches[tile % 2];
+    a.next = patches[(tile + (tile + 1 < tile_end)) % 2];
     a.out = in + (slot * part_tiles_ + tile) * tile_floats();
     (call_.pairs ? call_.pairs->kernels.winograd_in : isa_.winograd_in)(a);
   }
@@ -253,9 +268,10 @@ void WinogradClip::multiply(int worker, const Part& part, int64_t index, int64_t
   }
 }
 
-// Tiles of output frame f of the part, in runs of neighbours.
+// Tiles of output frame f of the part, in runs of neighbours. sums: null where they are zero.
 void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                           const float* sums) const {
+  if (!any_live(part.frame + f)) return;
   if (!magnitudes_.wanted()) return write(worker, part, f, tile_begin, tile_end, index, sums);
   for (int64_t tile = tile_begin; tile < tile_end; tile += kRunTiles) {
     const int64_t end = std::min(tile_end, tile + kRunTiles);
@@ -267,22 +283,21 @@ void WinogradClip::finish(int worker, const Part& part, int64_t f, int64_t tile_
 void WinogradClip::write(int worker, const Part& part, int64_t f, int64_t tile_begin, int64_t tile_end, int64_t index,
                          const float* sums) const {
   const int64_t width = columns(index), to = part.frame + f;
-  if (sums && any_live(to) && g_.channels_last && width == layout_.columns(index))
+  if (sums && g_.channels_last && width == layout_.columns(index))
     return write_in_place(part, f, tile_begin, tile_end, index, sums);
   float* pixels = finished_ + worker * size_ * size_ * kRunTiles * isa_.block();
-  const bool empty = !sums || !any_live(to);
   for (int64_t tile = tile_begin; tile < tile_end;) {
     const Tile& first = tiles_.tile[part.tile + tile];
     const int64_t run = run_of(&first, std::min(kRunTiles, tile_end - tile));
     WinogradOutArgs a{};
     a.component_stride = sums_stride(), a.columns = a.pixel_stride = width, a.row_stride = run * size_ * width;
     a.size = a.rows = a.row_pixels = size_;
-    for (int64_t i = 0; i < run && !empty; ++i) {
+    for (int64_t i = 0; i < run && sums; ++i) {
       a.sums = sums + (f * part_tiles_ + tile + i) * width;
       a.out = pixels + i * size_ * width;
       isa_.winograd_out(a);
     }
-    store_run(to, first, run, index, empty ? nullptr : pixels);
+    store_run(to, first, run, index, sums ? pixels : nullptr);
     tile += run;
   }
 }
@@ -320,7 +335,7 @@ int64_t WinogradClip::run_of(const Tile* tile, int64_t most) const {
 // Of finished tiles [tile_begin, tile_end) of all.
 void WinogradClip::add_magnitudes(int64_t to, int64_t tile_begin, int64_t tile_end, int64_t index) const {
   const int64_t runs = runs_per_part(), in_part = tile_begin % std::max<int64_t>(1, part_tiles_);
-  const int64_t part = tile_begin >= tiles_.live ? tile_parts_ * runs
+  const int64_t part = tile_begin >= tiles_.live ? whole_parts() + few_.parts()
                                                  : tile_begin / part_tiles_ * runs + (shared_ ? in_part / kRunTiles : 0);
   for (int64_t tile = tile_begin; tile < tile_end;) {
     const Tile& first = tiles_.tile[tile];
@@ -332,41 +347,34 @@ void WinogradClip::add_magnitudes(int64_t to, int64_t tile_begin, int64_t tile_e
   }
 }
 
-void WinogradClip::store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const {
-  const int64_t out_pixels = g_.out[1] * g_.out[2], wo = int64_t(first.column) * size_;
+StoreArgs WinogradClip::store_args(int64_t index) const {
   StoreArgs a{};
   a.acc_stride = columns(index);
-  a.pixels = int(std::min(tiles * size_, g_.out[2] - wo));
   a.count = layout_.columns(index);
   a.first_channel = layout_.block_begin(index);
   a.bias = bias_ + a.first_channel;
   a.minimum = call_.minimum;
-  a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels;
+  a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
   a.pixel_stride = g_.channels_last ? g_.m : 1;
   a.type = g_.type;
-  for (int row = 0; row < size_; ++row) {
-    const int64_t ho = int64_t(first.row) * size_ + row;
-    if (ho >= g_.out[1]) break;
-    const int64_t at = n_ * g_.m * g_.out[0] * out_pixels + (to * out_pixels + ho * g_.out[2] + wo) * a.pixel_stride;
-    a.acc = pixels ? pixels + row * tiles * size_ * a.acc_stride : nullptr;
-    a.y = static_cast<float*>(call_.y) + at;
-    a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
-    isa_.store(a);
-  }
+  return a;
 }
 
-// Every part by one worker, from end to end.
-void WinogradClip::run_alone() {
-  const int64_t in_floats = components_ * in_stride(), floats = in_floats + components_ * sums_stride();
-  for_items(parallel_, tile_parts_ * frame_parts_, [&](int worker, int64_t item) {
-    const Part part = part_at(item);
-    const Scratch scratch{scratch_ + worker * floats, scratch_ + worker * floats + in_floats};
-    for (int64_t slot = 0; slot < inputs_of(part.frames); ++slot) transform(part, slot, 0, part.tiles, scratch.in);
-    for (int64_t index = 0; index < layout_.blocks(); ++index) {
-      multiply(worker, part, index, 0, components_, scratch);
-      for (int64_t f = 0; f < part.frames; ++f) finish(worker, part, f, 0, part.tiles, index, scratch.sums);
-    }
-  });
+// a.pixels of an output frame from `first` on.
+void WinogradClip::store_pixels(StoreArgs& a, int64_t to, int64_t first, const float* pixels) const {
+  const int64_t at = n_ * g_.m * g_.out[0] * out_pixels() + (to * out_pixels() + first) * a.pixel_stride;
+  a.acc = pixels;
+  a.y = static_cast<float*>(call_.y) + at;
+  a.z = call_.z ? static_cast<const float*>(call_.z) + at : nullptr;
+  isa_.store(a);
+}
+
+void WinogradClip::store_run(int64_t to, const Tile& first, int64_t tiles, int64_t index, const float* pixels) const {
+  const int64_t wo = int64_t(first.column) * size_, top = int64_t(first.row) * size_;
+  StoreArgs a = store_args(index);
+  a.pixels = int(std::min(tiles * size_, g_.out[2] - wo));
+  for (int64_t ho = top; ho < std::min(top + size_, g_.out[1]); ++ho)
+    store_pixels(a, to, ho * g_.out[2] + wo, pixels ? pixels + (ho - top) * tiles * size_ * a.acc_stride : nullptr);
 }
 
 // Weights too large to be read again by every worker: all workers do one part together, step by step.
@@ -391,12 +399,38 @@ void WinogradClip::run_shared() {
   }
 }
 
-void WinogradClip::run_dropped() {
-  if (tiles_.live == tiles_.all) return;
-  const Part part{0, g_.out[0], tiles_.live, tiles_.all - tiles_.live};
-  for_items(parallel_, layout_.blocks() * g_.out[0], [&](int worker, int64_t i) {
-    finish(worker, part, i % g_.out[0], 0, part.tiles, i / g_.out[0], nullptr);
+// Of all pixels of an output frame that reads no kept one.
+void WinogradClip::store_dropped_frame(int64_t to, int64_t index) const {
+  StoreArgs a = store_args(index);
+  a.pixels = int(out_pixels());
+  store_pixels(a, to, 0, nullptr);
+  magnitudes_.add(whole_parts() + few_.parts(), index, to, layout_.block_begin(index), layout_.columns(index), 0, out_pixels());
+}
+
+// Every part by one worker, from end to end; then what is not done by whole tiles.
+void WinogradClip::run_items() {
+  const int64_t whole = shared_ ? 0 : tile_parts_ * frame_parts_, few = few_.items();
+  const Part dropped{0, g_.out[0], tiles_.live, tiles_.all - tiles_.live};
+  const int64_t left = layout_.blocks() * g_.out[0];
+  for_items(parallel_, whole + few + left, [&](int worker, int64_t item) {
+    if (item < whole) return run_part(worker, item);
+    if (item < whole + few) return few_.compute(worker, item - whole, whole_parts());
+    const int64_t i = item - whole - few;
+    const int64_t to = i % g_.out[0], index = i / g_.out[0];
+    if (any_live(to)) finish(worker, dropped, to, 0, dropped.tiles, index, nullptr);
+    else store_dropped_frame(to, index);
   });
+}
+
+void WinogradClip::run_part(int worker, int64_t item) const {
+  const int64_t in_floats = components_ * in_stride(), floats = in_floats + components_ * sums_stride();
+  const Part part = part_at(item);
+  const Scratch scratch{scratch_ + worker * floats, scratch_ + worker * floats + in_floats};
+  for (int64_t slot = 0; slot < inputs_of(part.frames); ++slot) transform(part, slot, 0, part.tiles, scratch.in);
+  for (int64_t index = 0; index < layout_.blocks(); ++index) {
+    multiply(worker, part, index, 0, components_, scratch);
+    for (int64_t f = 0; f < part.frames; ++f) finish(worker, part, f, 0, part.tiles, index, scratch.sums);
+  }
 }
 
 }  // namespace
@@ -406,8 +440,8 @@ bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels&
   return !call.pairs && !kept.all_channels && g.channels_last && g.c % isa.vector == 0 && g.c - kept.channels < isa.vector;
 }
 
-void winograd_conv3d(const ClipCall& clip, int size) {
-  WinogradClip(clip, size).run();
+void winograd_conv3d(const ClipCall& clip, const Tiling& tiling) {
+  WinogradClip(clip, tiling).run();
 }
 
 }  // namespace dance

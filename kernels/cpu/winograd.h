@@ -6,8 +6,15 @@
 
 namespace dance {
 
+// How an output map is computed: 0: directly, without tiles. Tiles of fewer live pairs (output pixel, kernel position) are
+// done pixel by pixel (scattered.h).
+struct Tiling {
+  int size;
+  int64_t least_pairs;
+};
+
 // What to compute one n with: call.variant where the convolution allows it, or the one with the least estimated cost.
-Variant choose_variant(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
+Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
 
 // What the choice is made from, for one n, whatever call.variant says: estimates in steps (costs.h). False where the
 // convolution can only be computed directly.
@@ -20,7 +27,7 @@ bool estimate_variants(const ConvCall& call, const Kept& kept, const IsaKernels&
 // transformed anyway.
 bool winograd_in_place(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
 
-// One n, with output tiles of size x size; choose_variant must have returned it. Throws std::bad_alloc.
-void winograd_conv3d(const ClipCall& clip, int size);
+// One n; choose_tiling must have returned this. Throws std::bad_alloc.
+void winograd_conv3d(const ClipCall& clip, const Tiling& tiling);
 
 }  // namespace dance

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plan.h"
+#include "scattered_plan.h"
 
 namespace dance {
 
@@ -47,7 +48,9 @@ struct Workspace {
   Buffer spans;        // live runs of output pixels
   Buffer expanded;     // between a 1x1x1 convolution and the depthwise one behind it, of every worker
   Buffer components;   // Winograd: transformed input, sums, and finished pixels of every worker
+  Buffer scattered_rows, scattered_segments;  // of every worker
   Plan plan, plan_unmasked;
+  ScatteredPlan scattered;
 };
 
 // Gives whole pages inside [data, data + bytes) back to the system; what was there is lost.

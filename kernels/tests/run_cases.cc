@@ -42,7 +42,7 @@ void make_winograd_possible(Random& r, DanceConv& v, int64_t* kernel) {
   v.group = 1;
   v.x_shape[1] = v.w_shape[1] = r.among({8, 15, 17, 40});
   v.w_shape[0] = r.among({1, 15, 17, 65});
-  v.variant = int32_t(r.among({0, 2, 4}));
+  v.variant = int32_t(r.among({0, 2, 4, 12, 14}));
   v.prepack = 1;
   for (int i = 1; i < 3; ++i) kernel[i] = 3, v.strides[i] = v.dilations[i] = 1, v.x_shape[2 + i] = r.range(1, 15);
 }

@@ -34,6 +34,13 @@ def draw_masks(rng, x_shape):
     return [rng.random(shape) < rng.choice(RATES) for shape in ((n, t), (n, c), (n, h, w))]
 
 
+def uneven_masks(rng, x_shape):
+    """Few channels and frames dropped; features are kept the more often the further right: from none to all."""
+    n, c, t, h, w = x_shape
+    masks = [rng.random(shape) < 0.9 for shape in ((n, t), (n, c))]
+    return [*masks, rng.random((n, h, w)) < np.linspace(-0.5, 1.2, w)]
+
+
 def grouped_case(rng, groups, inputs, outputs, kernel, widths, largest, padded=1.0):
     """(x, w, b, masks, z or None, attributes) of a random convolution of several groups.
 

@@ -13,6 +13,11 @@ CASES = {
     "winograd, shared by all workers": ((1, 128, 2, 17, 18), (256, 128, 3, 3, 3), {"pads": (1,) * 6, "variant": 4}),
     "winograd, channels first": ((1, 5, 2, 9, 11), (17, 5, 3, 3, 3),
                                  {"pads": (1,) * 6, "variant": 4, "channels_last": False}),
+    "mixed 4x4": ((2, 9, 4, 13, 18), (65, 9, 3, 3, 3), {"pads": (1,) * 6, "variant": 14}),
+    "mixed 2x2, whole vectors": ((1, 8, 3, 21, 37), (64, 8, 3, 3, 3), {"pads": (1,) * 6, "variant": 12}),
+    "mixed, shared by all workers": ((1, 128, 2, 17, 18), (256, 128, 3, 3, 3), {"pads": (1,) * 6, "variant": 14}),
+    "mixed, channels first": ((1, 8, 2, 9, 11), (17, 8, 3, 3, 3),
+                              {"pads": (1,) * 6, "variant": 14, "channels_last": False}),
     "direct": ((2, 6, 5, 9, 8), (70, 6, 3, 3, 3), {"pads": (1,) * 6, "variant": 1}),
     "direct, several row blocks": ((1, 4, 2, 60, 57), (16, 4, 3, 3, 3), {"pads": (1,) * 6, "variant": 1}),
     "direct, strides": ((1, 3, 6, 15, 14), (33, 3, 3, 7, 7), {"pads": (1, 3, 3) * 2, "strides": (1, 2, 2)}),
@@ -46,6 +51,8 @@ def draw(name, dtype=np.float32):
     x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
     n, c, t, h, width = x_shape
     masks = [rng.random(shape) < 0.7 for shape in ((n, t), (n, c), (n, h, width))]
+    if name.startswith("mixed"):
+        masks[2] = rng.random((n, h, width)) < np.linspace(0, 1, width)    # tiles of both kinds
     return x, w, b, masks, {"channels_last": True, **options}
 
 
@@ -78,7 +85,7 @@ def test_means_of_float16(lib, isa, name):
     check_means(means, y)
 
 
-@pytest.mark.parametrize("name", ("winograd 4x4", "direct", "pointwise", "depthwise"))
+@pytest.mark.parametrize("name", ("winograd 4x4", "mixed 4x4", "direct", "pointwise", "depthwise"))
 def test_nothing_kept_leaves_the_magnitudes_of_the_bias(lib, isa, name):
     x, w, b, masks, options = draw(name)
     for i in range(3):

@@ -5,19 +5,21 @@ import functools
 import native_kernels
 import numpy as np
 import pytest
-from conv_cases import draw_masks, full_masks, poisoned, values
+from conv_cases import draw_masks, full_masks, poisoned, uneven_masks, values
 
 from dance_deploy.ops import definition, names
 
 AUTOMATIC, DIRECT, SIZES = 0, 1, (2, 4)
+MIXED = {2: 12, 4: 14}           # by the size of the tiles: those of few live pairs pixel by pixel
+VARIANTS = (*SIZES, *MIXED.values())
 LEAST_CHANNELS = {2: 1, 4: 8}    # fewer are computed directly: the bound leaves no room
 
 
-def convolve(lib, size, *args, **how):
+def convolve(lib, variant, *args, **how):
     """The forced variant's result; fails where another one was taken."""
     used = ctypes.c_int32()
-    y = native_kernels.gated_conv3d(lib, *args, variant=size, used=used, **how)
-    assert used.value == size
+    y = native_kernels.gated_conv3d(lib, *args, variant=variant, used=used, **how)
+    assert used.value == variant
     return y
 
 
@@ -38,13 +40,13 @@ def draw(rng, size, block):
     return (int(rng.integers(1, 3)), channels, *sizes), (outputs, channels, kernel_frames, 3, 3), attributes
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("seed", range(30))
-def test_random_cases_agree_with_the_definition(lib, isa, seed, size):
+def test_random_cases_agree_with_the_definition(lib, isa, seed, variant):
     rng = np.random.default_rng(seed)
-    x_shape, w_shape, attributes = draw(rng, size, native_kernels.block(lib, isa))
+    x_shape, w_shape, attributes = draw(rng, variant % 10, native_kernels.block(lib, isa))
     x, w, b = values(rng, x_shape), values(rng, w_shape), values(rng, (w_shape[0],))
-    masks = draw_masks(rng, x_shape)
+    masks = (draw_masks if seed % 2 else uneven_masks)(rng, x_shape)
     masks[1][:, -1] = True    # with no channel there is nothing to transform
     minimum = float(rng.choice([0.0, names.MIN_DEFAULT]))
     plain = definition.gated_conv3d(x, w, b, *masks, **attributes)
@@ -52,7 +54,7 @@ def test_random_cases_agree_with_the_definition(lib, isa, seed, size):
     reference = definition.reference(x, w, b, *masks, z=z, minimum=minimum, **attributes)
     given = [m.astype(np.float32) * -0.5 for m in masks] if rng.random() < 0.3 else masks
     how = dict(threads=int(rng.integers(1, 4)), channels_last=rng.random() < 0.5)
-    y = convolve(lib, size, poisoned(x, masks), w, b, given, z=z, minimum=minimum, **how, **attributes)
+    y = convolve(lib, variant, poisoned(x, masks), w, b, given, z=z, minimum=minimum, **how, **attributes)
     assert definition.check_output(y, reference, with_norm=False) == []
 
 
@@ -75,37 +77,37 @@ def layer(kind):
     return x, w, b, masks, definition.reference(x, w, b, *masks, pads=(1,) * 6)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("channels_last", (False, True))
 @pytest.mark.parametrize("kind", ("all", "blob", "product") + names.MASK_NAMES)
-def test_a_real_layer_with_one_kind_of_mask(lib, isa, kind, channels_last, size):
+def test_a_real_layer_with_one_kind_of_mask(lib, isa, kind, channels_last, variant):
     """Here the norm of the error counts too: 1e-5 of the result's."""
     x, w, b, masks, reference = layer(kind)
-    y = convolve(lib, size, poisoned(x, masks), w, b, masks, channels_last=channels_last, pads=(1,) * 6, threads=2)
+    y = convolve(lib, variant, poisoned(x, masks), w, b, masks, channels_last=channels_last, pads=(1,) * 6, threads=2)
     assert definition.check_output(y, reference) == []
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_many_weights_are_shared_by_all_workers(lib, isa, size):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_many_weights_are_shared_by_all_workers(lib, isa, variant):
     """260 channels: the path that reads the weights once; its parts, steps and threads must agree with the others."""
     rng = np.random.default_rng(11)
     x, w, b = values(rng, (1, 260, 4, 9, 10)), values(rng, (260, 260, 3, 3, 3)), values(rng, (260,))
     for rate in (1.0, 0.5):
         masks = [rng.random(mask.shape) < rate for mask in full_masks(x.shape)]
-        one, three = (convolve(lib, size, poisoned(x, masks), w, b, masks, pads=(1,) * 6, threads=threads,
+        one, three = (convolve(lib, variant, poisoned(x, masks), w, b, masks, pads=(1,) * 6, threads=threads,
                                minimum=0.0) for threads in (1, 3))
         np.testing.assert_array_equal(one, three)
         reference = definition.reference(x, w, b, *masks, pads=(1,) * 6, minimum=0.0)
         assert definition.check_output(one, reference) == []
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_result_does_not_depend_on_threads_and_each_n_is_as_if_alone(lib, isa, size):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_result_does_not_depend_on_threads_and_each_n_is_as_if_alone(lib, isa, variant):
     rng = np.random.default_rng(8)
     x, w, b = values(rng, (3, 24, 6, 15, 14)), values(rng, (24, 24, 3, 3, 3)), values(rng, (24,))
-    masks = [rng.random(mask.shape) < 0.7 for mask in full_masks(x.shape)]
-    together = [convolve(lib, size, x, w, b, masks, threads=threads, pads=(1,) * 6) for threads in (1, 2, 5)]
-    alone = np.concatenate([convolve(lib, size, x[n:n + 1], w, b, [m[n:n + 1] for m in masks], pads=(1,) * 6)
+    masks = uneven_masks(rng, x.shape) if variant > 10 else [rng.random(m.shape) < 0.7 for m in full_masks(x.shape)]
+    together = [convolve(lib, variant, x, w, b, masks, threads=threads, pads=(1,) * 6) for threads in (1, 2, 5)]
+    alone = np.concatenate([convolve(lib, variant, x[n:n + 1], w, b, [m[n:n + 1] for m in masks], pads=(1,) * 6)
                             for n in range(3)])
     for y in together:
         np.testing.assert_array_equal(y, alone)
@@ -132,6 +134,26 @@ def test_a_dropped_pixel_between_kept_ones_is_exactly_zero(lib, isa, size, poiso
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels_last", (False, True))
+def test_a_mix_has_both_kinds_of_tiles(lib, isa, size, channels_last):
+    """Left whole tiles, bit for bit Winograd's; right ones pixel by pixel: small whole numbers, which Winograd rounds
+    with tiles of 4, come out exactly."""
+    rng = np.random.default_rng(3)
+    x = values(rng, (1, 16, 4, 14, 29))
+    w, b = rng.integers(-3, 4, (20, 16, 3, 3, 3)).astype(np.float32), rng.integers(-3, 4, 20).astype(np.float32)
+    x[..., 14:] = rng.integers(-3, 4, x[..., 14:].shape)
+    masks = full_masks(x.shape)
+    masks[2][..., 14:] = rng.random((14, 15)) < 0.15
+    masks[0][0, 1] = masks[1][0, 2:5] = False
+    how = dict(pads=(1,) * 6, minimum=0.0, channels_last=channels_last)
+    whole, mixed = (convolve(lib, variant, poisoned(x, masks), w, b, masks, **how) for variant in (size, MIXED[size]))
+    reference = definition.reference(x, w, b, *masks, pads=(1,) * 6, minimum=0.0)
+    assert definition.check_output(mixed, reference) == []
+    np.testing.assert_array_equal(mixed[..., :12, :12], whole[..., :12, :12])    # below, tiles of 4 lie half outside
+    np.testing.assert_array_equal(mixed[..., 16:], reference.y[..., 16:])
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_a_kept_fault_shows(lib, isa, size):
     rng = np.random.default_rng(4)
     x, w, b = values(rng, (1, 8, 1, 12, 12)), values(rng, (3, 8, 1, 3, 3)), values(rng, (3,))
@@ -150,9 +172,9 @@ def test_nothing_kept_gives_exactly_the_clamped_bias_and_sum(lib, isa, channels_
     for none in range(3):
         masks = full_masks(x.shape)
         masks[none][...] = False
-        for size in SIZES:
-            y = native_kernels.gated_conv3d(lib, np.full_like(x, np.nan), w, b, masks, z=z, minimum=0.0, variant=size,
-                                            channels_last=channels_last, pads=(1,) * 6)
+        for variant in VARIANTS:
+            y = native_kernels.gated_conv3d(lib, np.full_like(x, np.nan), w, b, masks, z=z, minimum=0.0,
+                                            variant=variant, channels_last=channels_last, pads=(1,) * 6)
             np.testing.assert_array_equal(y, np.maximum(b[:, None, None, None] + z, 0))
 
 
@@ -166,9 +188,9 @@ def test_what_tiles_cannot_do_is_computed_directly(lib, change):
     inputs = 16 // attributes.get("group", 1)
     x, w, b = values(rng, (1, 16, 3, 9, 9)), values(rng, (16, inputs, *kernel)), values(rng, (16,))
     masks = full_masks(x.shape)
-    for size in SIZES + (AUTOMATIC,):
+    for variant in (*VARIANTS, AUTOMATIC):
         used = ctypes.c_int32()
-        y = native_kernels.gated_conv3d(lib, x.astype(dtype), w.astype(dtype), b.astype(dtype), masks, variant=size,
+        y = native_kernels.gated_conv3d(lib, x.astype(dtype), w.astype(dtype), b.astype(dtype), masks, variant=variant,
                                         used=used, prepack=change != "weights that are no constants", pads=(1,) * 6,
                                         **attributes)
         assert used.value == DIRECT
@@ -177,7 +199,7 @@ def test_what_tiles_cannot_do_is_computed_directly(lib, change):
 
 
 def test_the_choice_follows_the_masks_and_strict_is_direct(lib):
-    """A large layer is done in tiles of 4; one with few scattered pixels, or a 7x7 map of 512 channels, directly."""
+    """A large layer is done in tiles of 4, some pixel by pixel; one with few pixels, or a 7x7 map, directly."""
     rng = np.random.default_rng(9)
 
     def taken(x_shape, outputs, pixel_rate, variant=AUTOMATIC):
@@ -188,9 +210,12 @@ def test_the_choice_follows_the_masks_and_strict_is_direct(lib):
         native_kernels.gated_conv3d(lib, x, w, b, masks, variant=variant, used=used, pads=(0, 1, 1, 0, 1, 1))
         return used.value
 
+    some_dense = np.where(np.arange(56) < 20, 1.0, 0.05)
     assert taken((1, 64, 2, 56, 56), 64, 1.0) == 4
-    assert taken((1, 64, 2, 56, 56), 64, 1.0, variant=DIRECT) == DIRECT
+    assert taken((1, 64, 2, 56, 56), 64, some_dense) == MIXED[4]
     assert taken((1, 64, 2, 56, 56), 64, 0.02) == DIRECT
+    for rate in (1.0, some_dense):
+        assert taken((1, 64, 2, 56, 56), 64, rate, variant=DIRECT) == DIRECT
     assert taken((1, 512, 1, 7, 7), 512, 1.0) == DIRECT
 
 
