@@ -58,7 +58,8 @@ def expansions(convs: dict[fx.Node, FusedConv]) -> dict[fx.Node, Expansion]:
     ends = {fused.last: fused for fused in convs.values()}
     found = {}
     for fused in convs.values():
-        before = ends.get(fused.conv.args[0])  # type: ignore[call-overload]
+        source = fused.conv.args[0]
+        before = ends.get(source) if isinstance(source, fx.Node) else None
         if before is None or _only_user(before.last) is not fused.conv:
             continue
         if _is_depthwise(fused) and _is_expansion(before):
