@@ -287,7 +287,10 @@ int dance_expand_depthwise(const DanceConv* expand, const DanceConv* depthwise, 
     dance::PackedWeights packed, depthwise_packed;
     const dance::IsaKernels& isa = dance::isa_current();
     if (expand->prepack) packed.pack(call.expand.geometry, isa, w), call.expand.packed = &packed;
-    if (depthwise->prepack) depthwise_packed.pack(call.depthwise.geometry, isa, depthwise_w), call.depthwise.packed = &depthwise_packed;
+    if (depthwise->prepack) {
+      depthwise_packed.pack(call.depthwise.geometry, isa, depthwise_w);
+      call.depthwise.packed = &depthwise_packed;
+    }
     Team team(expand->threads);
     const dance::Parallel parallel = team.parallel();
     timed(expand->repeats, times_s, [&] { dance::expand_depthwise(call, workspace, parallel); });
@@ -324,7 +327,8 @@ int64_t dance_packed_bytes(const DanceConv* conv, const void* w) {
   }
 }
 
-int dance_to_channels_last(const int64_t* s, int32_t type, const void* x, void* y, const DanceMagnitudes* magnitudes, int32_t threads) {
+int dance_to_channels_last(const int64_t* s, int32_t type, const void* x, void* y, const DanceMagnitudes* magnitudes,
+                           int32_t threads) {
   const dance::ToChannelsLastCall call{x, y, type ? dance::Type::f16 : dance::Type::f32, s[0], s[1], s[2], s[3], s[4],
                                         magnitudes_of(magnitudes)};
   return guarded([&](dance::Workspace& workspace) {

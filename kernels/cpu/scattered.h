@@ -12,7 +12,8 @@
 
 namespace dance {
 
-// Some tiles of output pixels of one n, by work items, in output frames that read any kept one. Strides and dilations along H and W 1, group 1, float32, packed W.
+// Some tiles of output pixels of one n, by work items, in output frames that read any kept one. Strides and dilations
+// along H and W 1, group 1, float32, packed W.
 class ScatteredTiles : ClipCall {
  public:
   // What is made for the other tiles as well.

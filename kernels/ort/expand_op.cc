@@ -1,4 +1,5 @@
-// dance::ExpandDepthwiseCl and ExpandDepthwiseSwishCl for ONNX Runtime: reads attributes, checks shapes, calls, translates errors.
+// dance::ExpandDepthwiseCl and ExpandDepthwiseSwishCl for ONNX Runtime: reads attributes, checks shapes, calls,
+// translates errors.
 #include "../cpu/expand_depthwise.h"
 
 #include "conv_shape.h"
