@@ -13,7 +13,9 @@ from dance_deploy.ops import names
 from dance_deploy.runtime import kernels
 from dance_deploy.runtime.backends import LayerMasks
 
-VARIANTS = {0: "automatic", 1: "direct", 2: "winograd 2x2", 4: "winograd 4x4", 12: "mixed 2x2", 14: "mixed 4x4"}
+MIXED = 10  # added to a Winograd variant: tiles of few live pairs are computed pixel by pixel
+VARIANTS = {0: "automatic", 1: "direct", 2: "winograd 2x2", 4: "winograd 4x4", MIXED + 2: "mixed 2x2",
+            MIXED + 4: "mixed 4x4"}
 
 
 class Conv(ctypes.Structure):
