@@ -2,6 +2,8 @@
 #pragma once
 #include "gated_conv3d.h"
 #include "kept.h"
+#include "pack.h"
+#include "workspace.h"
 
 namespace dance {
 
@@ -19,6 +21,13 @@ struct ClipCall {
            const Parallel& parallel)
       : call_(call), g_(call.geometry), n_(n), isa_(isa), kept_(kept), ws_(workspace), parallel_(parallel) {}
 
+  // Of the session, or, where W is no constant, packed by the call's first clip. Throws std::bad_alloc.
+  const float* packed_weights(const PackedLayout& layout) const {
+    if (call_.packed && call_.packed->isa == &isa_) return call_.packed->floats;
+    float* out = ws_.weights.of<float>(std::size_t(layout.floats()));
+    if (n_ == 0) pack_weights(layout, call_.w, g_.type, out);
+    return out;
+  }
   int64_t pixels() const { return g_.h * g_.w; }
   int64_t out_pixels() const { return g_.out[1] * g_.out[2]; }
 };

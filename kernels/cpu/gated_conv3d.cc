@@ -186,16 +186,7 @@ void Clip::load() {
 }
 
 void Clip::find_weights() {
-  const bool packed = call_.packed && call_.packed->isa == &isa_;
-  if (call_.pairs) {
-    weights_ = call_.pairs->weights(0, isa_, ws_, parallel_);
-  } else if (packed) {
-    weights_ = call_.packed->floats;
-  } else {
-    float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
-    if (n_ == 0) pack_weights(layout_, call_.w, g_.type, out);
-    weights_ = out;
-  }
+  weights_ = call_.pairs ? call_.pairs->weights(0, isa_, ws_, parallel_) : packed_weights(layout_);
   float* bias = ws_.bias.of<float>(std::size_t(g_.m));
   to_floats(call_.b, g_.type, g_.m, bias);
   bias_ = bias;

@@ -113,13 +113,7 @@ void PaddedClip::find_weights() {
     weights_ = out;
     return;
   }
-  if (call_.packed && call_.packed->isa == &isa_) {
-    weights_ = call_.packed->floats;
-  } else {
-    float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
-    if (n_ == 0) pack_weights(layout_, call_.w, g_.type, out);
-    weights_ = out;
-  }
+  weights_ = packed_weights(layout_);
   if (kept_.all_channels) return;
   const int64_t entries = kept_.channels * g_.kernel[2];
   int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(entries + kPrefetchRows));

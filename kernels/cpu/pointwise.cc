@@ -49,13 +49,7 @@ class PointwiseClip : ClipCall {
   }
 
   void find_weights() {
-    if (call_.packed && call_.packed->isa == &isa_) {
-      weights_ = call_.packed->floats;
-    } else {
-      float* out = ws_.weights.of<float>(std::size_t(layout_.floats()));
-      if (n_ == 0) pack_weights(layout_, call_.w, g_.type, out);
-      weights_ = out;
-    }
+    weights_ = packed_weights(layout_);
     if (kept_.all_channels) return;
     int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + 1));
     for (int32_t i = 0; i < kept_.channels; ++i) index[i] = int32_t(kept_.channel[i] % layout_.inputs);

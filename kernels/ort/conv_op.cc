@@ -49,21 +49,6 @@ struct ConvKernel : ConvShape {
   }
 };
 
-OrtStatus* create(const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
-  const Op& op = *static_cast<const Op*>(self);
-  std::string where = op.op_name;
-  return guarded(api, where, [&] {
-    where = place(op, node_name(api, info));
-    *kernel = new ConvKernel(op, api, info, where);
-    kernel_created();
-  });
-}
-
-OrtStatus* compute(void* kernel, OrtKernelContext* context) {
-  const ConvKernel& conv = *static_cast<ConvKernel*>(kernel);
-  return guarded(conv.api, conv.where, [&] { conv.compute(context); });
-}
-
 }  // namespace
 
 void init_conv(Op& op) {
@@ -76,12 +61,7 @@ void init_conv(Op& op) {
   op.GetOutputType = [](const OrtCustomOp* self, std::size_t index) {
     return index == 0 ? static_cast<const Op*>(self)->float_type : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   };
-  op.CreateKernelV2 = create;
-  op.KernelComputeV2 = compute;
-  op.KernelDestroy = [](void* kernel) {
-    delete static_cast<ConvKernel*>(kernel);
-    kernel_destroyed();
-  };
+  set_kernel<ConvKernel>(op);
 }
 
 }  // namespace dance_ort

@@ -73,23 +73,7 @@ void init_expand_depthwise(Op& op) {
   };
   op.GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
   op.GetOutputType = [](const OrtCustomOp* self, std::size_t) { return static_cast<const Op*>(self)->float_type; };
-  op.CreateKernelV2 = [](const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
-    const Op& own = *static_cast<const Op*>(self);
-    std::string where = own.op_name;
-    return guarded(api, where, [&] {
-      where = place(own, node_name(api, info));
-      *kernel = new ExpandKernel(own, api, info, where);
-      kernel_created();
-    });
-  };
-  op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
-    const ExpandKernel& own = *static_cast<ExpandKernel*>(kernel);
-    return guarded(own.api, own.where, [&] { own.compute(context); });
-  };
-  op.KernelDestroy = [](void* kernel) {
-    delete static_cast<ExpandKernel*>(kernel);
-    kernel_destroyed();
-  };
+  set_kernel<ExpandKernel>(op);
 }
 
 }  // namespace dance_ort

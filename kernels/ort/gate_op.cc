@@ -1,4 +1,5 @@
-// dance::ActivationGate, ActivationGateCl and ActivationGateMagnitudesCl for ONNX Runtime: reads shapes, calls the kernel, translates errors.
+// dance::ActivationGate, ActivationGateCl and ActivationGateMagnitudesCl for ONNX Runtime: reads shapes, calls the
+// kernel, translates errors.
 #include "../cpu/activation_gate.h"
 
 #include "op.h"
@@ -10,6 +11,8 @@ struct GateKernel {
   const Op& op;
   const OrtApi* api;
   std::string where;
+
+  GateKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place) : op(o), api(a), where(place) {}
 
   void compute(OrtKernelContext* context) const {
     const Tensor x = input(api, context, 0), tau = input(api, context, 1);
@@ -46,19 +49,6 @@ struct GateKernel {
   }
 };
 
-OrtStatus* create(const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
-  const Op& op = *static_cast<const Op*>(self);
-  return guarded(api, op.op_name, [&] {
-    *kernel = new GateKernel{op, api, place(op, node_name(api, info))};
-    kernel_created();
-  });
-}
-
-OrtStatus* compute(void* kernel, OrtKernelContext* context) {
-  const GateKernel& gate = *static_cast<GateKernel*>(kernel);
-  return guarded(gate.api, gate.where, [&] { gate.compute(context); });
-}
-
 }  // namespace
 
 void init_gate(Op& op) {
@@ -70,12 +60,7 @@ void init_gate(Op& op) {
   op.GetOutputType = [](const OrtCustomOp*, std::size_t index) {
     return index < 3 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
   };
-  op.CreateKernelV2 = create;
-  op.KernelComputeV2 = compute;
-  op.KernelDestroy = [](void* kernel) {
-    delete static_cast<GateKernel*>(kernel);
-    kernel_destroyed();
-  };
+  set_kernel<GateKernel>(op);
 }
 
 }  // namespace dance_ort

@@ -110,23 +110,7 @@ void init(Op& op) {
   op.GetOutputType = [](const OrtCustomOp* self, std::size_t index) {
     return index == 0 ? static_cast<const Op*>(self)->float_type : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   };
-  op.CreateKernelV2 = [](const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
-    const Op& own = *static_cast<const Op*>(self);
-    std::string where = own.op_name;
-    return guarded(api, where, [&] {
-      where = place(own, node_name(api, info));
-      *kernel = new Kernel(own, api, info, where);
-      kernel_created();
-    });
-  };
-  op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
-    const Kernel& own = *static_cast<Kernel*>(kernel);
-    return guarded(own.api, own.where, [&] { own.compute(context); });
-  };
-  op.KernelDestroy = [](void* kernel) {
-    delete static_cast<Kernel*>(kernel);
-    kernel_destroyed();
-  };
+  set_kernel<Kernel>(op);
 }
 
 }  // namespace

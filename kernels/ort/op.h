@@ -92,4 +92,27 @@ OrtStatus* guarded(const OrtApi* api, const std::string& where, const Body& body
   }
 }
 
+// How ONNX Runtime makes, runs and drops a Kernel, which has `api` and `where`, is made of (op, api, info, where) and
+// computes by compute(context).
+template <class Kernel>
+void set_kernel(Op& op) {
+  op.CreateKernelV2 = [](const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
+    const Op& own = *static_cast<const Op*>(self);
+    std::string where = own.op_name;
+    return guarded(api, where, [&] {
+      where = place(own, node_name(api, info));
+      *kernel = new Kernel(own, api, info, where);
+      kernel_created();
+    });
+  };
+  op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
+    const Kernel& own = *static_cast<Kernel*>(kernel);
+    return guarded(own.api, own.where, [&] { own.compute(context); });
+  };
+  op.KernelDestroy = [](void* kernel) {
+    delete static_cast<Kernel*>(kernel);
+    kernel_destroyed();
+  };
+}
+
 }  // namespace dance_ort

@@ -41,21 +41,27 @@ struct Library {
   std::vector<std::unique_ptr<Op>> ops;
 };
 
+Op& add_op(Library& library, const char* name, bool channels_last, ONNXTensorElementDataType float_type, bool parallel,
+           bool magnitudes) {
+  library.ops.emplace_back(new Op);
+  Op& op = *library.ops.back();
+  init(op, name, channels_last, float_type, parallel, magnitudes);
+  op.winograd = library.wanted.winograd;
+  op.bf16 = library.wanted.bf16;
+  op.weights_once = library.wanted.weights_once;
+  op.costs = &library.wanted.costs;
+  return op;
+}
+
 void add(Library& library, const char* name, bool channels_last, bool conv, bool adds, bool parallel, bool magnitudes = false) {
   const ONNXTensorElementDataType floats[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16};
   const ONNXTensorElementDataType masks[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
   for (ONNXTensorElementDataType float_type : floats)
     for (ONNXTensorElementDataType mask_type : masks) {
       if (!conv && mask_type != ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL) continue;  // a gate writes bool
-      library.ops.emplace_back(new Op);
-      Op& op = *library.ops.back();
-      init(op, name, channels_last, float_type, parallel, magnitudes);
+      Op& op = add_op(library, name, channels_last, float_type, parallel, magnitudes);
       op.mask_type = mask_type;
       op.adds = adds;
-      op.winograd = library.wanted.winograd;
-      op.bf16 = library.wanted.bf16;
-      op.weights_once = library.wanted.weights_once;
-      op.costs = &library.wanted.costs;
       if (conv) init_conv(op); else init_gate(op);
     }
 }
@@ -63,23 +69,17 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
 // Between our own ops only, and so of floats.
 void add_expand_depthwise(Library& library, const char* name, bool swish, bool parallel) {
   for (ONNXTensorElementDataType mask_type : {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT}) {
-    library.ops.emplace_back(new Op);
-    Op& op = *library.ops.back();
-    init(op, name, true, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, parallel, false);
+    Op& op = add_op(library, name, true, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, parallel, false);
     op.mask_type = mask_type;
     op.swish = swish;
-    op.weights_once = library.wanted.weights_once;
     init_expand_depthwise(op);
   }
 }
 
 // Ops without masks.
 void add_layout(Library& library, const char* name, void (*init_op)(Op&), bool parallel, bool magnitudes = false) {
-  for (ONNXTensorElementDataType float_type : {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16}) {
-    library.ops.emplace_back(new Op);
-    init(*library.ops.back(), name, true, float_type, parallel, magnitudes);
-    init_op(*library.ops.back());
-  }
+  for (ONNXTensorElementDataType float_type : {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16})
+    init_op(add_op(library, name, true, float_type, parallel, magnitudes));
 }
 
 void fill(Library& library, const OrtApi* api, bool parallel) {
