@@ -38,8 +38,9 @@ class Spread(NamedTuple):
 class CaseResult:
     """One kind and rate of masks on one layer. kept_macs: share, counted; variant: what the kernels chose.
 
-    over_dense: time over our own dense time; over_ideal: over our dense time of the same variant x kept_macs; a
-    mixed one, with everything kept, is Winograd.
+    over_dense: time over our own dense time; over_ideal: over our dense time of the same variant x kept_macs, where
+    Winograd of either tile, or mixed with single pixels, counts as one. direct_over_ideal: the same of the direct kernel
+    alone, None where it was not measured.
     """
 
     case: KeepCase
@@ -48,6 +49,7 @@ class CaseResult:
     ms: float
     over_dense: Spread
     over_ideal: Spread
+    direct_over_ideal: Spread | None = None
 
 
 @dataclass
@@ -91,7 +93,8 @@ class LayerResult:
                 "dense_over_best_peer": self.over_best and self.over_best._asdict(),
                 "direct_over": {peer: s._asdict() for peer, s in self.direct_over.items()},
                 "cases": [{**c.case._asdict(), "kept_macs": c.kept_macs, "variant": c.variant, "ms": c.ms,
-                           "over_dense": c.over_dense._asdict(), "over_ideal": c.over_ideal._asdict()}
+                           "over_dense": c.over_dense._asdict(), "over_ideal": c.over_ideal._asdict(),
+                           "direct_over_ideal": c.direct_over_ideal and c.direct_over_ideal._asdict()}
                           for c in self.cases],
                 "break_even_kept_macs": self.break_even, "never_slower": self.never_slower}
 
@@ -129,9 +132,11 @@ def _bench_layer(layer: Layer, workers: list[PeerProcess], settings: Settings) -
     geometry = layer.geometry
     _check_same_answer(layer, {w.peer: w.ask(json.dumps({"layer": list(geometry)}))["check"] for w in workers})
     cases = keep_cases(geometry)
-    ours = [[way(AUTOMATIC, case) for case in cases], [way(DIRECT, DENSE)], [GATE]]  # each has threads of its own
-    ways = {w.peer: ours if w.peer == OURS else [[dense_way(w.peer)]] for w in workers}
     variants = {case: workers[0].ask(json.dumps({"variant": case}))["variant"] for case in cases}
+    # the direct kernel is another one only where Winograd is there to be chosen; each list has threads of its own
+    alone = cases if any(not variant.startswith("direct") for variant in variants.values()) else [DENSE]
+    ours = [[way(AUTOMATIC, case) for case in cases], [way(DIRECT, case) for case in alone], [GATE]]
+    ways = {w.peer: ours if w.peer == OURS else [[dense_way(w.peer)]] for w in workers}
     rounds: dict[str, list[float]] = {}
     for number in range(settings.rounds + 1):
         # the order turns, so that none always runs after the same neighbour; the first round warms up
@@ -161,9 +166,11 @@ def result_of(layer: Layer, cases: Sequence[KeepCase], variants: dict[KeepCase, 
     for case in cases[1:]:
         taken = np.array(rounds[way(AUTOMATIC, case)])
         share = cost.gated(*masks_of(case, layer.geometry, seed)).macs / macs
-        same = dense if variants[case].replace("mixed", "winograd") == variants[DENSE] else direct
-        ideal = Spread.of(taken / (same * share)) if share > 0 else Spread(float("inf"), float("inf"), float("inf"))
-        found.append(CaseResult(case, share, variants[case], float(np.median(taken)), Spread.of(taken / dense), ideal))
+        same = dense if (variants[case] == "direct") == (variants[DENSE] == "direct") else direct
+        alone = rounds.get(way(DIRECT, case))
+        found.append(CaseResult(case, share, variants[case], float(np.median(taken)), Spread.of(taken / dense),
+                                _over_ideal(taken, same, share),
+                                None if alone is None else _over_ideal(np.array(alone), direct, share)))
     peers = [name for name in rounds if name != GATE and " " not in name]
     best = min(peers, key=lambda name: float(np.median(rounds[name])), default=None)
     result = LayerResult(layer, macs, rounds, variants[DENSE], found, best)
@@ -175,6 +182,10 @@ def result_of(layer: Layer, cases: Sequence[KeepCase], variants: dict[KeepCase, 
         if of_kind:
             result.break_even[kind] = break_even(of_kind, result.dense_ms, result.ms(GATE))
     return result
+
+
+def _over_ideal(taken: np.ndarray, dense: np.ndarray, share: float) -> Spread:
+    return Spread.of(taken / (dense * share)) if share > 0 else Spread(float("inf"), float("inf"), float("inf"))
 
 
 def break_even(points: Sequence[tuple[float, float]], dense_ms: float, gate_ms: float) -> float | None:

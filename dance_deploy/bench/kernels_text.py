@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from dance_deploy.bench.keep_cases import KINDS, RATES
 from dance_deploy.bench.kernel_peers import GATE
-from dance_deploy.bench.kernels import CUDA, LayerResult, Settings
+from dance_deploy.bench.kernels import CUDA, CaseResult, LayerResult, Settings, Spread
 from dance_deploy.geometry import Conv3dGeometry
 
 PEER_NAMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch", "openvino": "OpenVINO", "cudnn": "cuDNN 3D",
@@ -17,13 +17,13 @@ MOST_PLOTS = 24
 
 
 def text_from_results(results: Sequence[LayerResult], settings: Settings, machine: str) -> str:
-    """Two tables: dense against peers, and pruned against our own dense time."""
+    """Tables: dense against peers, pruned against our own dense time, and the same of the direct kernel alone."""
     threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}, "
     measured = f"medians of {settings.rounds} rounds of {settings.runs} runs"
     clock = {"wall": "", "cpu": "; times are the processor's", CUDA: "; CUDA graphs, by events"}[settings.clock]
     arithmetic = "float32 without TF32 and tensor cores" if settings.clock == CUDA else threads + "float32"
     lines = [f"{arithmetic}, one clip; {measured}{clock}; {machine}", ""]
-    return "\n".join(lines + _dense_lines(results) + [""] + _pruned_lines(results))
+    return "\n".join(lines + _dense_lines(results) + [""] + _pruned_lines(results) + _direct_lines(results))
 
 
 def _dense_lines(results: Sequence[LayerResult]) -> list[str]:
@@ -45,16 +45,32 @@ def _pruned_lines(results: Sequence[LayerResult]) -> list[str]:
              "share of MACs", "at which gate and gated convolution together are faster than the own dense time",
              f"{'layer':34}" + "".join(f"{kind:>19}" for kind in KINDS) + f"{'slowest':>9}  break-even"]
     for r in results:
-        cells = ""
-        for kind in KINDS:
-            of_kind = [f"{c.over_ideal.median:.2f}" for c in r.cases if c.case.kind == kind]
-            cells += f"{' / '.join(of_kind) or '-':>19}"
+        cells = _cells(r, lambda case: case.over_ideal)
         worst = "" if r.worst is None else f"{r.worst.over_dense.median:.2f}{'' if r.never_slower else '!'}"
         shares = {kind: "none" if share is None else f"{share:.0%}" for kind, share in r.break_even.items()}
         even = ", ".join(f"{kind} {share}" for kind, share in shares.items())
         lines.append(f"{_short(r):34}{cells}{worst:>9}  {even}")
     lines.append("slowest: the slowest of these over the own dense time; ! where it is above 1.02")
     return lines
+
+
+def _direct_lines(results: Sequence[LayerResult]) -> list[str]:
+    """Of layers that may run by Winograd: what the direct kernel alone makes of the same masks."""
+    shown = [r for r in results if all(c.direct_over_ideal for c in r.cases)]
+    if not shown:
+        return []
+    lines = ["", "Direct kernel alone, in layers where Winograd may be chosen: time over (own dense time of the direct "
+             "kernel x kept MACs)", f"{'layer':34}" + "".join(f"{kind:>19}" for kind in KINDS)]
+    return lines + [f"{_short(r):34}{_cells(r, lambda case: case.direct_over_ideal)}" for r in shown]
+
+
+def _cells(r: LayerResult, ratio: Callable[[CaseResult], Spread | None]) -> str:
+    """A column a kind, rates in a row."""
+    columns = []
+    for kind in KINDS:
+        found = [ratio(case) for case in r.cases if case.case.kind == kind]
+        columns.append(" / ".join(f"{spread.median:.2f}" for spread in found if spread) or "-")
+    return "".join(f"{column:>19}" for column in columns)
 
 
 def _short(r: LayerResult) -> str:

@@ -11,8 +11,8 @@ import pytest
 from dance_deploy.bench import kernel_peers
 from dance_deploy.bench.keep_cases import DENSE, KeepCase, keep_cases, masks_of
 from dance_deploy.bench.kernel_peers import AUTOMATIC, DIRECT, GATE, way
-from dance_deploy.bench.kernels import break_even, result_of
-from dance_deploy.bench.kernels_text import plot_results
+from dance_deploy.bench.kernels import Settings, break_even, result_of
+from dance_deploy.bench.kernels_text import plot_results, text_from_results
 from dance_deploy.bench.layers import NAMED, Layer, chosen_layers, layers_of
 from dance_deploy.cost import ConvCost
 from dance_deploy.errors import InputError
@@ -67,6 +67,10 @@ def test_break_even_lies_where_gate_and_convolution_take_the_dense_time():
     assert break_even([(0.5, 9.5), (0.25, 9.0)], 10.0, 2.0) is None
 
 
+def text_of(results):
+    return text_from_results(results, Settings(threads=1, rounds=2, runs=1, seed=0), "a machine")
+
+
 def test_ratios_are_formed_within_a_round():
     """A machine of half the speed in the second round changes no ratio."""
     case = KeepCase("frames", 0.5)
@@ -83,6 +87,12 @@ def test_ratios_are_formed_within_a_round():
     assert found.over_ideal == pytest.approx((0.5 / share,) * 3)     # of the direct variant, which it takes
     same = result_of(layer, [DENSE, case], {DENSE: "direct", case: "direct"}, rounds, seed=0)
     assert same.cases[0].over_ideal == pytest.approx((1.5 / share,) * 3)
+    assert found.direct_over_ideal is None and "Direct kernel alone" not in text_of([result])
+    rounds[way(DIRECT, case)] = [4.5, 9.0]
+    mixed = result_of(layer, [DENSE, case], {DENSE: "winograd 4x4", case: "mixed 2x2"}, rounds, seed=0)
+    assert mixed.cases[0].over_ideal == pytest.approx((1.5 / share,) * 3)
+    assert mixed.cases[0].direct_over_ideal == pytest.approx((0.75 / share,) * 3)
+    assert "Direct kernel alone" in text_of([mixed]) and f"{0.75 / share:.2f}" in text_of([mixed]).splitlines()[-1]
 
 
 @needs_library
