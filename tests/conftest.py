@@ -14,6 +14,9 @@ os.environ["DANCE_COSTS"] = "built-in"
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # a shell's background job, as a CI may run us: programs that tests press Ctrl-C on would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    # under nohup the same; we ourselves go on when the terminal does not
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 @pytest.fixture(scope="session")

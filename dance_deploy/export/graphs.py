@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 import onnx
@@ -188,28 +188,44 @@ class _Cutter:
 
 
 def _emit_kept(builder: OnnxBuilder, emitter: Emitter, sizes: Sequence[tuple[int, ...]], mask_dtype: str) -> str:
-    """kept [L, 3] int64: how many frames, channels and features each gate keeps; sizes: (C, T, H, W) of each gate.
+    """kept [L, 3] int64: how many frames, channels and features each gate keeps; sizes: (C, T, H, W) of each gate."""
+    counted, others = sorted(emitter.counts), sorted(set(emitter.masks) - set(emitter.counts))
+    rows = [emitter.counts[i] for i in counted]
+    if others:
+        rows.append(_count_masks(builder, {i: emitter.masks[i] for i in others}, sizes, mask_dtype))
+    together = builder.node("Concat", rows, "kept.rows", axis=0) if len(rows) > 1 else rows[0]
+    return _in_order(builder, together, counted + others, "kept")
+
+
+def _count_masks(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]], sizes: Sequence[tuple[int, ...]],
+                 mask_dtype: str) -> str:
+    """[gates, 3] int64 of gates that do not count; masks: by gate, ascending.
 
     Masks of one shape are counted together: an X3D has 159 of them, and a node for each takes 3 % of its time. Sums are
     floats, TensorRT 8 sums nothing else, where they are exact.
     """
-    masks = emitter.masks
-    if set(emitter.counts) == set(masks):
-        return builder.node("Concat", [emitter.counts[i] for i in sorted(masks)], "kept", axis=0)
-    alike: dict[tuple[int, ...], list[int]] = {}  # shape of a mask -> places in kept, gate after gate
-    for i in sorted(masks):
+    alike: dict[tuple[int, ...], list[tuple[int, int]]] = {}  # shape of a mask -> (gate, kind)
+    for i in masks:
         c, t, h, w = sizes[i]
         for kind, shape in enumerate(((t,), (c,), (h, w))):
-            alike.setdefault((kind, *shape), []).append(3 * i + kind)
+            alike.setdefault((kind, *shape), []).append((i, kind))
     floats = mask_dtype == "float32" or max(math.prod(shape[1:]) for shape in alike) <= 2 ** 24
     counts = []
     for shape, places in alike.items():
         name = f"kept.{names.KINDS[shape[0]]}." + "x".join(map(str, shape[1:]))
-        together = builder.node("Concat", [masks[at // 3][at % 3] for at in places], name, axis=0)
+        same = [masks[gate][kind] for gate, kind in places]
+        together = builder.node("Concat", same, name, axis=0) if len(same) > 1 else same[0]
         numbers = builder.node("Cast", [together], name + ".number", to=int(_FLOAT if floats else _INT64))
         counts.append(builder.reduce("ReduceSum", numbers, list(range(1, len(shape))), name + ".count"))
     flat = builder.node("Concat", counts, "kept.flat", axis=0)
-    order = np.argsort([at for places in alike.values() for at in places]).astype(np.int64)
-    ordered = builder.node("Gather", [flat, builder.constant("kept.order", order)], "kept.ordered", axis=0)
-    rows = builder.node("Reshape", [ordered, builder.ints(len(masks), 3)], "kept.rows")
-    return builder.node("Cast", [rows], "kept", to=int(_INT64)) if floats else rows
+    ordered = _in_order(builder, flat, [place for places in alike.values() for place in places], "kept.order")
+    rows = builder.node("Reshape", [ordered, builder.ints(len(masks), 3)], "kept.counted")
+    return builder.node("Cast", [rows], "kept.count", to=int(_INT64)) if floats else rows
+
+
+def _in_order(builder: OnnxBuilder, tensor: str, keys: Sequence[Any], name: str) -> str:
+    """Rows of a tensor sorted by their keys; the tensor itself where they are."""
+    order = sorted(range(len(keys)), key=lambda i: keys[i])
+    if order == list(range(len(keys))):
+        return tensor
+    return builder.node("Gather", [tensor, builder.constant(name + ".places", np.array(order, np.int64))], name, axis=0)
