@@ -28,7 +28,7 @@ class Spread(NamedTuple):
     q3: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
+    def of(cls, values: Sequence[float] | np.ndarray) -> "Spread":
         """Of one value a round."""
         low, middle, high = np.percentile(values, [25, 50, 75])
         return cls(float(middle), float(low), float(high))
@@ -39,8 +39,8 @@ class CaseResult:
     """One kind and rate of masks on one layer. kept_macs: share, counted; variant: what the kernels chose.
 
     over_dense: time over our own dense time; over_ideal: over our dense time of the same variant x kept_macs, where
-    Winograd of either tile, or mixed with single pixels, counts as one. direct_over_ideal: the same of the direct kernel
-    alone, None where it was not measured.
+    Winograd of either tile, or mixed with single pixels, counts as one. direct_over_ideal: the same of the direct
+    kernel alone, None where it was not measured.
     """
 
     case: KeepCase
