@@ -19,7 +19,7 @@ from dance_deploy.errors import MissingPackageError, OperationError
 from dance_deploy.geometry import Conv3dGeometry
 from dance_deploy.ops import names
 from dance_deploy.runtime.kernels import library_path
-from dance_deploy.runtime.onnxruntime_backend import use_tuned_costs
+from dance_deploy.runtime.onnxruntime_backend import register, use_tuned_costs
 
 OURS = "dance"
 GATE, DENSE = "gate", "dense"
@@ -59,7 +59,7 @@ def _session(data: bytes, threads: int, library: str | None = None, strict: bool
             options.add_session_config_entry("dance.winograd", "0")
         else:
             use_tuned_costs(options, library, "fp32")
-        options.register_custom_ops_library(library)
+        register(options, library)
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 

@@ -16,7 +16,9 @@ from dance_deploy.bundle import Bundle, open_bundle
 from dance_deploy.errors import MissingPackageError, OperationError
 from dance_deploy.runtime.backends import controller_file
 from dance_deploy.runtime.kernels import library_path
-from dance_deploy.runtime.onnxruntime_backend import release_file, session_options, use_bf16, use_tuned_costs
+from dance_deploy.runtime.onnxruntime_backend import (
+    register, release_file, session_options, use_bf16, use_tuned_costs,
+)
 
 Run = Callable[[], np.ndarray]
 
@@ -51,7 +53,7 @@ def _session(data: bytes, threads: int, library: str | None = None, precision: s
         if precision == "bf16":
             use_bf16(options, library)
         use_tuned_costs(options, library, precision)
-        options.register_custom_ops_library(library)
+        register(options, library)
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

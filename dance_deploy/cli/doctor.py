@@ -11,7 +11,7 @@ import typer
 from dance_deploy import sources
 from dance_deploy.bundle import open_bundle
 from dance_deploy.cli import entry
-from dance_deploy.errors import InputError
+from dance_deploy.errors import InputError, OperationError
 from dance_deploy.jetson import board_findings
 from dance_deploy.machine import INFO, MISSING, OK, OPTIONAL, Finding, power_findings, system_findings
 from dance_deploy.manifest import ENGINES_FOLDER
@@ -98,13 +98,15 @@ def kernel_findings():
                         mend)]
     try:
         import onnxruntime
-        onnxruntime.SessionOptions().register_custom_ops_library(path)
     except ImportError:
         return [Finding("kernels", "op library", INFO, "{} (not tried: no onnxruntime)".format(path))]
-    except Exception as error:  # ONNX Runtime's exceptions share no base
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        return [Finding("kernels", "op library", MISSING, "{} does not load: {}".format(path, reason),
-                        "make -C kernels clean all")]
+    from dance_deploy.runtime.onnxruntime_backend import register
+    try:
+        register(onnxruntime.SessionOptions(), path)
+    except InputError as error:
+        return [Finding("kernels", "op library", MISSING, str(error), "unset DANCE_ISA")]
+    except OperationError as error:
+        return [Finding("kernels", "op library", MISSING, str(error), "make -C kernels clean all")]
     return [Finding("kernels", "op library", OK, path)] + _cost_findings(path)
 
 

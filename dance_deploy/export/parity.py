@@ -24,6 +24,7 @@ from dance_deploy.method.gate import Gate
 from dance_deploy.method.surgery import GatedModel, geometry_of, source_of
 from dance_deploy.ops import definition, names
 from dance_deploy.ops.functions import TO_CHANNELS_FIRST
+from dance_deploy.runtime.onnxruntime_backend import register
 
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 # Logits are compared by norm. Each layer may add a rounding error of a few eps * sqrt(K); 1e-4 leaves room for the
@@ -140,7 +141,7 @@ def session(model: onnx.ModelProto, library: str | None) -> onnxruntime.Inferenc
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if library is not None:
-        options.register_custom_ops_library(library)
+        register(options, library)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

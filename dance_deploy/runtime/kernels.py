@@ -8,6 +8,7 @@ HOW_TO_BUILD = "run: make -C kernels"
 PLUGIN_NAME = "libdance_trt.so"
 CUDA_NAME = "libdance_cuda.so"
 BUILD_CUDA = "make -C kernels/cuda library ARCH={}"  # of the device, such as sm_87; needs nvcc
+_LONGEST_REFUSAL = 500
 BUILD_PLUGIN = "make plugin"  # on the machine that runs it: needs nvcc and TensorRT's headers
 
 
@@ -33,6 +34,17 @@ def variant_used(path, precision):
         return None
     used.restype = ctypes.c_char_p
     return used().decode()
+
+
+def isa_refused(path):
+    """Why the op library at `path` refuses every session here, in words: the environment variable DANCE_ISA names
+    kernels that cannot be had; else None."""
+    try:
+        refused = ctypes.CDLL(path).dance_isa_refused
+    except (OSError, AttributeError):  # not loadable, or older than this
+        return None
+    why = ctypes.create_string_buffer(_LONGEST_REFUSAL)
+    return why.value.decode("utf-8", "replace") if refused(why, ctypes.c_int64(_LONGEST_REFUSAL)) else None
 
 
 def bf16_variant(path):

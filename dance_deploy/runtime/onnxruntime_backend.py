@@ -63,7 +63,12 @@ class Backend(backends.BackendBase):
         from dance_deploy.runtime.kernels import library_path
         library = library_path()
         tuned = use_tuned_costs(options, library, precision) if library is not None and self.tuned_costs else None
-        return _registered(options, library), tuned
+        if library is None:
+            _LOG.warning("the dance kernels are not built: results are right, but pruned work is not skipped and "
+                         "nothing is saved; build them with: make -C kernels")
+        else:
+            register(options, library)
+        return library, tuned
 
 
 def import_onnxruntime():
@@ -122,17 +127,21 @@ def use_tuned_costs(options, library, precision):
     return tuned
 
 
-def _registered(options, path):
-    if path is None:
-        _LOG.warning("the dance kernels are not built: results are right, but pruned work is not skipped and nothing "
-                     "is saved; build them with: make -C kernels")
-        return None
+def register(options, library):
+    """Have sessions with these options know our ops; library: the op library's path.
+
+    Raises OperationError where ONNX Runtime does not take it, InputError where DANCE_ISA asks for kernels that are not
+    to be had here.
+    """
+    from dance_deploy.runtime.kernels import isa_refused
     try:
-        options.register_custom_ops_library(path)
+        options.register_custom_ops_library(library)
     except Exception as error:  # ONNX Runtime's own exception types share no base but this
+        refused = isa_refused(library)
+        if refused is not None:
+            raise InputError(refused) from error
         raise OperationError("'{}' does not load into ONNX Runtime ({}); build it anew with: make -C kernels".format(
-            path, _first_line(error))) from error
-    return path
+            library, _first_line(error))) from error
 
 
 def release_file(session):

@@ -18,6 +18,7 @@
 #include "gated_conv3d.h"
 #include "isa.h"
 #include "pairs.h"
+#include "refused_isa.h"
 #include "winograd.h"
 
 namespace {
@@ -129,6 +130,11 @@ void timed(int repeats, double* times_s, const Run& run) {
   }
 }
 
+// `text`, cut to `size` bytes with the final zero.
+void copy_text(const std::string& text, char* to, int64_t size) {
+  if (size > 0) to[text.copy(to, std::size_t(size - 1))] = '\0';
+}
+
 // Calls run(workspace), and turns what it throws into a status: no exception crosses the C border.
 template <typename Run>
 int guarded(const Run& run) {
@@ -218,11 +224,21 @@ void dance_cost(int index, DanceCost* cost) {
   *cost = {entry.name, dance::Costs{}.*entry.value, entry.low, entry.high};
 }
 
+int dance_isa_refused(char* why, int64_t size) {
+  int refused = 0;
+  const int status = guarded([&](dance::Workspace&) {
+    const std::string found = dance::isa_refusal();
+    copy_text(found, why, size);
+    refused = !found.empty();
+  });
+  return status == DANCE_OK && refused;
+}
+
 int dance_check_costs(const char* text, char* wrong, int64_t size) {
   return guarded([&](dance::Workspace&) {
     dance::Costs costs;
     const std::string found = dance::read_costs(text, costs);
-    if (size > 0) wrong[found.copy(wrong, std::size_t(size - 1))] = '\0';
+    copy_text(found, wrong, size);
     if (!found.empty()) throw BadCosts{};
   });
 }

@@ -60,6 +60,9 @@ DANCE_EXPORT int dance_tile_product(int index, const void* inputs, const void* w
                                     int columns);
 
 DANCE_EXPORT const char* dance_isa_used(void);   // the instruction set that sessions get
+// 1 where the environment variable DANCE_ISA names what cannot be had, so that sessions are refused; what to say then is written
+// to `why`, cut to `size` bytes with the final zero.
+DANCE_EXPORT int dance_isa_refused(char* why, int64_t size);
 DANCE_EXPORT int dance_cost_model(void);         // which costs this library understands: kCostModel
 DANCE_EXPORT int dance_cost_count(void);
 DANCE_EXPORT void dance_cost(int index, DanceCost* cost);

@@ -12,8 +12,8 @@ constexpr CostName kNames[] = {
     {"run", &Costs::run, 0, 1e4},         {"product", &Costs::product, 0.01, 100},
     {"weight", &Costs::weight, 0, 100},   {"indexed", &Costs::indexed, 0, 100},
     {"few", &Costs::few, 0, 100},         {"call", &Costs::call, 0, 1e9},
-         {"holes", &Costs::holes, 0.1, 100},
-    {"scattered", &Costs::scattered, 0, 1e5}, {"narrow_holes", &Costs::narrow_holes, 0.1, 100},
+    {"holes", &Costs::holes, 0.1, 100},   {"scattered", &Costs::scattered, 0, 1e5},
+    {"narrow_holes", &Costs::narrow_holes, 0.1, 100},
 };
 constexpr int kCount = sizeof(kNames) / sizeof(kNames[0]);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../cpu/isa.h"
+#include "../cpu/refused_isa.h"
 #include "op.h"
 
 namespace dance_ort {
@@ -152,25 +153,12 @@ dance::Costs costs_wanted(const OrtApi* api, const OrtSessionOptions* options) {
   return costs;
 }
 
-std::string isa_names() {
-  std::string names;
-  int count;
-  const dance::IsaKernels* const* list = dance::isa_list(&count);
-  for (int i = 0; i < count; ++i) {
-    names += (names.empty() ? "" : ", ") + std::string(list[i]->name);
-    for (const dance::PairKernels* const* pairs = list[i]->pairs; *pairs; ++pairs) names += std::string(", ") + (*pairs)->name;
-  }
-  return names;
-}
-
 Wanted wanted_by(const OrtApi* api, const OrtSessionOptions* options) {
   const Wanted wanted{wants(api, options, kWinogradKey, "1", "0", true, "0 (every convolution directly) or 1"),
                       wants(api, options, kPrecisionKey, "bf16", "fp32", false, "fp32 or bf16"),
                       wants(api, options, kWeightsOnceKey, "1", "0", false, "0 or 1"), costs_wanted(api, options)};
-  if (const char* name = dance::isa_refused())
-    throw Error{ORT_INVALID_ARGUMENT, std::string("dance ops: environment variable DANCE_ISA is '") + name + "', which " +
-                                          "this processor, or this build of the library, has not; expected one of " +
-                                          isa_names()};
+  const std::string refusal = dance::isa_refusal();
+  if (!refusal.empty()) throw Error{ORT_INVALID_ARGUMENT, "dance ops: " + refusal};
   if (wanted.bf16 && !dance::bf16_offered())
     throw Error{ORT_NOT_IMPLEMENTED, std::string("dance ops: session config entry ") + kPrecisionKey + " is 'bf16', but " +
                                          "this processor, or this build of the library, has no AVX512-BF16; expected fp32"};

@@ -312,6 +312,10 @@ def test_an_instruction_set_in_the_environment_that_is_not_to_be_had_is_refused(
                               env={**os.environ, "DANCE_ISA": name})
         assert (done.returncode != 0) == refused
         assert ("environment variable DANCE_ISA is 'amx512'" in done.stderr) == refused
+    named = done.stderr.split("name one of ")[1].splitlines()[0].split(", ")
+    lib = native_kernels.library()
+    here = {name for i, name in enumerate(native_kernels.isas()) if lib.dance_isa_supported(i)}
+    assert set(named) & set(native_kernels.isas()) == here and set(named) <= here | set(native_kernels.bf16_variants())
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are given back on Linux only")

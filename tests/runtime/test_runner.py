@@ -1,6 +1,9 @@
 """A Runner gives what the graphs define, at the cost that the masks imply, by every backend."""
 import io
+import os
 import struct
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -10,6 +13,7 @@ from tiny_bundle import CONV_A, CONV_B, GATES, SHORTCUT, STEM, dense_macs, tiny_
 from dance_deploy.bundle import open_bundle, write_bundle
 from dance_deploy.cost import ConvCost
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.runtime.kernels import library_path
 from dance_deploy.runtime.runner import Runner, open_runner, scores_from_logits
 from dance_deploy.runtime.selftest import golden_from_bundle, run_checks
 
@@ -191,6 +195,23 @@ def test_a_library_that_does_not_load_is_one_line(tiny_bundle, tmp_path, monkeyp
     with pytest.raises(OperationError, match="does not load into ONNX Runtime") as caught:
         open_runner(tiny_bundle)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(library_path() is None, reason="the op library is not built: run make -C kernels")
+def test_kernels_that_the_environment_asks_for_in_vain_are_wrong_usage(tiny_bundle):
+    """In processes of their own: the library reads DANCE_ISA once."""
+    env = dict(os.environ, DANCE_ISA="mmx")
+    said = "environment variable DANCE_ISA is 'mmx', which this processor"
+    for module, arguments in (("run", [tiny_bundle, "--self-test"]),
+                              ("bench", ["model", tiny_bundle]), ("bench", ["kernels", "--layers", "L4"])):
+        done = subprocess.run([sys.executable, "-m", "dance_deploy.cli." + module, *map(str, arguments)],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=env)
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: " + said)
+    doctor = subprocess.run([sys.executable, "-m", "dance_deploy.cli.doctor"], stdout=subprocess.PIPE,
+                            universal_newlines=True, env=env)
+    assert doctor.returncode == 1 and said in doctor.stdout and "-> unset DANCE_ISA" in doctor.stdout
 
 
 def test_gates_of_the_fixture_prune_every_kind(tiny_bundle):

@@ -22,7 +22,7 @@ from dance_deploy.errors import InputError, OperationError
 from dance_deploy.files import whole_file
 from dance_deploy.machine import system_findings
 from dance_deploy.runtime import tuned_costs
-from dance_deploy.runtime.kernels import library_path
+from dance_deploy.runtime.kernels import isa_refused, library_path
 from dance_deploy.runtime.tuned_costs import Target, TunedCosts
 
 UNSTEADY = 0.2  # quiet machines show 0.03 to 0.1
@@ -76,7 +76,7 @@ def run_tune(*, precision: str, threads: int, quick: bool, seed: int, json_file:
         raise InputError(f"--precision: '{precision}' is unknown; choose from fp32, bf16")
     lib, path_of_library = library(), library_path()
     assert path_of_library is not None
-    target, path = _target_and_path(lib, path_of_library, precision)
+    target, path = _target_and_path(path_of_library, precision)
     built_in = tuned_costs.built_in_costs(path_of_library)
     plan = Plan(threads, precision == "bf16", *((8.0, 2, 3) if quick else (25.0, 3, 7)), seed)
     outcome = tune(lib, target, built_in, plan, quick)
@@ -109,13 +109,11 @@ def tune(lib: ctypes.CDLL, target: Target, built_in: Costs, plan: Plan, quick: b
     return outcome._replace(accepted=checked["tuned"] < WORTH * checked["built_in"])
 
 
-def _target_and_path(lib: ctypes.CDLL, library: str, precision: str) -> tuple[Target, str]:
+def _target_and_path(library: str, precision: str) -> tuple[Target, str]:
     """What is tuned, and where the file will be; looked at before anything is measured."""
-    asked = os.environ.get("DANCE_ISA")
-    if asked and not lib.dance_force_isa(asked.encode()):
-        raise InputError(f"environment variable DANCE_ISA is '{asked}', which this processor, or this build of the "
-                         "library, has not")
-    lib.dance_force_isa(None)
+    refused = isa_refused(library)
+    if refused is not None:
+        raise InputError(refused)
     target = tuned_costs.target_of(library, precision)
     if target is None:
         raise InputError("--precision bf16: this processor has no AVX512-BF16; leave it out" if precision == "bf16" else
