@@ -1,10 +1,12 @@
 """Files that appear whole or not at all: written beside, then renamed."""
 import contextlib
+import errno
 import os
 import stat
+import tempfile
 import uuid
 
-from dance_deploy.errors import OperationError
+from dance_deploy.errors import InputError, OperationError
 
 
 def is_special(path):
@@ -14,6 +16,32 @@ def is_special(path):
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def check_writable(path, option=None):
+    """Raise InputError where a file at `path` cannot be written: before the work whose result it is to hold.
+
+    option: by which the user named it ("--json"), for the error.
+    """
+    path = os.fspath(path)
+    if is_special(path):
+        return
+    try:
+        try_to_write(path)
+    except OSError as error:
+        raise InputError("{}'{}' cannot be written ({}); expected a file name in a folder that exists and is writable"
+                         .format(option + " " if option else "", path, error.strerror)) from error
+
+
+def try_to_write(path):
+    """Raise OSError where no file can be made in the place of `path`; leaves nothing behind."""
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, "the name is empty")
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    # permissions alone do not tell: a read-only disk, /proc, a full quota
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(os.path.realpath(path)), prefix=".dance-"):
+        pass
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from dance_deploy.errors import OperationError
-from dance_deploy.files import whole_file
+from dance_deploy.errors import InputError, OperationError
+from dance_deploy.files import check_writable, whole_file
 
 
 @pytest.mark.parametrize("mode, content", [("w", "grüße\n"), ("wb", b"\x00\xff")])
@@ -87,3 +87,14 @@ def test_a_link_stays_a_link(tmp_path):
     with whole_file(tmp_path / "link") as stream:
         stream.write("new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path):
+    (tmp_path / "old").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for path in (tmp_path / "new", tmp_path / "old", tmp_path / "link", "/dev/null"):
+        check_writable(path)
+    for path in ("", tmp_path, tmp_path / "missing" / "out", tmp_path / "old" / "out", "/proc/out"):
+        with pytest.raises(InputError, match="cannot be written"):
+            check_writable(path)
+    assert sorted(os.listdir(tmp_path)) == ["link", "old"] and (tmp_path / "old").read_text() == "x"

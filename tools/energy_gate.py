@@ -20,7 +20,7 @@ import threading
 
 try:
     from dance_deploy.errors import DanceError, InputError, OperationError
-    from dance_deploy.files import is_special, whole_file
+    from dance_deploy.files import check_writable, is_special, whole_file
     from dance_deploy.power import catalog, gate, gate_report, recording, recording_file, summary
     from dance_deploy.signals import ended_by_signals
 except ImportError as missing:
@@ -49,7 +49,7 @@ def main(arguments=None):
         limits = gate.load_limits(options.limits)
         for path in (options.json, options.junit, options.markdown, options.keep):
             if path is not None:
-                recording.check_output(path)
+                check_writable(path)
         with ended_by_signals():
             named = _recordings(options, limits)
         checks = gate.judge(named, limits)

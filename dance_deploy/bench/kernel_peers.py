@@ -7,6 +7,7 @@ for others only "dense".
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any, Callable, Protocol
 
@@ -18,8 +19,9 @@ from dance_deploy.bench.keep_cases import KeepCase, masks_of
 from dance_deploy.errors import MissingPackageError, OperationError
 from dance_deploy.geometry import Conv3dGeometry
 from dance_deploy.ops import names
+from dance_deploy.runtime import tuned_costs
 from dance_deploy.runtime.kernels import library_path
-from dance_deploy.runtime.onnxruntime_backend import register, use_tuned_costs
+from dance_deploy.runtime.onnxruntime_backend import register
 
 OURS = "dance"
 GATE, DENSE = "gate", "dense"
@@ -48,6 +50,13 @@ class Peer(Protocol):
         """Y [1, M, T', H', W'] of the last run, float32."""
 
 
+@functools.lru_cache(maxsize=None)
+def costs_entry(library: str) -> str | None:
+    """The tuned costs that our sessions go by, or None; looked up, and warned of, once for all layers."""
+    found = tuned_costs.for_session(library, "fp32")
+    return None if found is None else found.entry()
+
+
 def _session(data: bytes, threads: int, library: str | None = None, strict: bool = False) -> Any:
     import onnxruntime
 
@@ -57,8 +66,8 @@ def _session(data: bytes, threads: int, library: str | None = None, strict: bool
     if library is not None:
         if strict:
             options.add_session_config_entry("dance.winograd", "0")
-        else:
-            use_tuned_costs(options, library, "fp32")
+        elif costs_entry(library) is not None:
+            options.add_session_config_entry(tuned_costs.ENTRY, costs_entry(library))
         register(options, library)
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 

@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 
 from dance_deploy.bench.keep_cases import KeepCase, masks_of
-from dance_deploy.bench.kernel_peers import CLOCKS, PEERS, dense_way
+from dance_deploy.bench.kernel_peers import CLOCKS, PEERS, costs_entry, dense_way
 from dance_deploy.bench.native import library, variant_used
 from dance_deploy.errors import DanceError, OperationError
 from dance_deploy.geometry import Conv3dGeometry
-from dance_deploy.runtime.kernels import library_path
-from dance_deploy.runtime.tuned_costs import for_session
+from dance_deploy.runtime import kernels
 
 SETTLE_S = 0.02  # threads of whoever ran before wait in a loop for a while, and would take our cores
 SAMPLES = 64  # values of the output that are compared among peers
@@ -47,8 +46,8 @@ class Server:
             if self.geometry is None:
                 raise OperationError("asked for a layer's variant before any layer was given")
             masks = masks_of(KeepCase(*asked["variant"]), self.geometry, self.seed)
-            tuned = for_session(library_path(), "fp32")
-            return {"variant": variant_used(library(), self.geometry, masks, tuned and tuned.entry())}
+            lib = library()
+            return {"variant": variant_used(lib, self.geometry, masks, costs_entry(kernels.library_path()))}
         times: dict[str, float] = {}
         for ways in asked["ways"]:
             times.update(self._take_turns(ways, asked["runs"]))

@@ -126,9 +126,10 @@ def main():
 
 def _measure(output, source_options, work, margin=0.02, needs_total=False):
     """Open the source, do the work, write and show the recording; the exit code."""
+    from dance_deploy.files import check_writable
     from dance_deploy.power import boards, recording, recording_file
     if output is not None:
-        recording.check_output(output)
+        check_writable(output)
     with contextlib.closing(open_from_options(*source_options)) as source:
         if needs_total and not source.total_rails:
             raise OperationError("; ".join(source.warnings) or boards.unknown_total(source.rails))
@@ -161,10 +162,10 @@ def _margin_share(percent):
 
 def _check_page(path):
     """Raise InputError where no page can be written at `path`, before anything is read or measured."""
-    from dance_deploy.power.recording import check_output
+    from dance_deploy.files import check_writable
     from dance_deploy.report.page import check_page_path
     check_page_path(path)
-    check_output(path)
+    check_writable(path)
 
 
 def _words(option, line):

@@ -9,11 +9,11 @@ def opened_log(path, json_path):
     """A RunLog for the page at `path`, None without one. Raises InputError where no page can be written there."""
     if path is None:
         return None
-    from dance_deploy.power.recording import check_output
+    from dance_deploy.files import check_writable
     from dance_deploy.report.page import check_page_path
     from dance_deploy.report.run_log import RunLog
     check_page_path(path)
-    check_output(path)
+    check_writable(path)
     if path == json_path:
         raise InputError("--report and --json name the same file '{}'; give each its own".format(path))
     return RunLog()

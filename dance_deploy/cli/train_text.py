@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dance_deploy.errors import InputError
+from dance_deploy.files import check_writable
 from dance_deploy.method.training.outcome import Outcome, write_json
 from dance_deploy.method.training.state import work_folder
 
@@ -128,9 +128,7 @@ def check_json(json_path: str | None) -> None:
     """Raise InputError now, rather than after training, where the file cannot be written."""
     if json_path is None or json_path == "-":
         return
-    path = Path(json_path)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"--json {json_path}: cannot be written, expected a file name in a folder that exists")
+    check_writable(json_path, "--json")
 
 
 def show(outcome: Outcome | None, json_path: str | None) -> None:

@@ -1,14 +1,10 @@
 """Measuring commands: idle first, then runs, repeated until the interval is tight enough. The result is a Recording."""
 import datetime
-import errno
-import os
 import subprocess
-import tempfile
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from dance_deploy.errors import InputError
-from dance_deploy.files import is_special
 from dance_deploy.power import environment
 from dance_deploy.power.sampling import Sampler
 from dance_deploy.power.trace import Trace, period_of, trace_from_readings
@@ -217,18 +213,3 @@ def checked_plan(plan):
     if plan.precision is not None and not 0.0 < plan.precision < 1.0:
         raise InputError("precision is {:g} %, expected above 0 and below 100".format(100.0 * plan.precision))
     return plan
-
-
-def check_output(path):
-    """Raise InputError where a file at `path` cannot be written: before the measurement, not after it."""
-    if is_special(path):
-        return
-    folder = os.path.dirname(os.path.abspath(path))
-    try:
-        if os.path.isdir(path):
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".dance-"):
-            pass  # permissions alone do not tell: a read-only disk, /proc, a full quota
-    except OSError as error:
-        raise InputError("'{}' cannot be written ({}); expected a file name in a folder that exists and is writable"
-                         .format(path, error.strerror)) from error

@@ -9,12 +9,11 @@ import json
 import logging
 import os
 import re
-import tempfile
 from typing import Dict, NamedTuple, Optional
 
 from dance_deploy import __version__, checked
 from dance_deploy.errors import InputError, OperationError
-from dance_deploy.files import whole_file
+from dance_deploy.files import is_special, try_to_write, whole_file
 from dance_deploy.machine import processor_name
 from dance_deploy.runtime.kernels import variant_used
 
@@ -121,14 +120,11 @@ def find(library, precision, environment=None, root="/"):
     if path is None:
         return Found(None, None, None)
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
+        tuned = _read(path)
     except OSError as error:
         named = bool((os.environ if environment is None else environment).get(ENVIRONMENT))
         absent = error.errno in _ABSENT and not named
         return Found(path, None, None if absent else "cannot be read ({})".format(error.strerror))
-    try:
-        tuned = from_bytes(data)
     except InputError as error:
         return Found(path, None, str(error))
     problem = _misfit(tuned, target, library)
@@ -142,6 +138,14 @@ def for_session(library, precision):
         _LOG.warning("'%s' %s; the built-in costs of the kernels are used instead; make it anew with: %s", found.path,
                      found.problem, AGAIN)
     return found.tuned
+
+
+def target_at(path):
+    """The Target that the costs in the file at `path` are of; None where there is no file of costs."""
+    try:
+        return _read(path).target
+    except (OSError, InputError):
+        return None
 
 
 def from_bytes(data):
@@ -172,19 +176,30 @@ def write(tuned, path):
         stream.write(json.dumps({key: tree[key] for key in _KEYS}, indent=1) + "\n")
 
 
-def check_place(path):
-    """Make the folder of `path` and try to write there; raises OperationError where that cannot be: before anything is
-    measured for it."""
-    folder = os.path.dirname(os.path.abspath(path))
+def check_place(path, environment=None):
+    """Make the folder of `path` and try to write there: before anything is measured for it.
+
+    Raises OperationError where that cannot be, InputError where DANCE_COSTS names a file that is none of costs.
+    """
     try:
-        os.makedirs(folder, exist_ok=True)
-        if os.path.isdir(path):
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".dance-"):
-            pass  # permissions alone do not tell: a read-only disk, /proc, a full quota
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        try_to_write(path)
     except OSError as error:
         raise OperationError("{}: cannot be written ({}); name another file by {}=FILE".format(
             path, error.strerror, ENVIRONMENT)) from error
+    named = (os.environ if environment is None else environment).get(ENVIRONMENT) == path
+    # in the cache folder the name is ours, and what is damaged there is to be replaced
+    if is_special(path) or (named and os.path.exists(path) and target_at(path) is None):
+        raise InputError("{}: is there already and holds no costs of ours, so it is not replaced; remove it, or name "
+                         "another file by {}=FILE".format(path, ENVIRONMENT))
+
+
+def _read(path):
+    """TunedCosts out of a file; raises OSError, or InputError, whose text goes on after the file's name."""
+    if is_special(path):
+        raise InputError("is not a regular file (a pipe, socket or device)")
+    with open(path, "rb") as stream:
+        return from_bytes(stream.read(_MAX_BYTES + 1))
 
 
 def _misfit(tuned, target, library):

@@ -1,6 +1,7 @@
 """dance-bench kernels: layers, masks and ratios are what they are called; the command measures and refuses."""
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -114,6 +115,21 @@ def test_peers_compute_the_same(geometry):
         torch.set_num_threads(threads)
 
 
+@needs_library
+def test_costs_that_do_not_serve_are_worth_one_warning(tmp_path, monkeypatch, caplog):
+    """However many sessions a layer takes."""
+    (tmp_path / "costs.json").write_text("none")
+    monkeypatch.setenv("DANCE_COSTS", str(tmp_path / "costs.json"))
+    logging.getLogger("dance_deploy").propagate = True
+    kernel_peers.costs_entry.cache_clear()
+    try:
+        for _ in range(2):
+            kernel_peers.Ours(TINY, 1, 0, time.perf_counter)
+    finally:
+        kernel_peers.costs_entry.cache_clear()
+    assert len(caplog.records) == 1 and "costs.json" in caplog.text
+
+
 def bench(*arguments):
     return subprocess.run([sys.executable, "-m", "dance_deploy.cli.bench", "kernels", *map(str, arguments)],
                           capture_output=True, text=True)
@@ -137,7 +153,8 @@ def test_command_measures_writes_json_and_draws(tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     (["--against", "tflite"], "tflite"), (["--arch", "vgg"], "vgg"), (["--layers", "L9"], "L9"),
-    (["--cpu-time", "--threads", "2"], "--cpu-time")])
+    (["--cpu-time", "--threads", "2"], "--cpu-time"), (["--plot", "."], "--plot '.' cannot be written"),
+    (["--json", "missing/x.json"], "--json 'missing/x.json' cannot be written")])
 def test_bad_arguments_are_one_line(arguments, said):
     done = bench(*arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr

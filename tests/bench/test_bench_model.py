@@ -135,7 +135,8 @@ def test_the_same_precision_agrees_with_itself(tiny_bundle, tmp_path):
 @pytest.mark.parametrize("arguments, said", [
     (["--precision", "fp8"], "fp8"), (["--videos", "x.mp4"], "--precision bf16"),
     (["--against", "tflite"], "tflite"), (["--budget", "0"], "budget"), (["--pattern", "stripes"], "stripes"),
-    (["--force-keep", "frames=2"], "--force-keep")])
+    (["--force-keep", "frames=2"], "--force-keep"), (["--force-keep", "frames=0.5", "--budget", "0.4"], "give one"),
+    (["--json", "missing/x.json"], "'missing/x.json' cannot be written")])
 def test_bad_arguments_are_one_line(tiny_bundle, arguments, said):
     done = bench(tiny_bundle, *arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr

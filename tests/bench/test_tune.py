@@ -149,6 +149,28 @@ def test_a_machine_that_does_other_work_is_told_so(tune, lib, monkeypatch, built
     assert open(path, encoding="utf-8").read() == before
 
 
+def test_a_file_that_is_none_of_ours_is_never_touched(tune, monkeypatch, tmp_path, built_in):
+    """Not even replaced by costs that choose better, and it is known before anything is timed."""
+    mine = tmp_path / "thesis.txt"
+    mine.write_text("years of work")
+    for place in (mine, "/dev/null"):
+        monkeypatch.setenv("DANCE_COSTS", str(place))
+        code, out, err, _ = tune(dict(built_in, **SLOW_TILES), "--quick")
+        assert (code, out) == (2, "") and len(err) == 1 and f"{place}: is there already and holds no costs" in err[0]
+    assert mine.read_text() == "years of work" and os.path.exists("/dev/null")
+
+
+def test_costs_of_something_else_stay_where_nothing_better_is_found(tune, monkeypatch, tmp_path, built_in):
+    monkeypatch.setenv("DANCE_COSTS", str(tmp_path / "costs.json"))
+    assert tune(dict(built_in, **SLOW_TILES), "--quick")[0] == 0
+    found = tuned_costs.find(LIBRARY, "fp32").tuned
+    other = found._replace(target=found.target._replace(precision="bf16"))
+    tuned_costs.write(other, str(tmp_path / "costs.json"))
+    code, out, _, _ = tune(built_in, "--quick")
+    assert code == 0 and "holds costs of something else" in out
+    assert tuned_costs.from_bytes((tmp_path / "costs.json").read_bytes()) == other
+
+
 def test_the_table_has_every_layer_and_both_regrets(tune, built_in):
     _, out, _, _ = tune(dict(built_in, **SLOW_TILES), "--quick")
     for layer in LAYERS:
@@ -171,6 +193,7 @@ def test_the_table_tells_before_and_after(built_in, lib):
 
 @pytest.mark.parametrize("arguments, environment, code, said", [
     (["--precision", "int8"], {}, 2, "--precision: 'int8' is unknown; choose from fp32, bf16"),
+    (["--json", "missing/x.json"], {}, 2, "'missing/x.json' cannot be written"),
     ([], {"DANCE_COSTS": "built-in"}, 2, "DANCE_COSTS asks for the built-in ones"),
     ([], {"DANCE_COSTS": "/proc/costs.json"}, 1, "/proc/costs.json: cannot be written"),
     ([], {"XDG_CACHE_HOME": "/proc/cache"}, 1, "cannot be written"),

@@ -66,7 +66,7 @@ def test_json_on_stdout_is_all_there_is(run, videos, tmp_path):
     (["--epochs-dense", "-3"], "--epochs-dense is -3"), (["--batch", "0"], "--batch is 0"),
     (["--data", "absent"], "absent: no such file or folder"), (["--device", "tpu"], "--device is 'tpu'"),
     (["--lr", "fast"], "--lr"), (["--lr", "-1"], "--lr is -1.0"),
-    (["--json", "absent/c.json"], "--json absent/c.json"), (["-o", "."], "is a folder"),
+    (["--json", "absent/c.json"], "--json 'absent/c.json'"), (["-o", "."], "is a folder"),
     (["--clip-stride", "0"], "stride")])
 def test_wrong_usage_is_one_line_and_exit_code_2(run, videos, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)

@@ -150,6 +150,9 @@ def test_a_file_that_was_named_must_be_there(tmp_path, monkeypatch):
     assert "cannot be read" in tuned_costs.find(LIBRARY, "fp32").problem
     monkeypatch.setenv("DANCE_COSTS", str(tmp_path))
     assert "cannot be read" in tuned_costs.find(LIBRARY, "fp32").problem
+    os.mkfifo(str(tmp_path / "pipe"))
+    monkeypatch.setenv("DANCE_COSTS", str(tmp_path / "pipe"))  # nobody writes there: opening it would never end
+    assert "is not a regular file" in tuned_costs.find(LIBRARY, "fp32").problem
     tuned_costs.write(good(), str(tmp_path / "mine.json"))
     monkeypatch.setenv("DANCE_COSTS", str(tmp_path / "mine.json"))
     assert tuned_costs.find(LIBRARY, "fp32").tuned == good()

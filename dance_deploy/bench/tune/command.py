@@ -19,7 +19,7 @@ from dance_deploy.bench.tune.cases import FITTED, tune_cases
 from dance_deploy.bench.tune.fit import Costs, Estimates, fit_costs, mean_regret
 from dance_deploy.bench.tune.measure import VARIANTS, Plan, Timed, measure, unsteadiness
 from dance_deploy.errors import InputError, OperationError
-from dance_deploy.files import whole_file
+from dance_deploy.files import check_writable, whole_file
 from dance_deploy.machine import system_findings
 from dance_deploy.runtime import tuned_costs
 from dance_deploy.runtime.kernels import isa_refused, library_path
@@ -74,6 +74,8 @@ def run_tune(*, precision: str, threads: int, quick: bool, seed: int, json_file:
 
     if precision not in ("fp32", "bf16"):
         raise InputError(f"--precision: '{precision}' is unknown; choose from fp32, bf16")
+    if json_file is not None:
+        check_writable(json_file, "--json")
     lib, path_of_library = library(), library_path()
     assert path_of_library is not None
     target, path = _target_and_path(path_of_library, precision)
@@ -132,6 +134,8 @@ def _settle(outcome: Outcome, path: str, library: str, threads: int) -> str:
         kept = "the built-in costs are kept: where nothing was fitted, the tuned ones choose no better"
         if not os.path.exists(path):
             return kept
+        if tuned_costs.target_at(path) not in (None, outcome.target):
+            return f"{kept}; {path} stays: it holds costs of something else"
         try:
             os.unlink(path)
         except OSError as error:
