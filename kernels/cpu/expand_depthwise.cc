@@ -164,7 +164,9 @@ class ExpandDepthwiseClip : ClipCall {
     return a;
   }
 
+  // left, right: between which columns of the ring the map is; outside of the ring where its columns read padding alone.
   void clear_padding(float* ring, int64_t left, int64_t right, int64_t channels) const {
+    left = std::min(left, width()), right = std::min(std::max(left, right), width());
     for (int64_t row = 0; row < slots_ * d_.t; ++row, ring += width() * channels) {
       std::memset(ring, 0, std::size_t(left * channels) * 4);
       std::memset(ring + right * channels, 0, std::size_t((width() - right) * channels) * 4);

@@ -245,8 +245,10 @@ bool run_expand_depthwise(Random& r, uint32_t seed, const char* isa) {
   for (int i = 0; i < 3; ++i) {
     expand.x_shape[2 + i] = r.range(1, i == 2 ? 40 : 9);
     expand.w_shape[2 + i] = expand.strides[i] = expand.dilations[i] = 1;
-    depthwise.w_shape[2 + i] = kernel[i], depthwise.strides[i] = r.range(1, 2), depthwise.dilations[i] = r.among({1, 1, 2});
-    depthwise.pads[i] = r.range(0, 3), depthwise.pads[i + 3] = r.range(0, 3);
+    depthwise.w_shape[2 + i] = kernel[i], depthwise.strides[i] = r.range(1, 2), depthwise.dilations[i] = r.among({1, 1, 2, 9});
+    const int64_t most = depthwise.dilations[i] * kernel[i] + 1;  // one more than the ring serves
+    depthwise.pads[i] = r.range(0, std::min<int64_t>(most, i == 2 ? 50 : 3));
+    depthwise.pads[i + 3] = r.range(0, std::min<int64_t>(most, i == 2 ? 50 : 3));
     const int64_t reach = depthwise.dilations[i] * (kernel[i] - 1) + 1;
     const int64_t room = expand.x_shape[2 + i] + depthwise.pads[i] + depthwise.pads[i + 3] - reach;
     if (room < 0) return true;
@@ -256,7 +258,7 @@ bool run_expand_depthwise(Random& r, uint32_t seed, const char* isa) {
   depthwise.x_shape[1] = depthwise.w_shape[0] = depthwise.group = wide, depthwise.w_shape[1] = expand.group = 1;
   for (DanceConv* conv : {&expand, &depthwise}) {
     conv->channels_last = conv->repeats = 1;
-    conv->prepack = r.chance(0.5), conv->threads = int32_t(r.range(1, 3));
+    conv->prepack = r.chance(0.5), conv->threads = int32_t(r.range(1, 8));
     conv->minimum = r.chance(0.5) ? 0.0f : std::numeric_limits<float>::lowest();
   }
   const int64_t *xs = expand.x_shape, pixels = xs[0] * xs[2] * xs[3] * xs[4];

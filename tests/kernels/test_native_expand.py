@@ -71,6 +71,20 @@ def test_what_no_ring_can_hold_is_computed_one_after_the_other(lib, isa):
         assert (y[..., y.shape[-1] // 2] == 2).all()
 
 
+@pytest.mark.parametrize("dilation, threads", ((64, 4), (64, 8), (40, 8)))
+def test_columns_that_read_padding_alone(lib, isa, dilation, threads):
+    """Of several workers, the outer ones' columns lie beside the map altogether."""
+    rng, width, pad = np.random.default_rng(dilation), dilation - 8, 2 * dilation - 1
+    x, w, b, depthwise_w = (values(rng, shape) for shape in (
+        (1, 2, 2, 1, width), (64, 2, 1, 1, 1), (64,), (64, 1, 1, 1, 2)))
+    masks = [np.ones(shape, bool) for shape in ((1, 2), (1, 2), (1, 1, width))]
+    attributes = dict(pads=(0, 0, pad, 0, 0, pad), dilations=(1, 1, dilation), group=64)
+    expected = definition.expand_depthwise_reference(x, w, b, masks, depthwise_w, b, **attributes)
+    for _ in range(3):
+        y = native_kernels.expand_depthwise(lib, x, w, b, masks, depthwise_w, b, threads=threads, **attributes)
+        assert definition.check_output(y, expected, with_norm=False) == []
+
+
 def test_a_fault_reaches_the_outputs_that_read_it(lib, isa):
     """A kept NaN spreads over all channels of its pixel, and from there to the pixels around it, no further."""
     x, w, b = np.ones((1, 4, 3, 6, 30), np.float32), np.ones((33, 4, 1, 1, 1), np.float32), np.zeros(33, np.float32)
