@@ -96,8 +96,14 @@ def _read(path: str) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes from strangers: torch raises a dozen types, none of them a bug of ours
         raise InputError(
-            f"weights '{path}': not a weight file that can be read safely, or a damaged one ({_first_line(error)}); "
+            f"weights '{path}': not a weight file that can be read safely, or a damaged one ({_reason(error)}); "
             "expected a dict of tensors written by torch.save, or a .safetensors file") from error
+
+
+def _reason(error: Exception) -> str:
+    # torch explains at length how to switch its safe loading off
+    unsafe = str(error).startswith("Weights only load failed")
+    return "none of torch.save, or one that holds more than tensors" if unsafe else _first_line(error)
 
 
 def _read_safetensors(path: str) -> object:

@@ -67,7 +67,9 @@ def test_json_on_stdout_is_all_there_is(run, videos, tmp_path):
     (["--data", "absent"], "absent: no such file or folder"), (["--device", "tpu"], "--device is 'tpu'"),
     (["--lr", "fast"], "--lr"), (["--lr", "-1"], "--lr is -1.0"),
     (["--json", "absent/c.json"], "--json 'absent/c.json'"), (["-o", "."], "is a folder"),
-    (["--clip-stride", "0"], "stride")])
+    (["--clip-stride", "0"], "stride"), (["--static-by", "magnitude"], "--static-by says how --static-share prunes"),
+    (["--epochs-static", "3"], "add --static-share"),
+    (["--render-clips", "3"], "--render-clips is for --data rendered")])
 def test_wrong_usage_is_one_line_and_exit_code_2(run, videos, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     code, out, err = run("--data", videos, "-o", "c.pt", *TINY, *arguments)

@@ -62,6 +62,7 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
     if options.kinds is not None:
         given["kinds"] = tuple(kind.strip() for kind in options.kinds.split(","))
     TrainSettings(**given).check()
+    _check_belongs(options, given)
     spec = clip_spec(models.get(options.arch).clip, options.clip, options.clip_stride)
     device = torch.device(_device_name(options.device))
     if started_by_torchrun() and device.type == "cuda":
@@ -80,6 +81,16 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
             data, settings = _data(options, spec, given, reporter)
         request = Request(options.arch, options.out, settings, options.init, going_on)
         return train(request, data, reporter, device, ranks)
+
+
+def _check_belongs(options: Options, given: dict[str, Any]) -> None:
+    """Raise InputError for options that say how to do what is not asked for."""
+    for name in ("static_by", "static_allocation", "static_scope", "epochs_static"):
+        if name in given and "static_share" not in given:
+            raise InputError(f"--{name.replace('_', '-')} says how --static-share prunes; add --static-share SHARE")
+    for name in ("render_dir", "render_clips"):
+        if getattr(options, name) is not None and options.data != "rendered":
+            raise InputError(f"--{name.replace('_', '-')} is for --data rendered, this is --data {options.data}")
 
 
 def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Reporter) -> tuple[Data, TrainSettings]:
