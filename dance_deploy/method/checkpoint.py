@@ -75,7 +75,8 @@ def load_tensors(path: Path) -> Any:
     """Read a torch file without running any code in it; raises InputError in one line where it cannot be read."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint file")
+        raise InputError(f"{path}: is a folder, expected a checkpoint file" if path.is_dir() else
+                         f"{path}: no such checkpoint file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on pickles of others before it refuses them

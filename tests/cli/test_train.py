@@ -77,6 +77,14 @@ def test_wrong_usage_is_one_line_and_exit_code_2(run, videos, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_class_alone_is_refused(run, videos, tmp_path):
+    clips = [os.path.join(root, name) for root, _, names in os.walk(videos) for name in names if name.endswith(".mp4")]
+    lines = [f"{clip},a,{split}" for clip, split in zip(clips, ("train", "val", "test"))]
+    (tmp_path / "one.csv").write_text("\n".join(["path,label,split", *lines]))
+    code, out, err = run("--data", tmp_path / "one.csv", "-o", tmp_path / "c.pt", *TINY)
+    assert (code, out) == (2, "") and err.count("\n") == 1 and "one class only, 'a'" in err
+
+
 def test_options_that_are_missing(run):
     code, _, err = run("-o", "c.pt")
     assert code == 2 and "--data" in err

@@ -102,6 +102,8 @@ def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Rep
     progress = reporter.progress("reading the data")
     splits = open_dataset(options.data, split_dir=options.split_dir, fold=options.fold,
                           skip_unreadable=options.skip_unreadable, progress=progress, **render)
+    if len(splits.labels) < 2:
+        raise InputError(f"{options.data}: one class only, '{splits.labels[0]}'; expected two or more to tell apart")
     reporter.say(splits.summary())
     flip = options.flip
     if flip is None:
