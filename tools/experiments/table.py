@@ -55,6 +55,8 @@ SETTINGS = {
                                                                                   "epochs_ava": 0}),
     "static25-features": Setting("channels pruned to 25 %, then gates on features only",
                                  {"static_share": 0.25, "kinds": ("features",)}),
+    "static20-all-features": Setting("channels that additions join as well pruned to 20 %, then gates on features only",
+                                     {"static_share": 0.2, "static_scope": "all", "kinds": ("features",)}),
     "static50": Setting("channels pruned to 50 %, then gates", {"static_share": 0.5}),
     "only-bn-50": Setting("static only, BN scale, to 50 %", {"static_share": 0.5, **STATIC_ONLY}),
     "only-bn-25": Setting("static only, BN scale, to 25 %", {"static_share": 0.25, **STATIC_ONLY}),
@@ -99,12 +101,16 @@ TABLES = {
     "weizmann": Table("Ten actions on real video (Weizmann), split by person", "small", SETTINGS),
     "weizmann-loso": Table(
         "Ten actions on real video (Weizmann), one person left out at a time", "small",
-        {"static25": replace(STATIC_25, own_dense=True), "static25-tau15": LOOSE["static25-tau15"]}, seeds=(0,),
+        {"static25": replace(STATIC_25, own_dense=True),
+         **{name: SETTINGS[name] for name in ("static25-features", "only-bn-15", "only-bn-10-all")},
+         "static25-tau15": LOOSE["static25-tau15"]}, seeds=(0,),
         folds=tuple(f"loso/{person}" for person in ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe",
                                                     "shahar"))),
     "rendered": Table(
         "Rendered shapes in motion, of graded difficulty", "small",
-        {name: SETTINGS[name] for name in ("dance", "static25", "constant")}, data="rendered",
+        {**{name: SETTINGS[name] for name in ("dance", "static25", "constant", "random")},
+         **{name: replace(SETTINGS[name], changes={**SETTINGS[name].changes, "epochs_static": 47})
+            for name in ("only-bn-25", "only-bn-15", "only-bn-10-all")}}, data="rendered",
         options={"clip": "16x48x60", "render_clips": 30},
-        changes={"epochs_dense": 40, "epochs_ava": 2, "epochs_aap": 25}),
+        changes={"epochs_dense": 40, "epochs_static": 20, "epochs_ava": 2, "epochs_aap": 25}),
 }
