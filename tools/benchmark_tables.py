@@ -25,6 +25,7 @@ SHORT = {"openvino": "OV", "torch": "PT", "onnxruntime": "ORT"}
 PEERS = {"gated": "gated", "kept": "all kept", "onnxruntime": "ONNX Runtime", "torch": "PyTorch",
          "openvino": "OpenVINO"}
 
+NO_RESULT = "no result of dance-bench kernels or dance-bench model"
 Json = dict[str, Any]
 
 
@@ -60,7 +61,8 @@ def kernels_tables(found: Json) -> str:
         best, direct = layer["best_peer"], layer["direct_over"].get("openvino")
         slowest = max((case["over_dense"]["median"] for case in layer["cases"]), default=0.0)
         even = [layer["break_even_kept_macs"].get(kind) for kind in KINDS]
-        dense.append([label(layer), "-" if best is None else f"{spread(layer['dense_over_best_peer'])} {SHORT[best]}",
+        over_best = "-" if best is None else f"{spread(layer['dense_over_best_peer'])} {SHORT.get(best, best)}"
+        dense.append([label(layer), over_best,
                       "-" if direct is None else f"{direct['median']:.2f}", *ratios(layer, "over_ideal"),
                       f"{slowest:.2f}" + (" **!**" if slowest > NEVER_SLOWER else ""),
                       " / ".join("-" if share is None else f"{100 * share:.0f}" for share in even)])
@@ -82,13 +84,13 @@ def model_row(found: Json) -> list[str]:
             f"{peers['gated']['median_ms']:.1f} ms", *over, rival, memory]
 
 
-def model_tables(all_found: list[Json]) -> str:
-    """A table a number of threads."""
+def model_tables(models: list[tuple[int, list[str]]]) -> str:
+    """A table a number of threads. models: number of threads and row of each."""
     head = ["model", "MACs kept (counted)", *PEERS.values(), "all kept over OpenVINO",
             "memory: gated / all kept / ONNX Runtime / OpenVINO"]
     parts = []
-    for threads in dict.fromkeys(found["threads"] for found in all_found):
-        rows = [model_row(found) for found in all_found if found["threads"] == threads]
+    for threads in dict.fromkeys(threads for threads, _ in models):
+        rows = [row for of, row in models if of == threads]
         parts.append(f"{threads} thread{'s' if threads > 1 else ''}:\n\n" + table(head, rows))
     return "\n\n".join(parts)
 
@@ -97,17 +99,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the tables of the files."""
     parser = argparse.ArgumentParser(description="Markdown tables of what dance-bench --json wrote")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    found = []
+    parts: list[str] = []
+    models: list[tuple[int, list[str]]] = []
     for path in parser.parse_args(arguments).files:
         try:
-            found.append(json.loads(path.read_text()))
-            if not ("layers" in found[-1] or "peers" in found[-1]):
-                raise ValueError("no result of dance-bench kernels or dance-bench model")
+            found = json.loads(path.read_text())
+            if "layers" in found:
+                parts.append(kernels_tables(found))
+            else:
+                models.append((found["threads"], model_row(found)))
         except (OSError, ValueError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
+            print(f"error: {path}: {error}", file=sys.stderr)
             return 2
-    models = [one for one in found if "peers" in one]
-    parts = [kernels_tables(one) for one in found if "layers" in one] + ([model_tables(models)] if models else [])
+        except (KeyError, TypeError, AttributeError, IndexError):  # JSON of something else, such as dance-bench predict
+            print(f"error: {path}: {NO_RESULT}", file=sys.stderr)
+            return 2
+    if models:
+        parts.append(model_tables(models))
     print("\n\n".join(parts))
     return 0
 

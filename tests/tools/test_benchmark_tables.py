@@ -64,7 +64,7 @@ def test_models_in_a_table_a_number_of_threads(tmp_path):
     assert rows[1][0] == "`c3d`"
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1", None])
+@pytest.mark.parametrize("text", ["", "{}", "[1", "3", "[]", '{"layers": [1]}', '{"layers": [{}]}', None])
 def test_other_files_are_one_line(tmp_path, text):
     path = tmp_path / "other.json"
     if text is not None:
