@@ -99,9 +99,7 @@ class Clip : ClipCall {
   void sum_groups(int worker, int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
                   float* acc) const;
   // Whether sums go to Y row by row.
-  bool writes_rows(int64_t index) const {
-    return g_.channels_last && g_.type == Type::f32 && layout_.columns(index) >= isa_.vector;
-  }
+  bool writes_rows() const { return g_.channels_last && g_.type == Type::f32; }
   void store(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block, const float* acc) const;
   void store_cleared(int64_t group, int64_t index, const FrameChunk& chunk, const PixelBlock& block,
                      const float* acc) const;
@@ -249,7 +247,7 @@ void Clip::compute_block(int worker, int64_t group, int64_t index, const FrameCh
     return store(group, index, chunk, block, nullptr);
   float* acc = sums_ + int64_t(worker) * (rows_per_item_ + kTileRows) * isa_.block();
   sum_groups(worker, group, index, chunk, block, acc);
-  if (writes_rows(index)) store_cleared(group, index, chunk, block, acc);
+  if (writes_rows()) store_cleared(group, index, chunk, block, acc);
   else store(group, index, chunk, block, acc);
 }
 
@@ -283,12 +281,12 @@ void Clip::sum_groups(int worker, int64_t group, int64_t index, const FrameChunk
   a.bias = bias_ + column;
   a.minimum = call_.minimum;
   a.count = layout_.columns(index);
-  a.z = call_.z && writes_rows(index) ? static_cast<const float*>(call_.z) + y_begin : nullptr;
+  a.z = call_.z && writes_rows() ? static_cast<const float*>(call_.z) + y_begin : nullptr;
   for (int32_t i = block.group_begin; i < block.group_end; ++i) {
     const PixelGroup& pixel_group = plan_->groups[std::size_t(i)];
     a.segment_count = builder.build(pixel_group, live_kt, segments);
     a.accumulate = pixel_group.accumulate;
-    const bool whole = writes_rows(index) && !a.accumulate;
+    const bool whole = writes_rows() && !a.accumulate;
     a.y = whole ? static_cast<float*>(call_.y) + y_begin : nullptr;
     a.rows = 0;
     for (int32_t f = 0; f < chunk.count; ++f) {

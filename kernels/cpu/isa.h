@@ -34,7 +34,7 @@ struct RowsArgs {
   int vectors;                   // of output channels, 1..max_vectors
   bool accumulate;               // add to acc instead of storing
   // Where y is given, a row goes there as soon as its sums are complete, while they are in the L1 cache, and is left
-  // undefined in acc: y = max(sum + bias (+ z), minimum), `count` floats, at least a vector of them.
+  // undefined in acc: y = max(sum + bias (+ z), minimum), `count` floats.
   float* y;
   float* scratch;                // sums of one tile: kTileRows rows of columns
   const float* z;                // or null

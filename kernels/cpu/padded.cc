@@ -243,7 +243,7 @@ void PaddedClip::compute(int worker, int64_t to, int64_t begin, int64_t end) con
 // One block of columns of one row of output.
 void PaddedClip::row_along_outputs(RowsArgs& a, int64_t to, int64_t ho, int64_t index, Segment* segments) const {
   const int64_t columns = int64_t(layout_.vectors(index)) * isa_.vector, first = layout_.block_begin(index);
-  const bool in_place = g_.channels_last && g_.type == Type::f32 && layout_.columns(index) >= isa_.vector;
+  const bool in_place = g_.channels_last && g_.type == Type::f32;
   const int64_t y = ((n_ * g_.out[0] + to) * out_pixels() + ho * g_.out[2]) * g_.m + first;  // where channels last
   float* const sums = a.acc;
   a.vectors = layout_.vectors(index);

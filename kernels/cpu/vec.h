@@ -37,6 +37,32 @@ static inline Vec load_once(const float* p) {
   return v;
 }
 static inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+// The first lanes of a vector, where there are fewer floats than it has: nothing past them is read or written.
+#if defined(__AVX512F__)
+typedef __mmask16 Part;
+static inline Part part_of(int count) { return Part((1u << count) - 1); }
+static inline Vec load_part(const float* p, Part part) { return (Vec)_mm512_maskz_loadu_ps(part, p); }  // others: 0
+static inline void store_part(float* p, Vec v, Part part) { _mm512_mask_storeu_ps(p, part, (__m512)v); }
+#else
+typedef int Part;
+static inline Part part_of(int count) { return count; }
+static inline void copy_part(const float* from, float* to, Part part) {
+  int i = 0;
+  for (; i + 4 <= part; i += 4) __builtin_memcpy(to + i, from + i, 16);
+  if (part & 2) __builtin_memcpy(to + i, from + i, 8), i += 2;
+  if (part & 1) to[i] = from[i];
+}
+static inline Vec load_part(const float* p, Part part) {
+  float lanes[kVector] = {};
+  copy_part(p, lanes, part);
+  return load(lanes);
+}
+static inline void store_part(float* p, Vec v, Part part) {
+  float lanes[kVector];
+  store(lanes, v);
+  copy_part(lanes, p, part);
+}
+#endif
 static inline Vec4 load4(const float* p) { return *reinterpret_cast<const UnalignedVec4*>(p); }
 static inline void store4(float* p, Vec4 v) { *reinterpret_cast<UnalignedVec4*>(p) = v; }
 // The larger, lane by lane; a NaN of b stays one.
