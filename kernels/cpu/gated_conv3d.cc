@@ -46,6 +46,16 @@ const float* PackedWeights::by_output(const ConvGeometry& g) const {
   return few_outputs.floats.load();
 }
 
+const float* PackedWeights::by_pixel(const ConvGeometry& g) const {
+  std::call_once(pixels.once, [&] {
+    const ByPixelLayout layout(g, *isa);
+    float* out = pixels.data.of<float>(std::size_t(layout.floats()));
+    pack_by_pixel(PackedLayout(g, *isa), layout, floats, out);
+    pixels.floats.store(out);
+  });
+  return pixels.floats.load();
+}
+
 const float* PackedWeights::pairs(const ConvGeometry& g, int size, const void* w) const {
   Transformed& t = size == 4 ? four_pairs : size == 2 ? two_pairs : direct_pairs;
   std::call_once(t.once, [&] {
@@ -57,8 +67,8 @@ const float* PackedWeights::pairs(const ConvGeometry& g, int size, const void* w
 }
 
 std::size_t PackedWeights::bytes() const {
-  return data.bytes() + two.data.bytes() + four.data.bytes() + few_outputs.data.bytes() + direct_pairs.data.bytes() + two_pairs.data.bytes() +
-         four_pairs.data.bytes();
+  return data.bytes() + two.data.bytes() + four.data.bytes() + few_outputs.data.bytes() + pixels.data.bytes() +
+         direct_pairs.data.bytes() + two_pairs.data.bytes() + four_pairs.data.bytes();
 }
 
 namespace {

@@ -30,6 +30,8 @@ struct PackedWeights {
   const float* winograd(const ConvGeometry& g, int size) const;
   // As ByOutputLayout says, for all inputs. Otherwise as winograd.
   const float* by_output(const ConvGeometry& g) const;
+  // As ByPixelLayout says. Otherwise as winograd.
+  const float* by_pixel(const ConvGeometry& g) const;
   // In bfloat16 (pairs.h), from w; size 0: for the direct kernel. Otherwise as winograd.
   const float* pairs(const ConvGeometry& g, int size, const void* w) const;
   std::size_t bytes() const;
@@ -40,7 +42,7 @@ struct PackedWeights {
     Buffer data;
     std::atomic<const float*> floats{nullptr};
   };
-  mutable Transformed two, four, few_outputs, direct_pairs, two_pairs, four_pairs;
+  mutable Transformed two, four, few_outputs, pixels, direct_pairs, two_pairs, four_pairs;
 };
 
 // How a convolution is computed. automatic: whatever an estimate from the masks says is fastest; the others are taken

@@ -119,7 +119,7 @@ struct DepthwiseArgs {
 struct FewOutputsArgs {
   const float* x;                // first input of the first pixel
   int64_t step;                  // floats from the inputs of one pixel to those of the next
-  int pixels;                    // kFewOutputsPast more may be computed and thrown away: their inputs are read
+  int pixels;                    // at least one
   const Segment* segments;       // lengths and weights are counted in vectors of inputs; at least one, none of them empty
   int segment_count;
   const float* weights;          // [vectors of inputs][outputs][vector length]
@@ -128,7 +128,25 @@ struct FewOutputsArgs {
   int64_t out_step;
 };
 
-constexpr int kFewOutputsTile = 4, kFewOutputsPast = 1;
+// out[pixel][m] = sum over taps of sums[pixel + tap][tap][m]: what the columns that a pixel reads add to it.
+struct NeighbourSumsArgs {
+  const float* sums;             // of the first pixel's first column; a vector past the last is read
+  int64_t step;                  // floats from column to column
+  int taps, outputs, pixels;
+  float* out;                    // where out_step is `outputs`, a vector past the last may be written
+  int64_t out_step;
+};
+
+constexpr int kFewOutputsTile = 4;
+
+// Pixels side by side -> each in whole vectors of floats, zeros at dropped ones, in dropped channels and past the last.
+struct WholeVectorsArgs {
+  const float* x;                // [pixels][channels]
+  int64_t channels, pixels;
+  const uint8_t* keep;           // [pixels] 0 or 1
+  const uint32_t* select;        // [vectors of channels, all lanes] all ones for each kept channel, else 0
+  float* out;                    // [pixels][vectors of channels, all lanes]
+};
 
 // Activation of some channels of one frame -> channels-last floats. Pixels [begin, end) of the frame.
 struct LoadArgs {
@@ -259,7 +277,7 @@ struct PairKernels {
 };
 
 constexpr int kNarrowPixels = 8;  // most of a strip of narrow groups
-constexpr int kTileRows = 12;     // most rows of a tile
+constexpr int kTileRows = 20;     // most rows of a tile
 constexpr int kPrefetchRows = 12;  // weight rows fetched ahead
 
 // Entries past the end of a weight index, which are only fetched ahead: the rows of the run that follows `rows` later.
@@ -279,8 +297,10 @@ struct IsaKernels {
   void (*pointwise)(const PointwiseArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*few_outputs)(const FewOutputsArgs&);
+  void (*neighbour_sums)(const NeighbourSumsArgs&);
   void (*narrow)(const DepthwiseArgs&);  // strips of narrow groups: see pack.h
   void (*load)(const LoadArgs&);
+  void (*whole_vectors)(const WholeVectorsArgs&);
   // out[i] = x[i] where keep[i] is all ones, 0 where it is 0.
   void (*select)(const float* x, const uint32_t* keep, int64_t count, float* out);
   void (*store)(const StoreArgs&);

@@ -5,6 +5,7 @@
 #include "few_outputs.inc"
 #include "layout.inc"
 #include "magnitude.inc"
+#include "neighbour_sums.inc"
 #include "narrow.inc"
 #include "pointwise.inc"
 #include "rows.inc"
@@ -35,8 +36,9 @@ const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
     DANCE_ISA::kStripPixels,
     DANCE_ISA::rows,         DANCE_ISA::tap_rows,       DANCE_ISA::pointwise,   DANCE_ISA::depthwise,
-    DANCE_ISA::few_outputs,  DANCE_ISA::narrow,
+    DANCE_ISA::few_outputs,  DANCE_ISA::neighbour_sums, DANCE_ISA::narrow,
     DANCE_ISA::load_activation,
+    DANCE_ISA::whole_vectors,
     DANCE_ISA::select,       DANCE_ISA::store_sums,     DANCE_ISA::abs_sum,      DANCE_ISA::abs_sum_slices,
     DANCE_ISA::winograd_in,  DANCE_ISA::winograd_out,
     DANCE_ISA::largest,      DANCE_ISA::scaled_swish,   DANCE_ISA::abs_sum_pixels, DANCE_ISA::magnitudes,

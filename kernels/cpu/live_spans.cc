@@ -26,13 +26,31 @@ uint64_t rows_in_range(const ConvGeometry& g, int64_t ho) {
   return rows;
 }
 
+// What of the input rows the spans of row ho read.
+void widen(const ConvGeometry& g, int64_t ho, const Span* begin, const Span* end, int32_t* read) {
+  const int64_t reach = (g.kernel[2] - 1) * g.dilations[2] + 1;
+  for (const Span* span = begin; span != end; ++span) {
+    const int64_t from = std::max<int64_t>(0, span->begin * g.strides[2] - g.pads[2]);
+    const int64_t to = std::min(g.w, (span->end - 1) * g.strides[2] - g.pads[2] + reach);
+    for (int64_t kh = 0; kh < g.kernel[1] && from < to; ++kh) {
+      if (!(span->kernel_rows >> kh & 1)) continue;
+      int32_t* const row = read + 2 * input_row(g, ho, kh);
+      const bool any = row[0] < row[1];
+      row[0] = int32_t(any ? std::min<int64_t>(row[0], from) : from);
+      row[1] = int32_t(any ? std::max<int64_t>(row[1], to) : to);
+    }
+  }
+}
+
 }  // namespace
 
 LiveSpans find_spans(const ConvGeometry& g, const Kept& kept, int32_t gap, Workspace& ws) {
   const int64_t most = g.out[1] * (g.out[2] / 2 + 1), counts = kept.all_pixels ? 0 : g.h * (g.w + 1);
-  Span* const spans = ws.spans.of<Span>(std::size_t(most) + std::size_t(g.out[1] + 1 + counts) / 4 + 1);
+  Span* const spans = ws.spans.of<Span>(std::size_t(most) + std::size_t(g.out[1] + 1 + 2 * g.h + counts) / 4 + 1);
   int32_t* const first = reinterpret_cast<int32_t*>(spans + most);
-  int32_t* const so_far = first + g.out[1] + 1;
+  int32_t* const read = first + g.out[1] + 1;
+  int32_t* const so_far = read + 2 * g.h;
+  std::fill(read, so_far, 0);
   if (counts) count_kept(g, kept.masks.feature, so_far);
   const int64_t reach = (g.kernel[2] - 1) * g.dilations[2] + 1;
   Span* next = spans;
@@ -59,7 +77,8 @@ LiveSpans find_spans(const ConvGeometry& g, const Kept& kept, int32_t gap, Works
     }
   }
   first[g.out[1]] = int32_t(next - spans);
-  return {spans, first};
+  for (int64_t ho = 0; ho < g.out[1]; ++ho) widen(g, ho, spans + first[ho], spans + first[ho + 1], read);
+  return {spans, first, read};
 }
 
 }  // namespace dance

@@ -19,9 +19,12 @@ constexpr int64_t kSpanKernelRows = 64;  // most that a Span can tell apart
 struct LiveSpans {
   const Span* spans;
   const int32_t* first;  // [H' + 1] into spans
+  const int32_t* read;   // [H][2] the input pixels of each row that spans read lie between these two; equal where none do
 
   const Span* begin(int64_t row) const { return spans + first[row]; }
   const Span* end(int64_t row) const { return spans + first[row + 1]; }
+  int32_t read_begin(int64_t h) const { return read[2 * h]; }
+  int32_t read_end(int64_t h) const { return read[2 * h + 1]; }
 };
 
 // Runs with no more than `gap` dead pixels between them are one. Throws std::bad_alloc.

@@ -77,6 +77,28 @@ struct ByOutputLayout {
 // packed: weights as pack_weights leaves them; channels: which inputs, `count` of them, or null: the first.
 void pack_by_output(const PackedLayout& from, const float* packed, const int32_t* channels, int64_t count, float* out);
 
+// For by_pixel.cc: [block of outputs][kT][kH][C][kW][outputs of the block], the last two rounded up to whole vectors, the
+// same for all blocks, with zeros. Group 1 only, kW at most isa.block().
+struct ByPixelLayout {
+  int64_t outputs, rows, columns_w, inputs, blocks, width;  // rows: kT * kH; width: floats of one input's weights
+  int vector;
+
+  ByPixelLayout(const ConvGeometry& g, const IsaKernels& isa)
+      : outputs(g.m), rows(g.kernel[0] * g.kernel[1]), columns_w(g.kernel[2]), inputs(g.c), vector(isa.vector) {
+    const int64_t most = isa.block() / columns_w;
+    blocks = (outputs + most - 1) / most;
+    width = (columns_w * ((outputs + blocks - 1) / blocks) + vector - 1) / vector * vector;
+  }
+  int vectors() const { return int(width / vector); }
+  int64_t block_begin(int64_t index) const { return outputs * index / blocks; }
+  int columns(int64_t index) const { return int(block_begin(index + 1) - block_begin(index)); }
+  int64_t offset(int64_t index) const { return index * rows * inputs * width; }
+  int64_t floats() const { return blocks * rows * inputs * width; }
+};
+
+// packed: weights as pack_weights leaves them.
+void pack_by_pixel(const PackedLayout& from, const ByPixelLayout& to, const float* packed, float* out);
+
 // As PackedLayout for Winograd: every kernel position of H and W is replaced by a component, which varies slowest:
 // [block of output channels][component][kT][C][columns]. Group 1 only.
 struct WinogradLayout : PackedLayout {

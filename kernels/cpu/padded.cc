@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "by_pixel.h"
 #include "live_spans.h"
 #include "pack.h"
 
@@ -14,29 +15,28 @@ constexpr int64_t kFewInputs = 8;      // along outputs: a copy of more costs to
 constexpr double kFewProducts = 0.8, kFewStridedProducts = 0.45;
 constexpr int64_t kItems = 8;          // fewer leave threads idle at the end
 constexpr int64_t kItemPixels = 640;   // of output
+constexpr double kByPixelGain = 0.9;   // from the inputs' side where its estimate is below this share of the spans'
+constexpr double kSpanProducts = 24;   // in products of a vector: beginning and ending a span
 constexpr int32_t kGap = 3;            // dead pixels that are computed all the same: a tile of few takes as long
 
 // Rows of the map are copied, with zeros left and right of them and at dropped pixels: then all pixels of a span read the
 // same positions at even distances, and no plan of who reads what is needed.
 class PaddedClip : ClipCall {
  public:
-  explicit PaddedClip(const ClipCall& clip)
+  PaddedClip(const ClipCall& clip, const LiveSpans& spans)
       : ClipCall(clip), layout_(g_, isa_),
         along_inputs_(padded_way(call_, kept_.channels, isa_) == PaddedWay::inputs),
         // whole vectors are multiplied anyway: by zeros for what is dropped of them
-        masked_(along_inputs_ && !kept_.all_channels && g_.channels_last && g_.type == Type::f32 &&
-                g_.c % isa_.vector == 0 && g_.c - kept_.channels < isa_.vector),
+        masked_(along_inputs_ && g_.channels_last && g_.type == Type::f32 && vectors(g_.c) == vectors(kept_.channels)),
         channels_(masked_ ? g_.c : kept_.channels), by_output_(layout_, channels_),
         stride_(along_inputs_ ? by_output_.vectors * isa_.vector : channels_),
-        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {}
+        magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()),
+        spans_(spans) {}
 
   void run() {
     find_bias();
     find_weights();
-    if (kept_.channels > 0) {
-      spans_ = find_spans(g_, kept_, kGap, ws_);
-      load();
-    }
+    if (kept_.channels > 0) load();
     const int64_t rows = std::max<int64_t>(1, std::min(kItemPixels, g_.out[0] * out_pixels() / kItems) / g_.out[2]);
     rows_ = std::min(rows, g_.out[1]);
     const int64_t parts = (g_.out[1] + rows_ - 1) / rows_, items = g_.out[0] * parts;
@@ -54,6 +54,7 @@ class PaddedClip : ClipCall {
   }
 
  private:
+  int64_t vectors(int64_t channels) const { return (channels + isa_.vector - 1) / isa_.vector; }
   int64_t element_bytes() const { return g_.type == Type::f32 ? 4 : 2; }
   int64_t worker_sums() const { return std::max((g_.out[2] + kTileRows) * isa_.block(), g_.out[2] * g_.m); }
   int64_t frame_floats() const { return g_.h * width_ * stride_; }
@@ -67,12 +68,15 @@ class PaddedClip : ClipCall {
 
   void find_bias();
   void find_weights();
+  void find_masks(bool as_it_lies);
   void load();
-  void load_row(int64_t t, int64_t h, float* row) const;
+  void load_row(int64_t t, int64_t h, int64_t begin, int64_t pixels, bool as_it_lies, float* out) const;
+  void load_channels(int64_t t, int64_t first, int64_t count, float* out) const;
+  struct Listed;
   int find_segments(int64_t to, uint64_t kernel_rows, Segment* out) const;
   void compute(int worker, int64_t to, int64_t begin, int64_t end) const;
-  void row_along_outputs(RowsArgs& a, int64_t to, int64_t ho, int64_t index, Segment* segments) const;
-  void row_along_inputs(FewOutputsArgs& a, int64_t to, int64_t ho, float* sums, Segment* segments) const;
+  void row_along_outputs(RowsArgs& a, int64_t to, int64_t ho, int64_t index, Listed& segments) const;
+  void row_along_inputs(FewOutputsArgs& a, int64_t to, int64_t ho, float* sums, Listed& segments) const;
   void store_columns(int64_t to, int64_t ho, int64_t begin, int64_t end, int64_t index, const float* sums) const;
   void store_row(int64_t to, int64_t ho, const float* sums) const;
   void store(StoreArgs& a, int64_t to, int64_t ho, int64_t begin) const;
@@ -83,17 +87,31 @@ class PaddedClip : ClipCall {
   const ByOutputLayout by_output_;  // of these
   const int64_t stride_;            // floats from position to position
   Magnitudes magnitudes_;           // parts: those of the rows
-  LiveSpans spans_{};
+  const LiveSpans spans_;           // of kept pixels; not looked at where no channel is kept
   const float* x_ = nullptr;        // [T][H][width_][stride_]; the first pad_ pixels of a row and those past W are zeros
   int64_t width_ = 0, pad_ = 0;
   const float* weights_ = nullptr;
   const int32_t* weight_index_ = nullptr;
   const float* bias_ = nullptr;     // [M]; along inputs, channels last: for every pixel of a row
-  const uint32_t* keep_ = nullptr;  // of a frame's floats as they lie, where some pixels are dropped
+  const uint32_t* select_ = nullptr;  // see WholeVectorsArgs, or null
+  const uint32_t* keep_ = nullptr;    // of a frame's floats as they lie, or null
   int64_t rows_ = 0;                // of output, of an item
   float* sums_ = nullptr;           // of a row of output, and of a tile
   int64_t* row_y_ = nullptr;
   Segment* segments_ = nullptr;
+};
+
+// Segments of an output frame: the same for all rows that read these rows of the kernel.
+struct PaddedClip::Listed {
+  Segment* out;
+  uint64_t kernel_rows = 0;
+  int count = 0;
+
+  int of(const PaddedClip& clip, int64_t to, uint64_t rows) {
+    if (rows != kernel_rows) count = clip.find_segments(to, rows, out);
+    kernel_rows = rows;
+    return count;
+  }
 };
 
 void PaddedClip::find_bias() {
@@ -123,12 +141,27 @@ void PaddedClip::find_weights() {
   weight_index_ = index;
 }
 
+// Channels and pixels of channels-last floats that are kept: of each channel, of each float of the map, or nothing where
+// rows are copied as they lie.
+void PaddedClip::find_masks(bool as_it_lies) {
+  if (masked_ && !(as_it_lies && kept_.all_channels && kept_.all_pixels)) {
+    uint32_t* select = ws_.float_mask.of<uint32_t>(std::size_t(stride_));
+    for (int64_t c = 0; c < stride_; ++c) select[c] = 0u - uint32_t(c < g_.c && kept_.masks.channel[c]);
+    select_ = select;
+  } else if (as_it_lies && !kept_.all_pixels) {
+    uint32_t* keep = ws_.float_mask.of<uint32_t>(std::size_t(g_.h * g_.w * g_.c));
+    keep_ = keep;
+    for (int64_t h = 0; h < g_.h; ++h)
+      for (int64_t p = h * g_.w + spans_.read_begin(h); p < h * g_.w + spans_.read_end(h); ++p)
+        std::fill(keep + p * g_.c, keep + (p + 1) * g_.c, 0u - uint32_t(kept_.masks.feature[p]));
+  }
+}
+
 void PaddedClip::load() {
-  const int64_t past = along_inputs_ ? kFewOutputsPast : 0;
   // positions of a row that are read, from -pad on
-  const int64_t read = (g_.out[2] + past - 1) * g_.strides[2] + (g_.kernel[2] - 1) * g_.dilations[2] + 1;
+  const int64_t read = (g_.out[2] - 1) * g_.strides[2] + (g_.kernel[2] - 1) * g_.dilations[2] + 1;
   const bool as_it_lies = g_.channels_last && g_.type == Type::f32 && channels_ == g_.c && stride_ == g_.c;
-  if (as_it_lies && kept_.all_pixels && !masked_ && g_.pads[2] == 0 && read <= g_.w) {
+  if (as_it_lies && kept_.all_pixels && kept_.all_channels && g_.pads[2] == 0 && read <= g_.w) {
     x_ = static_cast<const float*>(call_.x) + n_ * g_.t * g_.h * g_.w * g_.c;
     width_ = g_.w;
     return;
@@ -137,37 +170,33 @@ void PaddedClip::load() {
   width_ = std::max(read, pad_ + g_.w);
   float* x = ws_.activation.of<float>(std::size_t(g_.t * frame_floats()));
   x_ = x;
-  if (as_it_lies && (masked_ || !kept_.all_pixels)) {
-    uint32_t* keep = ws_.float_mask.of<uint32_t>(std::size_t((g_.h * g_.w + 1) * g_.c));
-    uint32_t* const pixel = keep + g_.h * g_.w * g_.c;
-    for (int64_t c = 0; c < g_.c; ++c) pixel[c] = 0u - uint32_t(kept_.masks.channel[c]);
-    keep_ = keep;
-    for (int64_t p = 0; p < g_.h * g_.w; ++p, keep += g_.c) {
-      if (kept_.masks.feature[p]) std::memcpy(keep, pixel, std::size_t(g_.c) * 4);
-      else std::memset(keep, 0, std::size_t(g_.c) * 4);
-    }
-  }
+  find_masks(as_it_lies);
   for_items(parallel_, g_.t, [&](int, int64_t t) {
     if (!kept_.read_frame[t]) return;
     for (int64_t h = 0; h < g_.h; ++h) {
-      float* row = x + t * frame_floats() + h * width_ * stride_;
+      const int64_t begin = spans_.read_begin(h), pixels = spans_.read_end(h) - begin;
+      if (pixels == 0) continue;
+      float* const row = x + (t * g_.h + h) * width_ * stride_;
       std::memset(row, 0, std::size_t(pad_ * stride_) * 4);
-      if (as_it_lies) {
-        const int64_t at = h * g_.w * g_.c, count = g_.w * g_.c;
-        const float* from = static_cast<const float*>(call_.x) + (n_ * g_.t + t) * g_.h * g_.w * g_.c + at;
-        if (keep_) isa_.select(from, keep_ + at, count, row + pad_ * stride_);
-        else std::memcpy(row + pad_ * stride_, from, std::size_t(count) * 4);
-      } else {
-        load_row(t, h, row + pad_ * stride_);
-      }
+      load_row(t, h, begin, pixels, as_it_lies, row + (pad_ + begin) * stride_);
       std::memset(row + (pad_ + g_.w) * stride_, 0, std::size_t((width_ - pad_ - g_.w) * stride_) * 4);
     }
   });
 }
 
-void PaddedClip::load_row(int64_t t, int64_t h, float* row) const {
+// Pixels [begin, begin + pixels) of row h of frame t.
+void PaddedClip::load_row(int64_t t, int64_t h, int64_t begin, int64_t pixels, bool as_it_lies, float* out) const {
+  const int64_t pixel = h * g_.w + begin, first = (n_ * g_.t + t) * g_.h * g_.w + pixel;
+  const float* from = static_cast<const float*>(call_.x) + first * g_.c;  // where channels last, of floats
+  if (select_) isa_.whole_vectors({from, g_.c, pixels, kept_.masks.feature + pixel, select_, out});
+  else if (keep_) isa_.select(from, keep_ + pixel * g_.c, pixels * g_.c, out);
+  else if (as_it_lies) std::memcpy(out, from, std::size_t(pixels * g_.c) * 4);
+  else load_channels(t, pixel, pixels, out);
+}
+
+void PaddedClip::load_channels(int64_t t, int64_t first, int64_t count, float* out) const {
   const int64_t pixels = g_.h * g_.w;
-  const int64_t at = g_.channels_last ? (t * pixels + h * g_.w) * g_.c : t * pixels + h * g_.w;
+  const int64_t at = g_.channels_last ? (t * pixels + first) * g_.c : t * pixels + first;
   LoadArgs a{};
   a.x = static_cast<const char*>(call_.x) + (n_ * g_.c * g_.t * pixels + at) * element_bytes();
   a.type = g_.type;
@@ -175,10 +204,10 @@ void PaddedClip::load_row(int64_t t, int64_t h, float* row) const {
   a.channel_stride = g_.channels_last ? g_.c : g_.t * pixels;
   a.channels = kept_.channel;
   a.count = kept_.channels;
-  a.keep = kept_.masks.feature + h * g_.w;
+  a.keep = kept_.masks.feature + first;
   a.zero_dropped = true;
-  a.end = g_.w;
-  a.out = row;
+  a.end = count;
+  a.out = out;
   a.out_stride = stride_;
   isa_.load(a);
 }
@@ -207,7 +236,7 @@ int PaddedClip::find_segments(int64_t to, uint64_t kernel_rows, Segment* out) co
 
 void PaddedClip::compute(int worker, int64_t to, int64_t begin, int64_t end) const {
   float* sums = sums_ + worker * worker_sums();
-  Segment* segments = segments_ + worker * layout_.taps;
+  Listed segments{segments_ + worker * layout_.taps};
   bool any = false;
   for (int64_t kt = 0; kt < g_.kernel[0]; ++kt) any |= live(to, kt);
   if (!any || kept_.channels == 0) {
@@ -221,7 +250,7 @@ void PaddedClip::compute(int worker, int64_t to, int64_t begin, int64_t end) con
   if (along_inputs_) {
     FewOutputsArgs a{};
     a.step = g_.strides[2] * stride_;
-    a.segments = segments;
+    a.segments = segments.out;
     a.out_step = g_.m;
     for (int64_t ho = begin; ho < end; ++ho) row_along_inputs(a, to, ho, sums, segments);
     return;
@@ -241,21 +270,19 @@ void PaddedClip::compute(int worker, int64_t to, int64_t begin, int64_t end) con
 }
 
 // One block of columns of one row of output.
-void PaddedClip::row_along_outputs(RowsArgs& a, int64_t to, int64_t ho, int64_t index, Segment* segments) const {
+void PaddedClip::row_along_outputs(RowsArgs& a, int64_t to, int64_t ho, int64_t index, Listed& segments) const {
   const int64_t columns = int64_t(layout_.vectors(index)) * isa_.vector, first = layout_.block_begin(index);
   const bool in_place = g_.channels_last && g_.type == Type::f32;
   const int64_t y = ((n_ * g_.out[0] + to) * out_pixels() + ho * g_.out[2]) * g_.m + first;  // where channels last
   float* const sums = a.acc;
   a.vectors = layout_.vectors(index);
   a.weights = weights_ + layout_.offset(0, index);
-  a.segments = segments;
+  a.segments = segments.out;
   a.bias = bias_ + first;
   a.count = layout_.columns(index);
   int64_t done = 0;
-  uint64_t kernel_rows = 0;
   for (const Span* span = spans_.begin(ho); span != spans_.end(ho); ++span) {
-    if (span->kernel_rows != kernel_rows) a.segment_count = find_segments(to, span->kernel_rows, segments);
-    kernel_rows = span->kernel_rows;
+    a.segment_count = segments.of(*this, to, span->kernel_rows);
     if (in_place) store_columns(to, ho, done, span->begin, index, nullptr);
     else std::memset(sums + done * columns, 0, std::size_t((span->begin - done) * columns) * 4);
     a.x = inputs_of(ho, span->begin);
@@ -273,12 +300,10 @@ void PaddedClip::row_along_outputs(RowsArgs& a, int64_t to, int64_t ho, int64_t 
   store_columns(to, ho, 0, g_.out[2], index, sums);
 }
 
-void PaddedClip::row_along_inputs(FewOutputsArgs& a, int64_t to, int64_t ho, float* sums, Segment* segments) const {
+void PaddedClip::row_along_inputs(FewOutputsArgs& a, int64_t to, int64_t ho, float* sums, Listed& segments) const {
   int64_t done = 0;
-  uint64_t kernel_rows = 0;
   for (const Span* span = spans_.begin(ho); span != spans_.end(ho); ++span) {
-    if (span->kernel_rows != kernel_rows) a.segment_count = find_segments(to, span->kernel_rows, segments);
-    kernel_rows = span->kernel_rows;
+    a.segment_count = segments.of(*this, to, span->kernel_rows);
     std::memset(sums + done * g_.m, 0, std::size_t((span->begin - done) * g_.m) * 4);
     a.x = inputs_of(ho, span->begin);
     a.pixels = span->end - span->begin;
@@ -334,6 +359,25 @@ void PaddedClip::store(StoreArgs& a, int64_t to, int64_t ho, int64_t begin) cons
   isa_.store(a);
 }
 
+// Vectors of products of the spans, and what beginning and storing them takes, as by_pixel_products counts.
+double span_products(const ClipCall& clip, const LiveSpans& spans, PaddedWay way) {
+  const ConvGeometry& g = clip.g_;
+  const int64_t channels = clip.kept_.channels, vector = clip.isa_.vector;
+  int64_t positions = 0, frames = 0;  // pairs of output pixel and kernel row; of output and kernel frame
+  if (channels == 0) return 0;
+  for (const Span* span = spans.begin(0); span != spans.end(g.out[1] - 1); ++span)
+    positions += (span->end - span->begin) * __builtin_popcountll(span->kernel_rows);
+  for (int64_t to = 0; to < g.out[0]; ++to)
+    for (int64_t kt = 0; kt < g.kernel[0]; ++kt) {
+      const int64_t t = to * g.strides[0] - g.pads[0] + kt * g.dilations[0];
+      frames += t >= 0 && t < g.t && clip.kept_.masks.frame[t];
+    }
+  const double products = way == PaddedWay::inputs ? double(g.m * ((channels + vector - 1) / vector))
+                                                   : double((g.m + vector - 1) / vector * channels);
+  const int64_t count = spans.end(g.out[1] - 1) - spans.begin(0);
+  return double(positions * frames * g.kernel[2]) * products + kSpanProducts * double(count * g.out[0]);
+}
+
 }  // namespace
 
 PaddedWay padded_way(const ConvCall& call, int64_t kept_channels, const IsaKernels& isa) {
@@ -348,7 +392,11 @@ PaddedWay padded_way(const ConvCall& call, int64_t kept_channels, const IsaKerne
 }
 
 void padded_conv3d(const ClipCall& clip) {
-  PaddedClip(clip).run();
+  const LiveSpans spans = clip.kept_.channels > 0 ? find_spans(clip.g_, clip.kept_, kGap, clip.ws_) : LiveSpans{};
+  const PaddedWay way = padded_way(clip.call_, clip.kept_.channels, clip.isa_);
+  const double by_pixel = by_pixel_products(clip.call_, clip.kept_, clip.isa_);
+  if (by_pixel < kByPixelGain * span_products(clip, spans, way)) by_pixel_conv3d(clip, spans);
+  else PaddedClip(clip, spans).run();
 }
 
 }  // namespace dance
