@@ -2,6 +2,7 @@
 // input channel of one row with one block of output channels: the innermost line of rows.inc.
 #include <algorithm>
 
+#include "by_pixel.h"
 #include "costs.h"
 #include "pack.h"
 #include "padded.h"
@@ -255,7 +256,10 @@ double Estimate::direct(const Kept& kept) const {
   if (kept.all_pixels) return steps;
   steps *= costs_.holes + costs_.scattered * kept.scattered() / left.channels;
   if (g_.m <= 2 * isa_.vector) steps *= costs_.narrow_holes;
-  return std::min(steps, direct_steps(left, all_positions(g_), way));  // zeros are read where that is faster
+  // zeros are read where that is faster
+  const double with_zeros = std::min(steps, direct_steps(left, all_positions(g_), way));
+  return way == PaddedWay::none ? with_zeros
+                                : std::min(with_zeros, by_pixel_products(call_, kept, isa_) / isa_.max_vectors);
 }
 
 }  // namespace

@@ -77,6 +77,22 @@ def test_means_are_those_of_what_is_written(lib, isa, name):
         check_means(means, y)
 
 
+@pytest.mark.parametrize("kernel", ((1, 1, 1), (1, 3, 3)))
+@pytest.mark.parametrize("outputs", range(1, 19))
+def test_means_of_fewer_channels_than_a_vector(lib, isa, outputs, kernel):
+    rng = np.random.default_rng(outputs)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 5, 2, 11, 13), (outputs, 5, *kernel)))
+    b = rng.standard_normal(outputs).astype(np.float32)
+    masks = [np.ones(shape, bool) for shape in ((1, 2), (1, 5), (1, 11, 13))]
+    for value in (0.0, np.inf, np.nan):
+        x[0, 3, 1, 4, 5] = value
+        means = []
+        y = native_kernels.gated_conv3d(lib, x, w, b, masks, magnitudes=means, channels_last=True, minimum=0.0)
+        for array, expected in zip(means, definition.magnitudes(y)):
+            np.testing.assert_array_equal(np.isfinite(array), np.isfinite(expected))
+            np.testing.assert_allclose(array[np.isfinite(expected)], expected[np.isfinite(expected)], rtol=TOLERANCE)
+
+
 @pytest.mark.parametrize("name", ("direct", "direct, channels first", "depthwise"))
 def test_means_of_float16(lib, isa, name):
     x, w, b, masks, options = draw(name, np.float16)
