@@ -47,6 +47,16 @@ void make_winograd_possible(Random& r, DanceConv& v, int64_t* kernel) {
   for (int i = 1; i < 3; ++i) kernel[i] = 3, v.strides[i] = v.dilations[i] = 1, v.x_shape[2 + i] = r.range(1, 15);
 }
 
+// Few channels on both sides, and rows long enough for spans and for few kept pixels among many.
+void make_narrow(Random& r, DanceConv& v, int64_t* kernel) {
+  v.group = 1;
+  v.x_shape[1] = v.w_shape[1] = r.among({1, 2, 3, 4, 8, 13, 16, 17});
+  v.w_shape[0] = r.among({1, 2, 3, 4, 5, 13, 15, 16, 17});
+  v.variant = 1, v.prepack = 1;
+  for (int i = 1; i < 3; ++i) kernel[i] = r.among({1, 2, 3}), v.x_shape[2 + i] = r.range(3, 9 * (1 + 2 * (i == 2)));
+  if (r.chance(0.7)) v.strides[2] = v.dilations[2] = 1;
+}
+
 bool make_case(Random& r, Case& c) {
   DanceConv& v = c.conv;
   const bool depthwise = r.chance(0.2), narrow = !depthwise && r.chance(0.3);
@@ -60,7 +70,9 @@ bool make_case(Random& r, Case& c) {
   for (int i = 0; i < 3; ++i)
     v.x_shape[2 + i] = r.range(1, 9), v.strides[i] = r.range(1, 3), v.dilations[i] = r.among({1, 1, 2});
   v.variant = int32_t(r.among({0, 1}));
-  if (r.chance(0.5)) make_winograd_possible(r, v, kernel);
+  const bool few = r.chance(0.3);
+  if (few) make_narrow(r, v, kernel);
+  else if (r.chance(0.5)) make_winograd_possible(r, v, kernel);
   for (int i = 0; i < 3; ++i) {
     v.w_shape[2 + i] = kernel[i];
     v.pads[i] = r.range(0, 3), v.pads[i + 3] = r.range(0, 3);
@@ -92,7 +104,7 @@ bool make_case(Random& r, Case& c) {
                              v.x_shape[0] * v.x_shape[3] * v.x_shape[4]};
   std::unique_ptr<uint8_t[]>* masks[3] = {&c.frame, &c.channel, &c.feature};
   for (int i = 0; i < 3; ++i) {
-    const double rate = double(r.among({0, 3, 6, 10, 10})) / 10;
+    const double rate = few && i == 2 ? double(r.among({1, 2, 10})) / 10 : double(r.among({0, 3, 6, 10, 10})) / 10;
     *masks[i] = exact<uint8_t>(counts[i]);
     for (int64_t j = 0; j < counts[i]; ++j) (*masks[i])[j] = r.chance(rate);
   }
