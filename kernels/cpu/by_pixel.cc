@@ -12,9 +12,9 @@ namespace {
 constexpr int64_t kItems = 8;              // fewer leave threads idle at the end
 constexpr int64_t kItemPixels = 640;       // of output
 constexpr int64_t kSumBytes = 24 << 10;    // of sums worked on together: half of the L1 cache
-// In products of a vector: beginning and ending those of an input pixel with a kernel row; clearing a vector of sums, adding
-// up and storing one of outputs.
-constexpr double kPixelProducts = 8, kClearProducts = 1, kOutputProducts = 4;
+// In products of a vector, measured with AVX-512: what surrounds those of an input pixel with a kernel row of one frame;
+// clearing a vector of sums; adding up and storing one of outputs.
+constexpr double kPixelProducts = 9, kClearProducts = 1.5, kOutputProducts = 13;
 
 class ByPixelClip : ClipCall {
  public:
@@ -225,7 +225,7 @@ double by_pixel_products(const ConvCall& call, const Kept& kept, const IsaKernel
     }
   const double vectors = double(layout.blocks * layout.vectors()), outputs = double(g.out[0] * g.out[1] * g.out[2]);
   const double rows = double(g.kernel[1]) / double(g.strides[1]) * double(kept.pixels);  // read by an output frame
-  return rows * (vectors * double(kept.channels * pairs) + kPixelProducts * double(layout.blocks * g.out[0])) +
+  return rows * double(pairs) * (vectors * double(kept.channels) + kPixelProducts * double(layout.blocks)) +
          outputs * (kClearProducts * vectors + kOutputProducts * double((g.m + isa.vector - 1) / isa.vector));
 }
 

@@ -15,8 +15,7 @@ constexpr int64_t kFewInputs = 8;      // along outputs: a copy of more costs to
 constexpr double kFewProducts = 0.8, kFewStridedProducts = 0.45;
 constexpr int64_t kItems = 8;          // fewer leave threads idle at the end
 constexpr int64_t kItemPixels = 640;   // of output
-constexpr double kByPixelGain = 0.9;   // from the inputs' side where its estimate is below this share of the spans'
-constexpr double kSpanProducts = 24;   // in products of a vector: beginning and ending a span
+constexpr double kSpanProducts = 150;  // in products of a vector: beginning and ending a span
 constexpr int32_t kGap = 3;            // dead pixels that are computed all the same: a tile of few takes as long
 
 // Rows of the map are copied, with zeros left and right of them and at dropped pixels: then all pixels of a span read the
@@ -395,7 +394,7 @@ void padded_conv3d(const ClipCall& clip) {
   const LiveSpans spans = clip.kept_.channels > 0 ? find_spans(clip.g_, clip.kept_, kGap, clip.ws_) : LiveSpans{};
   const PaddedWay way = padded_way(clip.call_, clip.kept_.channels, clip.isa_);
   const double by_pixel = by_pixel_products(clip.call_, clip.kept_, clip.isa_);
-  if (by_pixel < kByPixelGain * span_products(clip, spans, way)) by_pixel_conv3d(clip, spans);
+  if (by_pixel < span_products(clip, spans, way)) by_pixel_conv3d(clip, spans);
   else PaddedClip(clip, spans).run();
 }
 
