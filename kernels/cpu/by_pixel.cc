@@ -37,7 +37,8 @@ class ByPixelClip : ClipCall {
     segments_ = ws_.segments.of<Segment>(workers * std::size_t(g_.kernel[0]));
     magnitudes_.begin(parts, 1, ws_);
     for_items(parallel_, items, [&](int worker, int64_t item) {
-      const int64_t part = item % parts, to = item / parts, begin = part * item_rows, end = std::min(begin + item_rows, g_.out[1]);
+      const int64_t part = item % parts, to = item / parts, begin = part * item_rows;
+      const int64_t end = std::min(begin + item_rows, g_.out[1]);
       compute(worker, to, begin, end);
       magnitudes_.add(part, 0, to, 0, g_.m, begin * g_.out[2], (end - begin) * g_.out[2]);
     });
@@ -47,7 +48,9 @@ class ByPixelClip : ClipCall {
  private:
   int64_t most_rows() const { return step_ * columns_; }
   // Of input columns, then of output pixels, which are written in whole vectors.
-  int64_t worker_sums() const { return most_rows() * layout_.width + 2 * isa_.vector + (step_ * g_.out[2] * g_.m + isa_.vector); }
+  int64_t worker_sums() const {
+    return most_rows() * layout_.width + 2 * isa_.vector + step_ * g_.out[2] * g_.m + isa_.vector;
+  }
 
   void find_inputs();
   void find_weights();
