@@ -133,9 +133,9 @@ def _bench_layer(layer: Layer, workers: list[PeerProcess], settings: Settings) -
     _check_same_answer(layer, {w.peer: w.ask(json.dumps({"layer": list(geometry)}))["check"] for w in workers})
     cases = keep_cases(geometry)
     variants = {case: workers[0].ask(json.dumps({"variant": case}))["variant"] for case in cases}
-    # the direct kernel is another one only where Winograd is there to be chosen; each list has threads of its own
-    alone = cases if any(not variant.startswith("direct") for variant in variants.values()) else [DENSE]
-    ours = [[way(AUTOMATIC, case) for case in cases], [way(DIRECT, case) for case in alone], [GATE]]
+    ours = [[way(AUTOMATIC, case) for case in cases], [GATE]]  # each list has threads of its own
+    if any(variant != "direct" for variant in variants.values()):
+        ours.append([way(DIRECT, case) for case in cases])
     ways = {w.peer: ours if w.peer == OURS else [[dense_way(w.peer)]] for w in workers}
     rounds: dict[str, list[float]] = {}
     for number in range(settings.rounds + 1):
@@ -161,7 +161,8 @@ def result_of(layer: Layer, cases: Sequence[KeepCase], variants: dict[KeepCase, 
     """Ratios from what was measured; each is formed within a round."""
     cost = ConvCost(layer.geometry)
     macs = cost.dense().macs
-    dense, direct = np.array(rounds[way(AUTOMATIC, DENSE)]), np.array(rounds[way(DIRECT, DENSE)])
+    dense = np.array(rounds[way(AUTOMATIC, DENSE)])
+    direct = np.array(rounds.get(way(DIRECT, DENSE), dense))
     found = []
     for case in cases[1:]:
         taken = np.array(rounds[way(AUTOMATIC, case)])
