@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "load.h"
+#include "row_store.h"
 
 namespace dance {
 namespace {
@@ -58,7 +59,6 @@ class ByPixelClip : ClipCall {
   void compute(int worker, int64_t to, int64_t begin, int64_t end) const;
   void add_inputs(RowsArgs& a, int64_t begin, int64_t end, int64_t* row_in, int32_t* row_out) const;
   void add_up(int64_t begin, int64_t end, int64_t index, const float* sums, float* out) const;
-  void store_row(int64_t to, int64_t ho, const float* sums) const;
 
   const ByPixelLayout layout_;
   const LiveSpans spans_;
@@ -91,11 +91,7 @@ void ByPixelClip::find_inputs() {
 
 void ByPixelClip::find_weights() {
   weights_ = call_.packed->by_pixel(g_);
-  const int64_t repeats = g_.channels_last ? g_.out[2] : 1;
-  float* bias = ws_.bias.of<float>(std::size_t(repeats * g_.m));
-  to_floats(call_.b, g_.type, g_.m, bias);
-  for (int64_t i = 1; i < repeats; ++i) std::memcpy(bias + i * g_.m, bias, std::size_t(g_.m) * 4);
-  bias_ = bias;
+  bias_ = repeated_bias(*this, g_.channels_last ? g_.out[2] : 1);
   if (kept_.all_channels) return;
   int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + kPrefetchRows));
   std::copy(kept_.channel, kept_.channel + kept_.channels, index);
@@ -145,7 +141,7 @@ void ByPixelClip::compute(int worker, int64_t to, int64_t begin, int64_t end) co
       add_up(first, last, index, acc, out);
     }
     for (int64_t ho = first; ho < last; ++ho)
-      store_row(to, ho, any && spans_.begin(ho) != spans_.end(ho) ? out + (ho - first) * g_.out[2] * g_.m : nullptr);
+      store_row(*this, bias_, to, ho, any && spans_.begin(ho) != spans_.end(ho) ? out + (ho - first) * g_.out[2] * g_.m : nullptr);
   }
 }
 
@@ -190,26 +186,6 @@ void ByPixelClip::add_up(int64_t begin, int64_t end, int64_t index, const float*
     }
     if (index == 0) std::memset(out + done * g_.m, 0, std::size_t((g_.out[2] - done) * g_.m) * 4);
   }
-}
-
-// sums: [W'][M], or null where the row reads nothing; channels last it is stored as if it were one pixel.
-void ByPixelClip::store_row(int64_t to, int64_t ho, const float* sums) const {
-  StoreArgs a{};
-  a.acc = sums;
-  a.acc_stride = g_.m;
-  a.pixels = g_.channels_last ? 1 : int(g_.out[2]);
-  a.count = int(g_.channels_last ? g_.out[2] * g_.m : g_.m);
-  a.bias = bias_;
-  a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
-  a.pixel_stride = g_.channels_last ? a.count : 1;
-  a.minimum = call_.minimum;
-  a.type = g_.type;
-  const int64_t pixel = to * out_pixels() + ho * g_.out[2];
-  const int64_t bytes = g_.type == Type::f32 ? 4 : 2;
-  const int64_t at = (n_ * g_.m * g_.out[0] * out_pixels() + pixel * (g_.channels_last ? g_.m : 1)) * bytes;
-  a.y = static_cast<char*>(call_.y) + at;
-  a.z = call_.z ? static_cast<const char*>(call_.z) + at : nullptr;
-  isa_.store(a);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "by_pixel.h"
 #include "live_spans.h"
 #include "pack.h"
+#include "row_store.h"
 
 namespace dance {
 namespace {
@@ -33,7 +34,7 @@ class PaddedClip : ClipCall {
         spans_(spans) {}
 
   void run() {
-    find_bias();
+    bias_ = repeated_bias(*this, along_inputs_ && g_.channels_last ? g_.out[2] : 1);
     find_weights();
     if (kept_.channels > 0) load();
     const int64_t rows = std::max<int64_t>(1, std::min(kItemPixels, g_.out[0] * out_pixels() / kItems) / g_.out[2]);
@@ -65,7 +66,6 @@ class PaddedClip : ClipCall {
     return x_ + ((ho * g_.strides[1] - g_.pads[1]) * width_ + wo * g_.strides[2]) * stride_;
   }
 
-  void find_bias();
   void find_weights();
   void find_masks(bool as_it_lies);
   void load();
@@ -77,8 +77,6 @@ class PaddedClip : ClipCall {
   void row_along_outputs(RowsArgs& a, int64_t to, int64_t ho, int64_t index, Listed& segments) const;
   void row_along_inputs(FewOutputsArgs& a, int64_t to, int64_t ho, float* sums, Listed& segments) const;
   void store_columns(int64_t to, int64_t ho, int64_t begin, int64_t end, int64_t index, const float* sums) const;
-  void store_row(int64_t to, int64_t ho, const float* sums) const;
-  void store(StoreArgs& a, int64_t to, int64_t ho, int64_t begin) const;
 
   const PackedLayout layout_;
   const bool along_inputs_, masked_;
@@ -112,14 +110,6 @@ struct PaddedClip::Listed {
     return count;
   }
 };
-
-void PaddedClip::find_bias() {
-  const int64_t pixels = along_inputs_ && g_.channels_last ? g_.out[2] : 1;
-  float* bias = ws_.bias.of<float>(std::size_t(pixels * g_.m));
-  to_floats(call_.b, g_.type, g_.m, bias);
-  for (int64_t i = 1; i < pixels; ++i) std::memcpy(bias + i * g_.m, bias, std::size_t(g_.m) * 4);
-  bias_ = bias;
-}
 
 void PaddedClip::find_weights() {
   if (along_inputs_) {
@@ -241,7 +231,7 @@ void PaddedClip::compute(int worker, int64_t to, int64_t begin, int64_t end) con
   if (!any || kept_.channels == 0) {
     for (int64_t ho = begin; ho < end; ++ho)
       for (int64_t index = 0; index < layout_.blocks(); ++index) {
-        if (along_inputs_) store_row(to, ho, nullptr);
+        if (along_inputs_) store_row(*this, bias_, to, ho, nullptr);
         else store_columns(to, ho, 0, g_.out[2], index, nullptr);
       }
     return;
@@ -314,9 +304,9 @@ void PaddedClip::row_along_inputs(FewOutputsArgs& a, int64_t to, int64_t ho, flo
     }
     done = span->end;
   }
-  if (done == 0) return store_row(to, ho, nullptr);
+  if (done == 0) return store_row(*this, bias_, to, ho, nullptr);
   std::memset(sums + done * g_.m, 0, std::size_t((g_.out[2] - done) * g_.m) * 4);
-  store_row(to, ho, sums);
+  store_row(*this, bias_, to, ho, sums);
 }
 
 // Output pixels [begin, end) of a row, one block of columns; sums: of the first of them, or null where they read nothing.
@@ -332,30 +322,7 @@ void PaddedClip::store_columns(int64_t to, int64_t ho, int64_t begin, int64_t en
   a.bias = bias_ + a.first_channel;
   a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
   a.pixel_stride = g_.channels_last ? g_.m : 1;
-  store(a, to, ho, begin);
-}
-
-// A whole row, sums [W'][M]; channels last it is stored as if it were one pixel.
-void PaddedClip::store_row(int64_t to, int64_t ho, const float* sums) const {
-  StoreArgs a{};
-  a.acc = sums;
-  a.acc_stride = g_.m;
-  a.pixels = g_.channels_last ? 1 : int(g_.out[2]);
-  a.count = int(g_.channels_last ? g_.out[2] * g_.m : g_.m);
-  a.bias = bias_;
-  a.channel_stride = g_.channels_last ? 1 : g_.out[0] * out_pixels();
-  a.pixel_stride = g_.channels_last ? a.count : 1;
-  store(a, to, ho, 0);
-}
-
-void PaddedClip::store(StoreArgs& a, int64_t to, int64_t ho, int64_t begin) const {
-  a.minimum = call_.minimum;
-  a.type = g_.type;
-  const int64_t pixel = to * out_pixels() + ho * g_.out[2] + begin;
-  const int64_t at = (n_ * g_.m * g_.out[0] * out_pixels() + pixel * (g_.channels_last ? g_.m : 1)) * element_bytes();
-  a.y = static_cast<char*>(call_.y) + at;
-  a.z = call_.z ? static_cast<const char*>(call_.z) + at : nullptr;
-  isa_.store(a);
+  store_in_row(*this, a, to, ho, begin);
 }
 
 // Vectors of products of the spans, and what beginning and storing them takes, as by_pixel_products counts.
