@@ -141,7 +141,7 @@ def test_any_accepted_costs_estimate_finite_numbers(costs, seed, bf16):
     masks = [(rng.random(mask.shape) < rng.choice([0, 0.1, 0.6, 1])).astype(np.uint8)
              for mask in full_masks((1, channels, 3, size, size))]
     variant, steps = native.estimate(lib, native.conv_of(geometry, bf16=bf16, costs=costs.encode()), masks)
-    assert variant in (1, 2, 4) and all(math.isfinite(number) and number >= 0 for number in steps)
+    assert variant in set(native.VARIANTS) - {0} and all(math.isfinite(number) and number >= 0 for number in steps)
     if not masks[1].any():
         assert (variant, steps) == (1, [0, 0, 0])
 
