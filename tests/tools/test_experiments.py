@@ -1,13 +1,14 @@
 """The experiments' tables and report; the runs themselves are dance-train's, tested there."""
 import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 pytest.importorskip("onnx")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -16,25 +17,54 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from dance_deploy.bundle import open_bundle  # noqa: E402
+from dance_deploy.cli.entry import exit_code_of  # noqa: E402
+from dance_deploy.data import open_dataset  # noqa: E402
 from dance_deploy.errors import InputError  # noqa: E402
-from dance_deploy.method.training.settings import TrainSettings  # noqa: E402
+from tools.experiments import __main__ as command  # noqa: E402
 from tools.experiments import times  # noqa: E402
 from tools.experiments.report import rank_correlation, write_report  # noqa: E402
-from tools.experiments.runs import runs_of  # noqa: E402
-from tools.experiments.table import TABLES  # noqa: E402
+from tools.experiments.runs import options_of, runs_of  # noqa: E402
+from tools.experiments.table import NO_GATES, TABLES, Setting, Table  # noqa: E402
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
 def test_every_setting_is_one_that_training_takes(table):
-    for setting in table.settings.values():
-        TrainSettings(**{**table.changes, **setting.changes}).check()
     runs = list(runs_of(table, [], [], []))
+    for run in runs:
+        options_of(table, run, table.data or "videos", Path("x")).check()
     assert len({r.checkpoint(Path("x")) for r in runs}) == len(runs) == (
         len(table.settings) * len(table.seeds) * len(table.folds))
     for run in runs:
         if not run.setting.own_dense:  # what it starts from is trained before it
             assert any(r.setting.own_dense and (r.seed, r.fold) == (run.seed, run.fold)
                        for r in runs[:runs.index(run)])
+
+
+@pytest.mark.parametrize("data", ["folder", "rendered"])
+def test_a_table_is_trained_once_and_reported(data, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("av")
+    settings = {"dance": Setting("gates", {"epochs_ava": 1, "epochs_aap": 1}, own_dense=True),
+                "only": Setting("none", {"static_share": 0.5, "epochs_static": 1, **NO_GATES})}
+    table = Table("Tiny", "small", settings, options={"clip": "6x20x24"}, seeds=(0,),
+                  changes={"epochs_dense": 1, "windows": 1})
+    monkeypatch.setitem(TABLES, "tiny", table)
+    runs = tmp_path / "runs"
+    if data == "rendered":
+        table.options["render_clips"] = 4
+    else:
+        data = tmp_path / "videos"
+        open_dataset("rendered", render_dir=data, clips_per_class=4, size=(32, 32), frames=8)
+    asked = ["tiny", "--data", str(data), "--runs", str(runs), "--out", str(tmp_path), "--threads", "1"]
+    threads = torch.get_num_threads()
+    try:
+        assert exit_code_of(command.app, asked) == 0, capfd.readouterr().err
+        first = {path: path.stat().st_mtime_ns for path in runs.glob("*.pt")}
+        assert {path.name for path in first} == {"dance_s0.pt", "only_s0.pt"}
+        assert exit_code_of(command.app, asked) == 0
+        assert first == {path: path.stat().st_mtime_ns for path in runs.glob("*.pt")}
+    finally:
+        torch.set_num_threads(threads)
+    assert re.search(r"\| `only` \(1\) \| 0\.[345]", (tmp_path / "tiny.md").read_text())
 
 
 def test_names_that_the_table_does_not_have():

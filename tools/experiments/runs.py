@@ -65,19 +65,22 @@ def runs_of(table: Table, only: list[str], seeds: list[int], folds: list[str]) -
 
 def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporter) -> None:
     """Train a run, or go on with it; returns at once where it is finished."""
-    out = run.checkpoint(folder)
-    if (work_folder(out) / "results.json").is_file():
+    if (work_folder(run.checkpoint(folder)) / "results.json").is_file():
         return
+    options = options_of(table, run, data, folder)
+    if options.init is not None and not options.init.is_file():
+        raise InputError(f"{options.init}: is not there; run the setting '{run.dense_name}' with seed {run.seed} first")
+    train_from_options(options, reporter)
+
+
+def options_of(table: Table, run: Run, data: str, folder: Path) -> Options:
+    """What dance-train is asked for: it goes on where it was, and all but one setting start from its dense network."""
     changes = {**table.changes, **run.setting.changes, "seed": run.seed}
-    init = None
-    if not run.setting.own_dense:
-        init = run.dense(folder)
-        if not init.is_file():
-            raise InputError(f"{init}: is not there; run the setting '{run.dense_name}' with seed {run.seed} first")
+    own = run.setting.own_dense
+    if not own:
         changes["epochs_dense"] = 0
-    split = {} if run.fold is None else {"fold": run.fold}
-    train_from_options(Options(data=data, out=out, arch=table.arch, init=init, resume=True, settings=changes,
-                               render_dir=folder / "rendered", **split, **table.options), reporter)
+    return Options(data=data, out=run.checkpoint(folder), arch=table.arch, init=None if own else run.dense(folder),
+                   resume=True, fold=run.fold, settings=changes, **table.options)
 
 
 def measure_run(run: Run, data: str, folder: Path, table: Table, *, again: bool = True) -> dict[str, Any]:

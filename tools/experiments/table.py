@@ -43,26 +43,33 @@ class Table:
 NO_GATES = {"epochs_ava": 0, "epochs_aap": 0}
 # as many epochs after the dense phase as static pruning, AVA and AAP have together
 STATIC_ONLY = {**NO_GATES, "epochs_static": 100}
+# as many epochs as AVA and AAP have together
+NO_AVA = {"epochs_ava": 0, "epochs_aap": 60}
 
 DANCE = Setting("gates on frames and features (the default)", own_dense=True)
 STATIC_25 = Setting("channels pruned to 25 %, then gates", {"static_share": 0.25})
 
 SETTINGS = {
     "dance": DANCE,
-    "no-ava": Setting("the default without AVA", {"epochs_ava": 0}),
+    "no-ava": Setting("the default without AVA", NO_AVA),
     "static25": STATIC_25,
-    "static25-no-ava": Setting("channels pruned to 25 %, then gates, without AVA", {"static_share": 0.25,
-                                                                                  "epochs_ava": 0}),
+    "static25-no-ava": Setting("channels pruned to 25 %, then gates, without AVA", {"static_share": 0.25, **NO_AVA}),
     "static25-features": Setting("channels pruned to 25 %, then gates on features only",
                                  {"static_share": 0.25, "kinds": ("features",)}),
+    "static25-features-no-ava": Setting("channels pruned to 25 %, then gates on features only, without AVA",
+                                        {"static_share": 0.25, "kinds": ("features",), **NO_AVA}),
     "static20-all-features": Setting("channels that additions join as well pruned to 20 %, then gates on features only",
                                      {"static_share": 0.2, "static_scope": "all", "kinds": ("features",)}),
+    "static10-all-features": Setting("channels that additions join as well pruned to 10 %, then gates on features only",
+                                     {"static_share": 0.1, "static_scope": "all", "kinds": ("features",)}),
     "static50": Setting("channels pruned to 50 %, then gates", {"static_share": 0.5}),
     "only-bn-50": Setting("static only, BN scale, to 50 %", {"static_share": 0.5, **STATIC_ONLY}),
     "only-bn-25": Setting("static only, BN scale, to 25 %", {"static_share": 0.25, **STATIC_ONLY}),
     "only-bn-15": Setting("static only, BN scale, to 15 %", {"static_share": 0.15, **STATIC_ONLY}),
     "only-bn-10-all": Setting("static only, BN scale, channels that additions join as well, to 10 %",
                               {"static_share": 0.10, "static_scope": "all", **STATIC_ONLY}),
+    "only-bn-06-all": Setting("static only, BN scale, channels that additions join as well, to 6 %",
+                              {"static_share": 0.06, "static_scope": "all", **STATIC_ONLY}),
     "only-bn-uniform-25": Setting("static only, BN scale, every layer alike, to 25 %",
                                   {"static_share": 0.25, "static_allocation": "uniform", **STATIC_ONLY}),
     "only-magnitude-25": Setting("static only, filter magnitude, to 25 %",
@@ -97,6 +104,11 @@ COMPARISONS = (
     ("masks that follow the clip, frames' thresholds up to 1.5", "dance-tau15", "random-tau15"),
 )
 
+
+def _with(name: str, **changes: Any) -> Setting:
+    return replace(SETTINGS[name], changes={**SETTINGS[name].changes, **changes})
+
+
 TABLES = {
     "weizmann": Table("Ten actions on real video (Weizmann), split by person", "small", SETTINGS),
     "weizmann-loso": Table(
@@ -108,9 +120,11 @@ TABLES = {
                                                     "shahar"))),
     "rendered": Table(
         "Rendered shapes in motion, of graded difficulty", "small",
-        {**{name: SETTINGS[name] for name in ("dance", "static25", "constant", "random")},
-         **{name: replace(SETTINGS[name], changes={**SETTINGS[name].changes, "epochs_static": 47})
-            for name in ("only-bn-25", "only-bn-15", "only-bn-10-all")}}, data="rendered",
+        {**{name: SETTINGS[name] for name in ("dance", "constant", "random")},
+         "no-ava": _with("no-ava", epochs_aap=27),
+         **{name: _with(name, epochs_static=20) for name in ("static25", "static25-features")},
+         **{name: _with(name, epochs_static=47) for name in ("only-bn-25", "only-bn-15", "only-bn-10-all")}},
+        data="rendered",
         options={"clip": "16x48x60", "render_clips": 30},
-        changes={"epochs_dense": 40, "epochs_static": 20, "epochs_ava": 2, "epochs_aap": 25}),
+        changes={"epochs_dense": 40, "epochs_ava": 2, "epochs_aap": 25}),
 }

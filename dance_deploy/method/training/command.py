@@ -50,19 +50,33 @@ class Options:
     kinds: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def given(self) -> dict[str, Any]:
+        """The fields of TrainSettings that are asked for."""
+        found = {name: value for name, value in self.settings.items() if value is not None}
+        if self.kinds is not None:
+            found["kinds"] = tuple(kind.strip() for kind in self.kinds.split(","))
+        return found
+
+    def check(self) -> None:
+        """Raise InputError for what makes no sense, alone or together, whatever the data."""
+        if self.resume and self.restart:
+            raise InputError("--resume and --restart exclude each other; give one of them")
+        given = self.given()
+        TrainSettings(**given).check()
+        for name in ("static_by", "static_allocation", "static_scope", "epochs_static"):
+            if name in given and "static_share" not in given:
+                raise InputError(f"--{name.replace('_', '-')} says how --static-share prunes; add --static-share SHARE")
+        for name in ("render_dir", "render_clips"):
+            if getattr(self, name) is not None and self.data != "rendered":
+                raise InputError(f"--{name.replace('_', '-')} is for --data rendered, this is --data {self.data}")
+
 
 def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
     """Train as asked; None in all processes but the first.
 
     Raises InputError for what cannot be, before anything is decoded where that can be known.
     """
-    if options.resume and options.restart:
-        raise InputError("--resume and --restart exclude each other; give one of them")
-    given = {name: value for name, value in options.settings.items() if value is not None}
-    if options.kinds is not None:
-        given["kinds"] = tuple(kind.strip() for kind in options.kinds.split(","))
-    TrainSettings(**given).check()
-    _check_belongs(options, given)
+    options.check()
     spec = clip_spec(models.get(options.arch).clip, options.clip, options.clip_stride)
     device = torch.device(_device_name(options.device))
     if started_by_torchrun() and device.type == "cuda":
@@ -78,22 +92,12 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
         torch.set_num_threads(options.threads)
     with joined(device) as ranks:
         with ranks.first_alone():  # it may have to render the clips
-            data, settings = _data(options, spec, given, reporter)
+            data, settings = _data(options, spec, reporter)
         request = Request(options.arch, options.out, settings, options.init, going_on)
         return train(request, data, reporter, device, ranks)
 
 
-def _check_belongs(options: Options, given: dict[str, Any]) -> None:
-    """Raise InputError for options that say how to do what is not asked for."""
-    for name in ("static_by", "static_allocation", "static_scope", "epochs_static"):
-        if name in given and "static_share" not in given:
-            raise InputError(f"--{name.replace('_', '-')} says how --static-share prunes; add --static-share SHARE")
-    for name in ("render_dir", "render_clips"):
-        if getattr(options, name) is not None and options.data != "rendered":
-            raise InputError(f"--{name.replace('_', '-')} is for --data rendered, this is --data {options.data}")
-
-
-def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Reporter) -> tuple[Data, TrainSettings]:
+def _data(options: Options, spec: ClipSpec, reporter: Reporter) -> tuple[Data, TrainSettings]:
     render: dict[str, Any] = {}
     if options.data == "rendered":
         render["render_dir"] = options.render_dir or options.out.parent / "rendered"
@@ -111,7 +115,7 @@ def _data(options: Options, spec: ClipSpec, given: dict[str, Any], reporter: Rep
         flip = not named
         if named:
             reporter.say(f"clips are not mirrored, since labels such as '{named[0]}' name a direction (--flip does)")
-    settings = TrainSettings(**given, flip=flip)
+    settings = TrainSettings(**options.given(), flip=flip)
     return make_data(splits, spec, settings, progress=reporter.progress("decoding")), settings
 
 
