@@ -22,7 +22,7 @@ class Emitter:
     """Emits nodes of one fx graph into one OnnxBuilder.
 
     convs: every convolution, fused; masks: tensor names of each gate's masks once emitted; counts: and of how many they
-    keep, where the gate counts; gated: emit the gates and their convolutions as dance ops (else as a dense network);
+    keep, channels last; gated: emit the gates and their convolutions as dance ops (else as a dense network);
     channels_last: the type of masks ("bool", "float32") where every convolution is to be a dance op, those without a
     gate keeping everything, and activations are to lie in [N, T, H, W, C]; else "".
     """
@@ -136,10 +136,9 @@ class Emitter:
             frames, channels, features = (f"gate{i}.{kind}" for kind in names.MASK_NAMES)
             self.masks[i] = frames, channels, features
             inputs, outputs = [x, self.tau[i]], list(self.masks[i])
-            magnitudes = self.magnitudes_of(x) if last else None
-            if magnitudes is not None:
+            if last:
                 self.counts[i] = self.builder.unique(f"gate{i}.{names.KEPT}")
-                inputs += magnitudes
+                inputs += self.magnitudes_of(x) or ()
                 outputs.append(self.counts[i])
             self.builder.nodes.append(gate_node(inputs, outputs, f"gate{i}", channels_last=last))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy as np
 import onnx
 from torch import fx
 
 from dance_deploy.errors import InputError
-from dance_deploy.export.controller_graph import emit_controller
+from dance_deploy.export.controller_graph import emit_controller, emit_thresholds, thresholds_function
 from dance_deploy.export.emitter import Emitter
 from dance_deploy.export.fold import Expansion, FusedConv, fused_convs
 from dance_deploy.export.lowering import works_in_place
@@ -124,10 +124,11 @@ class _Cutter:
     def _model(self, builder: OnnxBuilder) -> onnx.ModelProto:
         used = {node.op_type for node in builder.nodes if node.domain == names.DOMAIN}
         functions = dance_functions(self.profile.opset, mask_dtype=self.profile.mask_dtype) if used else []
+        functions += [thresholds_function(self.profile.opset)]
         return builder.model(self.profile.ir_version, [f for f in functions if f.name in used])
 
     def controller(self, head: list[fx.Node], *, ours: bool) -> onnx.ModelProto:
-        """clip, budget -> stem, tau; standard ops, or (ours) its convolutions as dance ops that keep everything."""
+        """clip, budget -> stem, tau; standard ops, or (ours) dance ops, the convolutions keeping everything."""
         builder, emitter = self._start("controller", gated=False, ours=ours)
         emitter.bind(self.clip, builder.input("clip", shape_of(self.clip)))
         budget = builder.input("budget", [1])
@@ -136,7 +137,10 @@ class _Cutter:
         builder.rename(emitter.tensors.name(self.stem, last=last, plain=not ours), "stem")
         module = self.model.controller
         magnitudes = emitter.magnitudes_of("stem") if ours else None
-        tau = emit_controller(builder, module, "stem", shape_of(self.stem), budget, magnitudes, last=last)
+        if magnitudes is None:
+            tau = emit_controller(builder, module, "stem", shape_of(self.stem), budget, last=last)
+        else:
+            tau = emit_thresholds(builder, module, shape_of(self.stem), budget, magnitudes)
         builder.rename(tau, "tau")
         builder.output("stem", self._stem_shape())
         builder.output("tau", [module.gates, 3])
@@ -189,17 +193,15 @@ class _Cutter:
 
 def _emit_kept(builder: OnnxBuilder, emitter: Emitter, sizes: Sequence[tuple[int, ...]], mask_dtype: str) -> str:
     """kept [L, 3] int64: how many frames, channels and features each gate keeps; sizes: (C, T, H, W) of each gate."""
-    counted, others = sorted(emitter.counts), sorted(set(emitter.masks) - set(emitter.counts))
-    rows = [emitter.counts[i] for i in counted]
-    if others:
-        rows.append(_count_masks(builder, {i: emitter.masks[i] for i in others}, sizes, mask_dtype))
-    together = builder.node("Concat", rows, "kept.rows", axis=0) if len(rows) > 1 else rows[0]
-    return _in_order(builder, together, counted + others, "kept")
+    if not emitter.counts:
+        return _count_masks(builder, emitter.masks, sizes, mask_dtype)
+    rows = [emitter.counts[i] for i in sorted(emitter.counts)]
+    return builder.node("Concat", rows, "kept.rows", axis=0) if len(rows) > 1 else rows[0]
 
 
 def _count_masks(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]], sizes: Sequence[tuple[int, ...]],
                  mask_dtype: str) -> str:
-    """[gates, 3] int64 of gates that do not count; masks: by gate, ascending.
+    """[L, 3] int64, where gates do not count; masks: by gate.
 
     Masks of one shape are counted together: an X3D has 159 of them, and a node for each takes 3 % of its time. Sums are
     floats, TensorRT 8 sums nothing else, where they are exact.
@@ -218,14 +220,9 @@ def _count_masks(builder: OnnxBuilder, masks: dict[int, tuple[str, str, str]], s
         numbers = builder.node("Cast", [together], name + ".number", to=int(_FLOAT if floats else _INT64))
         counts.append(builder.reduce("ReduceSum", numbers, list(range(1, len(shape))), name + ".count"))
     flat = builder.node("Concat", counts, "kept.flat", axis=0)
-    ordered = _in_order(builder, flat, [place for places in alike.values() for place in places], "kept.order")
+    found = [place for same in alike.values() for place in same]
+    order = sorted(range(len(found)), key=lambda i: found[i])
+    ordered = builder.node("Gather", [flat, builder.constant("kept.places", np.array(order, np.int64))], "kept.order",
+                           axis=0)
     rows = builder.node("Reshape", [ordered, builder.ints(len(masks), 3)], "kept.counted")
     return builder.node("Cast", [rows], "kept.count", to=int(_INT64)) if floats else rows
-
-
-def _in_order(builder: OnnxBuilder, tensor: str, keys: Sequence[Any], name: str) -> str:
-    """Rows of a tensor sorted by their keys; the tensor itself where they are."""
-    order = sorted(range(len(keys)), key=lambda i: keys[i])
-    if order == list(range(len(keys))):
-        return tensor
-    return builder.node("Gather", [tensor, builder.constant(name + ".places", np.array(order, np.int64))], name, axis=0)

@@ -79,6 +79,11 @@ class OnnxBuilder:
                         field[i] = new
         self._taken.add(new)
 
+    def nodes_with_constants(self) -> list[onnx.NodeProto]:
+        """The nodes after one `Constant` for each constant: a function has no initializers."""
+        return [helper.make_node("Constant", [], [name], value=value)
+                for name, value in self._constants.items()] + self.nodes
+
     def model(self, ir_version: int, functions: Sequence[onnx.FunctionProto] = ()) -> onnx.ModelProto:
         """The finished, checked model; the dance domain is imported where one of its ops is used."""
         graph = helper.make_graph(self.nodes, self.name, self._inputs, self._outputs, list(self._constants.values()))

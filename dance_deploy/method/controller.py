@@ -23,6 +23,7 @@ HIDDEN = 32
 TAU_MAX = (0.9, 1.5, 1.5)
 TAU_START = 0.3  # of every threshold at budget 0.5, before training
 SLOPE_START = 1.0  # of the logit of every threshold over -log(budget), before training
+FED_FLOOR = 0.01  # of the fed budget whose logarithm is an input
 OPEN_RAMP = 0.1  # thresholds fade to 0 over the last tenth below a fed budget of 1, which is the network without gates
 
 
@@ -114,7 +115,7 @@ class Controller(nn.Module):
 
     def _thresholds(self, stem: torch.Tensor, budget: torch.Tensor) -> torch.Tensor:
         fed = self.fed_budget(budget)
-        x = torch.cat([self.features(stem), fed[:, None], fed.clamp_min(0.01).log()[:, None]], 1)
+        x = torch.cat([self.features(stem), fed[:, None], fed.clamp_min(FED_FLOOR).log()[:, None]], 1)
         raw = self.output(torch.relu(self.hidden(x))).view(-1, self.gates, 3)
         opening = ((1.0 - fed) / OPEN_RAMP).clamp(0.0, 1.0)
         return torch.sigmoid(raw) * self.tau_scale * opening[:, None, None]

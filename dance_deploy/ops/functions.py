@@ -44,7 +44,7 @@ def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "flo
     makers.update({names.CHANNELS_LAST[op_type]: make for op_type, make in list(makers.items())})
     makers.update({names.TO_CHANNELS_LAST: _to_channels_last, names.MAX_POOL3D_CL: _max_pool3d_cl,
                    names.SCALED_SWISH_CL: _scaled_swish_cl})
-    makers[names.ACTIVATION_GATE_MAGNITUDES_CL] = _activation_gate
+    makers.update(dict.fromkeys(names.COUNTING_GATES, _activation_gate))
     makers.update(dict.fromkeys(names.EXPANDING, _expand_depthwise))
     kind = (opset, mask_dtype, float_type)
     functions = {op_type: make(op_type, _Body(*kind)) for op_type, make in makers.items()}
@@ -55,10 +55,12 @@ def dance_functions(opset: int, mask_dtype: str = "bool", float_type: str = "flo
 def gate_node(inputs: list[str], outputs: Sequence[str], name: str, *, channels_last: bool = False) -> NodeProto:
     """A node of the gate: inputs X, tau; outputs frame_keep, channel_keep, feature_keep; with TensorRT's attributes.
 
-    Channels last, with X's magnitudes as two more inputs, there is one more output: how many of each are kept, [N, 3].
+    Channels last, a fourth output is how many of each are kept, [N, 3], and X's magnitudes may be two more inputs then.
     """
     op_type = names.ACTIVATION_GATE_CL if channels_last else names.ACTIVATION_GATE
-    op_type = names.ACTIVATION_GATE_MAGNITUDES_CL if len(inputs) == len(names.GATE_MAGNITUDES_INPUTS) else op_type
+    if len(outputs) > len(names.MASK_NAMES):
+        given = len(inputs) == len(names.GATE_MAGNITUDES_INPUTS)
+        op_type = names.ACTIVATION_GATE_MAGNITUDES_CL if given else names.ACTIVATION_GATE_COUNTS_CL
     return helper.make_node(op_type, inputs, outputs, name=name, domain=names.DOMAIN, **names.PLUGIN_ATTRIBUTES)
 
 
@@ -182,12 +184,13 @@ def _activation_gate(op_type: str, body: _Body) -> FunctionProto:
     on_kept = body.op("Where", body.unsqueeze(both, [3, 4]), magnitude, zero)
     per_frame_and_feature = body.reduce("ReduceMean", on_kept, [1])                     # [N, T, H, W]
     _keep(body, body.reduce("ReduceMean", per_frame_and_feature, [1]), step=2)
-    if not given:
-        return body.function(op_type, names.GATE_INPUTS, names.MASK_NAMES)
+    inputs = names.GATE_MAGNITUDES_INPUTS if given else names.GATE_INPUTS
+    if op_type not in names.COUNTING_GATES:
+        return body.function(op_type, inputs, names.MASK_NAMES)
     counts = [body.op("ReduceSum", body.cast(mask, TensorProto.INT64), body.constant(axes, np.int64), keepdims=0)
               for mask, axes in zip(names.MASK_NAMES, ([1], [1], [1, 2]))]
     body.op("Concat", *(body.unsqueeze(count, [1]) for count in counts), axis=1, to=names.KEPT)
-    return body.function(op_type, names.GATE_MAGNITUDES_INPUTS, names.MASK_NAMES + (names.KEPT,))
+    return body.function(op_type, inputs, names.MASK_NAMES + (names.KEPT,))
 
 
 def _keep(body: _Body, means: str, step: int) -> str:

@@ -32,10 +32,13 @@ WITH_MAGNITUDES = {
     MAX_POOL3D_CL: "MaxPool3dMagnitudesCl",
 }
 ACTIVATION_GATE_MAGNITUDES_CL = "ActivationGateMagnitudesCl"
+# the gate that counts as well, for an activation that comes without magnitudes
+ACTIVATION_GATE_COUNTS_CL = "ActivationGateCountsCl"
 # means of |Y|: [N, T, C] over pixels, [N, T, H, W] over channels
 MAGNITUDES = ("channel_magnitude", "pixel_magnitude")
 
-GATES = (ACTIVATION_GATE, ACTIVATION_GATE_CL, ACTIVATION_GATE_MAGNITUDES_CL)
+COUNTING_GATES = (ACTIVATION_GATE_MAGNITUDES_CL, ACTIVATION_GATE_COUNTS_CL)
+GATES = (ACTIVATION_GATE, ACTIVATION_GATE_CL) + COUNTING_GATES
 _CONVS = (GATED_CONV3D, GATED_CONV3D_ADD, GATED_CONV3D_CL, GATED_CONV3D_ADD_CL)
 CONVS = _CONVS + tuple(WITH_MAGNITUDES[conv] for conv in _CONVS if conv in WITH_MAGNITUDES)
 # A 1x1x1 gated convolution and the depthwise one that alone reads what it makes, the latter's swish too
@@ -45,14 +48,18 @@ EXPANDING = (EXPAND_DEPTHWISE_CL, EXPAND_DEPTHWISE_SWISH_CL)
 # What a channels-last body needs besides: not gated, no masks
 _LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
 LAYOUT_OPS = _LAYOUT_OPS + tuple(WITH_MAGNITUDES[op] for op in _LAYOUT_OPS) + (SCALED_SWISH_CL,)
-OP_TYPES = GATES + CONVS + EXPANDING + LAYOUT_OPS
+# The controller behind the stem's magnitudes, in controller_kernels.onnx
+THRESHOLDS = "Thresholds"
+OP_TYPES = GATES + CONVS + EXPANDING + LAYOUT_OPS + (THRESHOLDS,)
 
 # what a gate drops, in the order of its masks, of tau's columns and of `kept`
 KINDS = ("frames", "channels", "features")
 MASK_NAMES = ("frame_keep", "channel_keep", "feature_keep")
 GATE_INPUTS = ("X", "tau")
 GATE_MAGNITUDES_INPUTS = GATE_INPUTS + MAGNITUDES
-KEPT = "kept"    # int64 [N, 3], last output of the gate that is given magnitudes
+KEPT = "kept"    # int64 [N, 3], last output of COUNTING_GATES
+THRESHOLDS_INPUTS = MAGNITUDES + ("budget", "frame_bins", "grid_rows", "grid_columns", "asked", "fed", "hidden_W",
+                                  "hidden_B", "output_W", "output_B", "tau_scale")
 CONV_INPUTS = ("X", "W", "B") + MASK_NAMES
 CONV_ADD_INPUTS = CONV_INPUTS + ("Z",)
 EXPAND_INPUTS = CONV_INPUTS + ("depthwise_W", "depthwise_B")

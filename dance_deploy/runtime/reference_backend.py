@@ -72,7 +72,7 @@ def _operators():
     convs = {op_type: run for op_type, run in dance.items() if op_type in names.WITH_MAGNITUDES}
     dance.update({names.WITH_MAGNITUDES[op_type]: _with_magnitudes(run, op_type != names.GATED_CONV3D)
                   for op_type, run in convs.items()})
-    dance[names.ACTIVATION_GATE_MAGNITUDES_CL] = _gate_and_count
+    dance.update(dict.fromkeys(names.COUNTING_GATES, _gate_and_count))
     return [operator(op_type, names.DOMAIN, run) for op_type, run in dance.items()] + [operator("Conv", "", _conv)]
 
 
@@ -82,7 +82,7 @@ def _gate(gate):
     return run
 
 
-def _gate_and_count(self, x, tau, channel_magnitude, pixel_magnitude, **_):
+def _gate_and_count(self, x, tau, channel_magnitude=None, pixel_magnitude=None, **_):
     masks = definition.activation_gate_cl(x, tau)
     return (*masks, np.stack([mask.reshape(len(mask), -1).sum(1) for mask in masks], 1))
 

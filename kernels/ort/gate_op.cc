@@ -1,5 +1,5 @@
-// dance::ActivationGate, ActivationGateCl and ActivationGateMagnitudesCl for ONNX Runtime: reads shapes, calls the
-// kernel, translates errors.
+// dance::ActivationGate, ActivationGateCl, ActivationGateCountsCl and ActivationGateMagnitudesCl for ONNX Runtime: reads
+// shapes, calls the kernel, translates errors.
 #include "../cpu/activation_gate.h"
 
 #include "op.h"
@@ -21,6 +21,7 @@ struct GateKernel {
     call.channel_keep = static_cast<uint8_t*>(output(api, context, 1, {call.n, call.c}));
     call.feature_keep = static_cast<uint8_t*>(output(api, context, 2, {call.n, call.h, call.w}));
     if (op.magnitudes) take_magnitudes(context, x, call);
+    if (op.counts) call.kept = static_cast<int64_t*>(output(api, context, 3, {call.n, 3}));
     Borrowed workspace;
     PoolCall pool{};
     dance::activation_gate(call, *workspace, parallel_of(op, api, context, pool));
@@ -33,7 +34,6 @@ struct GateKernel {
     check_shape(where, "pixel_magnitude", by_pixel.shape, {call.n, call.t, call.h, call.w}, because);
     call.channel_magnitude = static_cast<const float*>(by_channel.data);
     call.pixel_magnitude = static_cast<const float*>(by_pixel.data);
-    call.kept = static_cast<int64_t*>(output(api, context, 3, {call.n, 3}));
   }
 
   dance::GateCall checked(const Tensor& x, const Tensor& tau) const {
@@ -56,7 +56,7 @@ void init_gate(Op& op) {
   op.GetInputType = [](const OrtCustomOp* self, std::size_t index) {
     return index == 0 ? static_cast<const Op*>(self)->float_type : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   };
-  op.GetOutputTypeCount = [](const OrtCustomOp* self) { return std::size_t(static_cast<const Op*>(self)->magnitudes ? 4 : 3); };
+  op.GetOutputTypeCount = [](const OrtCustomOp* self) { return std::size_t(static_cast<const Op*>(self)->counts ? 4 : 3); };
   op.GetOutputType = [](const OrtCustomOp*, std::size_t index) {
     return index < 3 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
   };

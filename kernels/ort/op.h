@@ -18,7 +18,8 @@ struct Op : OrtCustomOp {
   const char* op_name;
   bool channels_last;
   bool adds;                             // has the input Z
-  bool magnitudes;                       // conv, layout: also writes means of |Y|; gate: reads those of X, and counts
+  bool magnitudes;                       // conv, layout: also writes means of |Y|; gate: reads those of X
+  bool counts;                           // gate: also writes how much it keeps
   ONNXTensorElementDataType float_type;  // of X and all that go with it
   ONNXTensorElementDataType mask_type;
   bool parallel;                         // ONNX Runtime has KernelContext_ParallelFor
@@ -37,6 +38,7 @@ void init_expand_depthwise(Op& op);
 void init_to_channels_last(Op& op);
 void init_max_pool(Op& op);
 void init_scaled_swish(Op& op);
+void init_thresholds(Op& op);
 
 // How errors begin: GatedConv3d 'layer1.0.conv1'
 std::string place(const Op& op, const std::string& node);

@@ -54,7 +54,8 @@ Op& add_op(Library& library, const char* name, bool channels_last, ONNXTensorEle
   return op;
 }
 
-void add(Library& library, const char* name, bool channels_last, bool conv, bool adds, bool parallel, bool magnitudes = false) {
+void add(Library& library, const char* name, bool channels_last, bool conv, bool adds, bool parallel, bool magnitudes = false,
+         bool counts = false) {
   const ONNXTensorElementDataType floats[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16};
   const ONNXTensorElementDataType masks[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
   for (ONNXTensorElementDataType float_type : floats)
@@ -63,6 +64,7 @@ void add(Library& library, const char* name, bool channels_last, bool conv, bool
       Op& op = add_op(library, name, channels_last, float_type, parallel, magnitudes);
       op.mask_type = mask_type;
       op.adds = adds;
+      op.counts = counts;
       if (conv) init_conv(op); else init_gate(op);
     }
 }
@@ -92,7 +94,8 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   add(library, "GatedConv3dAddCl", true, true, true, parallel);
   add_layout(library, "ToChannelsLast", init_to_channels_last, parallel);
   add_layout(library, "MaxPool3dCl", init_max_pool, parallel);
-  add(library, "ActivationGateMagnitudesCl", true, false, false, parallel, true);
+  add(library, "ActivationGateCountsCl", true, false, false, parallel, false, true);
+  add(library, "ActivationGateMagnitudesCl", true, false, false, parallel, true, true);
   add(library, "GatedConv3dMagnitudes", false, true, false, parallel, true);
   add(library, "GatedConv3dMagnitudesCl", true, true, false, parallel, true);
   add(library, "GatedConv3dAddMagnitudesCl", true, true, true, parallel, true);
@@ -101,6 +104,7 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   add_layout(library, "ScaledSwishCl", init_scaled_swish, parallel);
   add_expand_depthwise(library, "ExpandDepthwiseCl", false, parallel);
   add_expand_depthwise(library, "ExpandDepthwiseSwishCl", true, parallel);
+  init_thresholds(add_op(library, "Thresholds", true, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, parallel, false));
   check(api, ort::CreateCustomOpDomain(api)(kDomain, &library.domain));
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }

@@ -56,7 +56,7 @@ def test_swapped_thresholds_are_found(gated, graphs, clips):
 
 
 def test_a_gate_that_ignores_its_threshold_is_found(gated, graphs, clips):
-    gate = next(f for f in graphs.body.functions if f.name == "ActivationGateCl")
+    gate = next(f for f in graphs.body.functions if f.name == "ActivationGateCountsCl")
     for node in gate.node:
         if node.op_type == "Less":
             node.op_type = "Greater"

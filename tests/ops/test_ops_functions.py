@@ -327,7 +327,8 @@ def test_magnitudes_are_handed_on_and_decided_from(opset, ir_version, float_type
 
 
 def test_every_op_has_a_function():
-    assert {f.name for f in functions.dance_functions(17)} == set(names.OP_TYPES)
+    # that of Thresholds is the exporter's, which knows the controller
+    assert {f.name for f in functions.dance_functions(17)} == set(names.OP_TYPES) - {names.THRESHOLDS}
     assert {f.domain for f in functions.dance_functions(17)} == {names.DOMAIN}
 
 
