@@ -112,7 +112,7 @@ TABLES = {
     "weizmann-loso": Table(
         "Ten actions on real video (Weizmann), one person left out at a time", "small",
         {"static25": replace(STATIC_25, own_dense=True),
-         **{name: SETTINGS[name] for name in ("static25-features", "only-bn-15", "only-bn-10-all")},
+         **{name: SETTINGS[name] for name in ("static25-features", "only-bn-15", "only-bn-06-all")},
          "static25-tau15": LOOSE["static25-tau15"]}, seeds=(0,),
         folds=tuple(f"loso/{person}" for person in ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe",
                                                     "shahar"))),
@@ -121,7 +121,8 @@ TABLES = {
         {**{name: SETTINGS[name] for name in ("dance", "constant", "random")},
          "no-ava": _with("no-ava", epochs_aap=27),
          **{name: _with(name, epochs_static=20) for name in ("static25", "static25-features")},
-         **{name: _with(name, epochs_static=47) for name in ("only-bn-25", "only-bn-15", "only-bn-10-all")}},
+         **{name: _with(name, epochs_static=47)
+            for name in ("only-bn-25", "only-bn-15", "only-bn-15-all", "only-bn-10-all", "only-bn-06-all")}},
         data="rendered",
         options={"clip": "16x48x60", "render_clips": 30},
         changes={"epochs_dense": 40, "epochs_ava": 2, "epochs_aap": 25}),
