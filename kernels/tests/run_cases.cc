@@ -1,5 +1,6 @@
-// Random convolutions, gates, conversions and pools through every variant this machine has, against plain loops, on buffers of exact size:
-// meant to be built with sanitizers (make sanitize, make tsan). The full property suite is tests/kernels/ (Python).
+// Random convolutions, gates, conversions, pools and controllers through every variant this machine has, against plain loops,
+// on buffers of exact size: meant to be built with sanitizers (make sanitize, make tsan). The full property suite is
+// tests/kernels/ (Python).
 //   run_cases [cases] [first seed]
 #include <algorithm>
 #include <cmath>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "../cpu/c_api.h"
+#include "../cpu/thresholds.h"
 
 namespace {
 
@@ -395,6 +397,61 @@ bool run_scaled_swish(Random& r, uint32_t seed, const char* isa) {
   return good;
 }
 
+// One gate by hand, in double: a perceptron whose weights are drawn, over statistics that are.
+bool run_thresholds(Random& r, uint32_t seed, const char* isa) {
+  const int64_t t = r.range(1, 9), c = r.range(1, 40), h = r.range(1, 12), w = r.range(1, 12), bins = 8, rows = 4, columns = 4;
+  const int64_t hidden = r.range(1, 20), inputs = bins + c + rows * columns + 2, gates = r.range(1, 5), points = r.range(2, 6);
+  auto drawn = [&r](int64_t count) {
+    auto values = exact<float>(count);
+    for (int64_t i = 0; i < count; ++i) values[i] = std::fabs(r.value());
+    return values;
+  };
+  auto by_channel = drawn(t * c), by_pixel = drawn(t * h * w), frame_bins = drawn(t * bins), grid_rows = drawn(rows * h),
+       grid_columns = drawn(w * columns), hidden_w = drawn(hidden * inputs), hidden_b = drawn(hidden),
+       output_w = drawn(3 * gates * hidden), output_b = drawn(3 * gates), scale = drawn(3 * gates), asked = drawn(points),
+       fed = drawn(points), tau = drawn(3 * gates);
+  for (int64_t i = 0; i < points; ++i) asked[i] = fed[i] = float(i) / float(points - 1);  // fed is what is asked for
+  for (int64_t i = 0; i < 3 * gates * hidden; ++i) output_w[i] *= 1e-3f;                   // or all sigmoids were 1
+  const float budget = 0.05f * float(r.range(1, 18));
+  dance::Workspace workspace;
+  dance::thresholds({by_channel.get(), by_pixel.get(), t, c, h, w, budget, frame_bins.get(), grid_rows.get(), grid_columns.get(), bins,
+              rows, columns, asked.get(), fed.get(), points, hidden_w.get(), hidden_b.get(), output_w.get(), output_b.get(),
+              hidden, gates, scale.get(), tau.get()},
+             workspace);
+  auto mean = [](const std::vector<double>& values) {
+    double sum = 0;
+    for (double value : values) sum += value;
+    return sum / double(values.size());
+  };
+  std::vector<double> frames(t), channels(c), pixels(h * w), x(inputs);
+  for (int64_t i = 0; i < t; ++i) {
+    for (int64_t j = 0; j < c; ++j) frames[i] += by_channel[i * c + j], channels[j] += by_channel[i * c + j];
+    for (int64_t j = 0; j < h * w; ++j) pixels[j] += by_pixel[i * h * w + j];
+  }
+  const double frame = mean(frames), channel = mean(channels), pixel = mean(pixels);
+  for (int64_t i = 0; i < t; ++i)
+    for (int64_t j = 0; j < bins; ++j) x[j] += frames[i] / frame * frame_bins[i * bins + j];
+  for (int64_t i = 0; i < c; ++i) x[bins + i] = channels[i] / channel;
+  for (int64_t i = 0; i < h; ++i)
+    for (int64_t j = 0; j < w; ++j)
+      for (int64_t k = 0; k < rows * columns; ++k)
+        x[bins + c + k] += pixels[i * w + j] / pixel * grid_rows[k / columns * h + i] * grid_columns[j * columns + k % columns];
+  x[inputs - 2] = budget, x[inputs - 1] = std::log(budget);
+  bool good = true;
+  for (int64_t i = 0; i < 3 * gates; ++i) {
+    double output = output_b[i];
+    for (int64_t j = 0; j < hidden; ++j) {
+      double sum = hidden_b[j];
+      for (int64_t k = 0; k < inputs; ++k) sum += hidden_w[j * inputs + k] * x[k];
+      output += output_w[i * hidden + j] * std::fmax(sum, 0.0);
+    }
+    const double expected = scale[i] / (1 + std::exp(-output)) * std::fmin((1 - budget) / 0.1, 1.0);
+    good = good && std::fabs(tau[i] - expected) <= 1e-5 * expected;
+  }
+  if (!good) std::printf("thresholds: seed %u, %s: wrong\n", seed, isa);
+  return good;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -415,6 +472,7 @@ int main(int argc, char** argv) {
       failed += !run_to_channels_last<uint16_t>(r, seed, dance_isa_name(isa), 1);
       failed += !run_max_pool(r, seed, dance_isa_name(isa));
       failed += !run_scaled_swish(r, seed, dance_isa_name(isa));
+      failed += !run_thresholds(r, seed, dance_isa_name(isa));
     }
     std::printf("%s: %u cases\n", dance_isa_name(isa), cases);
   }
