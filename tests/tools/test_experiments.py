@@ -44,7 +44,8 @@ def test_every_setting_is_one_that_training_takes(table):
 def test_a_table_is_trained_once_and_reported(data, tmp_path, monkeypatch, capfd):
     pytest.importorskip("av")
     settings = {"dance": Setting("gates", {"epochs_ava": 1, "epochs_aap": 1}, own_dense=True),
-                "only": Setting("none", {"static_share": 0.5, "epochs_static": 1, **NO_GATES})}
+                "only": Setting("none", {"static_share": 0.5, "epochs_static": 1, **NO_GATES}),
+                "half": Setting("smaller", {"epochs_dense": 1, **NO_GATES}, clip={"clip": "6x10x12"})}
     table = Table("Tiny", "small", settings, options={"clip": "6x20x24"}, seeds=(0,),
                   changes={"epochs_dense": 1, "windows": 1})
     monkeypatch.setitem(TABLES, "tiny", table)
@@ -59,12 +60,14 @@ def test_a_table_is_trained_once_and_reported(data, tmp_path, monkeypatch, capfd
     try:
         assert exit_code_of(command.app, asked) == 0, capfd.readouterr().err
         first = {path: path.stat().st_mtime_ns for path in runs.glob("*.pt")}
-        assert {path.name for path in first} == {"dance_s0.pt", "only_s0.pt"}
+        assert {path.name for path in first} == {"dance_s0.pt", "only_s0.pt", "half_s0.pt"}
         assert exit_code_of(command.app, asked) == 0
         assert first == {path: path.stat().st_mtime_ns for path in runs.glob("*.pt")}
     finally:
         torch.set_num_threads(threads)
-    assert re.search(r"\| `only` \(1\) \| 0\.[345]", (tmp_path / "tiny.md").read_text())
+    report = (tmp_path / "tiny.md").read_text()
+    for name, share in (("only", r"0\.[345]"), ("half", r"0\.[123]")):
+        assert re.search(rf"\| `{name}` \(1\) \| {share}", report)
 
 
 def test_names_that_the_table_does_not_have():
@@ -129,15 +132,15 @@ def test_times_go_through_all_points_of_a_bundle_and_are_reported(tiny_bundle):
     bundle = open_bundle(tiny_bundle)
     clip = np.random.default_rng(0).standard_normal(bundle.manifest.clip.shape).astype(np.float32)
     with contextlib.ExitStack() as stack:
-        points = list(times.points_of(stack, bundle, figures("dance", 0, 1000), 1))
+        points = list(times.points_of(stack, bundle, figures("dance", 0, 1000), [clip, clip], 1))
         assert [(p["what"], p["budget"]) for p in points][:3] == [("gated", 1.0), ("gated", 0.5),
                                                                   ("dense, ONNX Runtime", None)]
         assert points[2]["right_clips"] is None  # other weights than the scored dense network
-        times.measure(points, [clip, clip], rounds=1)
+        times.measure(points, rounds=1)
     assert all(0.0 < p["quartiles_ms"][0] <= p["mean_ms"] * 2 for p in points)
     settings = {"table": "weizmann", "windows": 2, "rounds": 1, "threads": 1, "machine": "a machine"}
     lines = times.report_lines(settings, points)
     assert lines[-len(points)].startswith("| dance_s0 | gated | 1 | 0.980 | 9 of 10 | 44 of 50 | ")
     with contextlib.ExitStack() as stack:
-        static = list(times.points_of(stack, bundle, {**figures("only-bn-50", 0, 500), "gated": []}, 1))
+        static = list(times.points_of(stack, bundle, {**figures("only-bn-50", 0, 500), "gated": []}, [clip], 1))
     assert [p["what"] for p in static][0] == "all kept, our kernels" and static[0]["macs"] == 0.5

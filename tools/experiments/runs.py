@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,11 @@ class Run:
 
     def dense(self, folder: Path) -> Path:
         """The dense network to start from, and to be taught by."""
-        return work_folder(folder / f"{self.tag(self.dense_name)}.pt") / "dense.pt"
+        return work_folder(self.of_dense().checkpoint(folder)) / "dense.pt"
+
+    def of_dense(self) -> Run:
+        """The run that trains its dense network."""
+        return replace(self, name=self.dense_name)
 
     def tag(self, name: str) -> str:
         """Name of a setting's run with this seed and fold."""
@@ -77,10 +81,10 @@ def options_of(table: Table, run: Run, data: str, folder: Path) -> Options:
     """What dance-train is asked for: it goes on where it was, and all but one setting start from its dense network."""
     changes = {**table.changes, **run.setting.changes, "seed": run.seed}
     own = run.setting.own_dense
-    if not own:
+    if not own and not run.setting.clip:
         changes["epochs_dense"] = 0
     return Options(data=data, out=run.checkpoint(folder), arch=table.arch, init=None if own else run.dense(folder),
-                   resume=True, fold=run.fold, settings=changes, **table.options)
+                   resume=True, fold=run.fold, settings=changes, **{**table.options, **run.setting.clip})
 
 
 def measure_run(run: Run, data: str, folder: Path, table: Table, *, again: bool = True) -> dict[str, Any]:
@@ -104,6 +108,9 @@ def measure_run(run: Run, data: str, folder: Path, table: Table, *, again: bool 
              "original_macs": results["original_macs"], "pruned_macs": results["pruned_macs"],
              "seconds": results["seconds"], "dense": scores["dense"], "static": scores["static"], "spread": spread,
              "gated": [_short(score) for score in scores["gated"]] if results["settings"]["epochs_aap"] else []}
+    if run.setting.clip:  # beside the network that it comes from, like one with fewer channels
+        whole = _results(run.of_dense(), folder)
+        found.update(original_macs=whole["original_macs"], static=found["dense"], dense=whole["scores"][split]["dense"])
     if again:
         if found["gated"] and out.is_file():
             found["labels"] = load_checkpoint(out).labels

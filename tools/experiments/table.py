@@ -12,18 +12,20 @@ BUDGETS = (1.0, 0.9, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)
 class Setting:
     """text: for the report; changes: fields of TrainSettings; own_dense: trains the dense network itself, one of a
     table's. All others start from what it trained with the same seed and fold, which is also their teacher: the same
-    numbers as if each had trained it again, for a third of the time."""
+    numbers as if each had trained it again, for a third of the time. clip: what a dense network without gates reads
+    that goes on from there on smaller clips (a teacher for those there is not): clip, clip_stride of dance-train."""
 
     text: str
     changes: dict[str, Any] = field(default_factory=dict)
     own_dense: bool = False
+    clip: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Table:
     """title, arch; data: a word for --data that needs no files, or None; options: of dance-train beside the settings
-    (clip, render_clips); changes: fields of TrainSettings for all settings; settings by name; seeds; folds: names of
-    split files, None for the data's own split."""
+    (clip, clip_stride, render_clips); changes: fields of TrainSettings for all settings; settings by name; seeds;
+    folds: names of split files, None for the data's own split."""
 
     title: str
     arch: str
@@ -45,6 +47,9 @@ NO_GATES = {"epochs_ava": 0, "epochs_aap": 0}
 STATIC_ONLY = {**NO_GATES, "epochs_static": 100}
 # as many epochs as AVA and AAP have together
 NO_AVA = {"epochs_ava": 0, "epochs_aap": 60}
+
+# the same for a dense network that goes on with smaller clips
+SMALLER = {**NO_GATES, "epochs_dense": 100}
 
 DANCE = Setting("gates on frames and features (the default)", own_dense=True)
 STATIC_25 = Setting("channels pruned to 25 %, then gates", {"static_share": 0.25})
@@ -72,6 +77,10 @@ SETTINGS = {
                                   {"static_share": 0.25, "static_allocation": "uniform", **STATIC_ONLY}),
     "only-magnitude-25": Setting("static only, filter magnitude, to 25 %",
                                  {"static_share": 0.25, "static_by": "magnitude", **STATIC_ONLY}),
+    "half-frames": Setting("dense, half of the frames", SMALLER, clip={"clip": "8x64x80", "clip_stride": 4}),
+    "half-size": Setting("dense, half of the height and width", SMALLER, clip={"clip": "16x32x40"}),
+    "half-both": Setting("dense, half of the frames, height and width", SMALLER,
+                         clip={"clip": "8x32x40", "clip_stride": 4}),
     "features": Setting("gates on features only", {"kinds": ("features",)}),
     "frames": Setting("gates on frames only", {"kinds": ("frames",)}),
     "channels": Setting("gates on channels only", {"kinds": ("channels",)}),
@@ -122,7 +131,10 @@ TABLES = {
          "no-ava": _with("no-ava", epochs_aap=27),
          **{name: _with(name, epochs_static=20) for name in ("static25", "static25-features")},
          **{name: _with(name, epochs_static=47)
-            for name in ("only-bn-25", "only-bn-15", "only-bn-15-all", "only-bn-10-all", "only-bn-06-all")}},
+            for name in ("only-bn-25", "only-bn-15", "only-bn-15-all", "only-bn-10-all", "only-bn-06-all")},
+         **{name: replace(_with(name, epochs_dense=47), clip=clip) for name, clip in (
+             ("half-frames", {"clip": "8x48x60", "clip_stride": 4}), ("half-size", {"clip": "16x24x30"}),
+             ("half-both", {"clip": "8x24x30", "clip_stride": 4}))}},
         data="rendered",
         options={"clip": "16x48x60", "render_clips": 30},
         changes={"epochs_dense": 40, "epochs_ava": 2, "epochs_aap": 25}),

@@ -68,16 +68,17 @@ def main(
         if not (work_folder(run.checkpoint(runs)) / "results.json").is_file():
             raise InputError(f"{run.tag(run.name)} is not finished in {runs}; train it first, by the same command "
                              "without .times")
-    clips = _windows(dataset_of(source, runs, chosen, wanted[0]), windows)
     points: list[Point] = []
     with ExitStack() as stack:
         for run in wanted:
             figures = measure_run(run, source, runs, chosen)
-            points += points_of(stack, _bundle(run, runs), figures, threads)
-        measure(points, clips, rounds)
+            clips = _windows(dataset_of(source, runs, chosen, run), windows)
+            points += points_of(stack, _bundle(run, runs), figures, clips, threads)
+        measure(points, rounds)
     out.mkdir(parents=True, exist_ok=True)
-    found = [{k: v for k, v in point.items() if k != "ms"} for point in points]
-    settings = {"table": table, "windows": len(clips), "rounds": rounds, "threads": threads, "machine": machine_line()}
+    found = [{k: v for k, v in point.items() if k not in ("ms", "clips_read")} for point in points]
+    settings = {"table": table, "windows": len(points[0]["clips_read"]), "rounds": rounds, "threads": threads,
+                "machine": machine_line()}
     with whole_file(out / f"{table}-time.json") as stream:
         json.dump({**settings, "points": found}, stream, indent=1)
     with whole_file(out / f"{table}-time.md") as stream:
@@ -98,10 +99,12 @@ def _bundle(run: Run, folder: Path) -> Bundle:
     return open_bundle(path)
 
 
-def points_of(stack: ExitStack, bundle: Bundle, figures: dict[str, Any], threads: int) -> Iterator[Point]:
-    """What of one run is timed: every budget, and its dense network elsewhere; sessions live as long as `stack`."""
+def points_of(stack: ExitStack, bundle: Bundle, figures: dict[str, Any], clips: list[np.ndarray], threads: int
+              ) -> Iterator[Point]:
+    """What of one run is timed on `clips`: every budget, and its dense network elsewhere; sessions live as long as
+    `stack`."""
     runner = stack.enter_context(Runner(bundle, gated=True, dense=True, threads=threads))
-    common = {"run": figures["run"], "setting": figures["setting"]}
+    common = {"run": figures["run"], "setting": figures["setting"], "clips_read": clips}
     for score in figures["gated"]:
         yield {**common, "what": "gated", "budget": score["budget"], "ms": _gated_ms(runner, score["budget"]),
                **_accuracy(score, share_of_original(figures, score["share"]))}
@@ -144,16 +147,18 @@ def _openvino_ms(bundle: Bundle, threads: int) -> Milliseconds | None:
     return run
 
 
-def measure(points: list[Point], clips: list[np.ndarray], rounds: int) -> None:
+def measure(points: list[Point], rounds: int) -> None:
     """Each point's `mean_ms`: of each window the median over the rounds, then the mean over the windows."""
     order = random.Random(0)
+    count = len(points[0]["clips_read"])
     for point in points:
         for _ in range(WARM_UP):
-            point["ms"](clips[0])
-    times: list[list[list[float]]] = [[[] for _ in clips] for _ in points]
+            point["ms"](point["clips_read"][0])
+    times: list[list[list[float]]] = [[[] for _ in range(count)] for _ in points]
     for _ in range(rounds):
-        for number, clip in enumerate(clips):
+        for number in range(count):
             for i in order.sample(range(len(points)), len(points)):
+                clip = points[i]["clips_read"][number]
                 points[i]["ms"](clip)  # its weights were driven from the caches by the others
                 times[i][number] += [points[i]["ms"](clip) for _ in range(RUNS)]
     for point, of_clips in zip(points, times):
