@@ -34,6 +34,30 @@ def _axis_reads(geometry, axis):
     return reads
 
 
+class KeptMasks(object):
+    """One clip's masks at one gate, made ready once for all convolutions that read them.
+
+    frames, channels, features: how many are kept; frame_ones [T], feature_ones [H * W]: float64, 1 where kept, or None
+    where all are.
+    """
+
+    __slots__ = ("frames", "channels", "features", "frame_ones", "feature_ones")
+
+    def __init__(self, frame_keep, channel_keep, feature_keep):
+        """frame_keep: [T], channel_keep: [C], feature_keep: [H, W]; bool, or nonzero = keep."""
+        self.channels = int(np.count_nonzero(channel_keep))
+        self.frames, self.frame_ones = _counted(frame_keep)
+        self.features, self.feature_ones = _counted(feature_keep)
+
+
+def _counted(keep):
+    keep = np.asarray(keep).ravel()
+    count = int(np.count_nonzero(keep))
+    if count == keep.size:
+        return count, None
+    return count, (keep if keep.dtype == np.bool_ else keep != 0).astype(np.float64)
+
+
 class ConvCost(object):
     """Counts one convolution for many masks; what depends on the geometry alone is worked out once."""
 
@@ -44,12 +68,17 @@ class ConvCost(object):
         self.uses_t = reads[0].sum(axis=0)
         self.uses_hw = np.outer(reads[1].sum(axis=0), reads[2].sum(axis=0))
         self._out_positions = int(np.prod(geometry.out_size, dtype=np.int64))
-        # counting runs beside every clip: float64 products, exact below 2^53, are numpy's fast way
-        self._per_frame, self._per_feature = (uses.ravel().astype(np.float64) for uses in (self.uses_t, self.uses_hw))
-        # 1 where tap k reads input position i at all, [kernel, in]
-        self._taps_t, self._taps_h, self._taps_w = ((axis_reads > 0).astype(np.float64) for axis_reads in reads)
-        every = [np.ones(n, np.float64) for n in (geometry.in_size[0], geometry.in_size[1] * geometry.in_size[2])]
-        self._all_frames, self._all_features = self._of_frames(every[0]), self._of_features(every[1])
+        # Counting runs beside every clip: float64 products, exact below 2^53, are numpy's fast way, and the fewer of
+        # them the better. taps_*: 1 where tap k reads input position i at all, [kernel, in].
+        taps_t, self._taps_h, self._taps_w = ((axis_reads > 0).astype(np.float64) for axis_reads in reads)
+        self._of_frame = np.vstack([self.uses_t, taps_t])
+        # where one kept position is read by all taps there is no need to look for each of them
+        by_all = np.outer(self._taps_h.all(axis=0), self._taps_w.all(axis=0))
+        self._of_feature = np.vstack([self.uses_hw.ravel(), by_all.ravel()]).astype(np.float64)
+        self._taps_hw = int(np.count_nonzero(self._taps_h.any(axis=1))) * int(
+            np.count_nonzero(self._taps_w.any(axis=1)))
+        self._all_frames = self._frames(np.ones(geometry.in_size[0]))
+        self._all_features = int(self.uses_hw.sum()), self._taps_hw
 
     def dense(self):
         """Cost with everything kept."""
@@ -57,30 +86,29 @@ class ConvCost(object):
         return self.gated(np.ones(g.in_size[0], bool), np.ones(g.in_channels, bool), np.ones(g.in_size[1:], bool))
 
     def gated(self, frame_keep, channel_keep, feature_keep, element_bytes=FLOAT32_BYTES):
-        """Cost for one clip's masks.
+        """Cost for one clip's masks, as in KeptMasks; element_bytes: bytes of one number."""
+        return self.of(KeptMasks(frame_keep, channel_keep, feature_keep), element_bytes)
 
-        frame_keep: [T] bool, channel_keep: [C] bool, feature_keep: [H, W] bool; element_bytes: bytes of one number.
-        """
+    def of(self, kept, element_bytes=FLOAT32_BYTES):
+        """Cost for one clip's KeptMasks."""
         g = self.geometry
-        channels, frames, features = (int(np.count_nonzero(m)) for m in (channel_keep, frame_keep, feature_keep))
-        reads_t, taps_t = self._all_frames if frames == g.in_size[0] else self._of_frames(_ones(frame_keep))
-        reads_hw, taps_hw = (self._all_features if features == self._per_feature.size
-                             else self._of_features(_ones(feature_keep)))
-        macs = g.out_channels * channels * reads_t * reads_hw // g.group
-        numbers_in = channels * frames * features
+        reads_t, taps_t = self._all_frames if kept.frame_ones is None else self._frames(kept.frame_ones)
+        reads_hw, taps_hw = self._all_features if kept.feature_ones is None else self._features(kept.feature_ones)
+        macs = g.out_channels * kept.channels * reads_t * reads_hw // g.group
+        numbers_in = kept.channels * kept.frames * kept.features
         numbers_out = g.out_channels * self._out_positions
-        weights = g.out_channels * channels // g.group * taps_t * taps_hw
+        weights = g.out_channels * kept.channels // g.group * taps_t * taps_hw
         return Cost(macs, element_bytes * (numbers_in + numbers_out + weights))
 
-    def _of_frames(self, kept):
-        """(pairs of output frame and tap that read a kept frame, taps that meet one); kept: float64 [T]."""
-        return int(self._per_frame.dot(kept)), int(np.count_nonzero(self._taps_t.dot(kept)))
+    def _frames(self, ones):
+        """(pairs of output frame and tap that read a kept frame, taps that meet one); ones: float64 [T]."""
+        found = self._of_frame.dot(ones).tolist()
+        return int(found[0]), sum(reads > 0 for reads in found[1:])
 
-    def _of_features(self, kept):
-        """The same for positions; kept: float64 [H * W]."""
-        hits = self._taps_h.dot(kept.reshape(self.geometry.in_size[1:])).dot(self._taps_w.T)
-        return int(self._per_feature.dot(kept)), int(np.count_nonzero(hits))
-
-
-def _ones(keep):
-    return (np.asarray(keep) != 0).ravel().astype(np.float64)
+    def _features(self, ones):
+        """The same for positions; ones: float64 [H * W]."""
+        reads, by_all = self._of_feature.dot(ones).tolist()
+        if by_all:
+            return int(reads), self._taps_hw
+        hits = self._taps_h.dot(ones.reshape(self.geometry.in_size[1:])).dot(self._taps_w.T)
+        return int(reads), int(np.count_nonzero(hits))

@@ -53,6 +53,7 @@ class BackendBase(object):
     def __init__(self):
         self.tuned_costs = True
         self._manifest = None
+        self._mask_names = []
         self._mask_shapes = []
 
     def load(self, bundle, gated=True, dense=False, threads=None, precision=None, tuned_costs=True):
@@ -64,8 +65,7 @@ class BackendBase(object):
         InputError where the backend or this machine lacks the precision, MissingPackageError where its package is
         absent.
         """
-        self._manifest = bundle.manifest
-        self._mask_shapes = mask_shapes(bundle.manifest)
+        self._check_against(bundle.manifest)
         if precision is not None:
             self._check_precision(precision)
             self.precision = precision
@@ -88,11 +88,11 @@ class BackendBase(object):
         gates = self._manifest.gates
         self._check_output("body.onnx", "logits", logits, (1, len(self._manifest.model.labels)))
         self._check_output("body.onnx", "kept", kept, (len(gates), 3))
-        for array, (name, shape) in zip(flat, self._mask_shapes):
-            self._check_output("body.onnx", name, array, shape)
-        kept_masks = [_as_bool(array[0]) for array in flat]
-        masks = [LayerMasks(*kept_masks[i:i + 3]) for i in range(0, len(kept_masks), 3)]
-        return BodyOutput(logits[0], kept, masks)
+        if [array.shape for array in flat] != self._mask_shapes:  # at once: this runs beside every clip
+            for array, name, shape in zip(flat, self._mask_names, self._mask_shapes):
+                self._check_output("body.onnx", name, array, shape)
+        masks = iter([array[0] if array.dtype == np.bool_ else array[0] != 0 for array in flat])
+        return BodyOutput(logits[0], kept, [LayerMasks(*three) for three in zip(masks, masks, masks)])
 
     def run_dense(self, clip):
         """clip: float32 [1, 3, T, H, W] -> logits [K] of the network without gates."""
@@ -127,6 +127,12 @@ class BackendBase(object):
         """Returns logits."""
         raise NotImplementedError
 
+    def _check_against(self, manifest):
+        """Take what comes in and out of the graphs to be as this manifest says."""
+        self._manifest = manifest
+        outputs = mask_outputs(manifest)
+        self._mask_names, self._mask_shapes = [name for name, _ in outputs], [shape for _, shape in outputs]
+
     def _check_precision(self, precision):
         if precision not in self.precisions:
             raise InputError("--precision {}: the backend '{}' {}".format(
@@ -150,11 +156,6 @@ def mask_output(layer, mask):
 
 
 def mask_outputs(manifest):
-    """Names of all mask outputs, layer by layer."""
-    return [name for name, _ in mask_shapes(manifest)]
-
-
-def mask_shapes(manifest):
     """(name, shape) of all mask outputs, layer by layer."""
     found = []
     for layer, gate in enumerate(manifest.gates):
@@ -164,17 +165,13 @@ def mask_shapes(manifest):
     return found
 
 
-def _as_bool(mask):
-    return mask if mask.dtype == np.bool_ else mask != 0
-
-
 def body_with_masks(bundle):
     """Bytes of the body graph with the masks as additional outputs: protobuf merges messages laid end to end.
 
     The part in the bundle states types too, and ONNX Runtime's op library gives bool where a graph for TensorRT 8 says
     float32: here the outputs have names alone, and runtimes infer the rest.
     """
-    outputs = [(12, message([(1, name)])) for name in mask_outputs(bundle.manifest)]  # GraphProto.output, in .graph
+    outputs = [(12, message([(1, name)])) for name, _ in mask_outputs(bundle.manifest)]  # GraphProto.output, in .graph
     return b"".join((bundle.read("body.onnx"), message([(7, message(outputs))])))
 
 

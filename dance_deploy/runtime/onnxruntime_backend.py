@@ -17,7 +17,6 @@ class Backend(backends.BackendBase):
     def __init__(self):
         super(Backend, self).__init__()
         self._controller = self._body = self._dense = None
-        self._mask_names = []
 
     def load_impl(self, bundle, gated, dense, threads):
         ort = import_onnxruntime()
@@ -34,7 +33,6 @@ class Backend(backends.BackendBase):
                 self.description += ", bfloat16"
             if tuned is not None:
                 self.description += ", tuned costs"
-            self._mask_names = backends.mask_outputs(bundle.manifest)
             # the body first: while a session is made, its weights are in memory three times
             self._body = _session(ort, body_options, bundle, "body.onnx", backends.body_with_masks(bundle))
             controller = backends.controller_file(bundle.manifest, library)

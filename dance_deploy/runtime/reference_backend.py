@@ -15,11 +15,9 @@ class Backend(backends.BackendBase):
     def __init__(self):
         super(Backend, self).__init__()
         self._controller = self._body = self._dense = None
-        self._mask_names = []
 
     def load_impl(self, bundle, gated, dense, threads):
         if gated:
-            self._mask_names = backends.mask_outputs(bundle.manifest)
             self._controller = evaluator_from_bytes(bundle.read("controller.onnx"), "controller.onnx")
             self._body = evaluator_from_bytes(backends.body_with_masks(bundle), "body.onnx")
         if dense:

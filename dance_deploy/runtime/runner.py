@@ -84,7 +84,7 @@ class Runner(object):
         return self._result(logits, self.costs.all_kept, None, self.costs.dense, _latency(start, start, end))
 
     def _result(self, logits, kept, masks, cost, latency):
-        if not np.isfinite(logits).all():
+        if not math.isfinite(logits.sum(dtype=np.float64)):
             raise OperationError("the model returned numbers that are not finite; check the bundle with --self-test")
         dense = self.costs.dense
         return Result(logits, scores_from_logits(logits), kept, masks, cost.macs, dense.macs, cost.bytes, dense.bytes,
@@ -110,8 +110,9 @@ def checked_budget(budget):
 
 def scores_from_logits(logits):
     """Softmax of [K] logits: float32 [K]."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
-    return (shifted / shifted.sum()).astype(np.float32)
+    shifted = np.exp(np.subtract(logits, logits.max(), dtype=np.float64))
+    shifted /= shifted.sum()
+    return shifted.astype(np.float32)
 
 
 def _latency(start, between, end):

@@ -38,7 +38,6 @@ class Backend(backends.BackendBase):
         self._device = self._controller = self._body = self._dense = None
         self._owns_device = False
         self._bundle = self._expected = self._dense_logits = None
-        self._mask_names = []
 
     def load_impl(self, bundle, gated, dense, threads):
         api = trt_api.find()
@@ -50,7 +49,7 @@ class Backend(backends.BackendBase):
                 api.load_plugin(plugin)
             wanted = (("controller", "body") if gated else ()) + (("dense",) if dense else ())
             plans = {graph: records.read_file(bundle.path, record, graph) for graph in wanted}
-            self._load(bundle.manifest, api, plans, record.precision)
+            self._load(api, plans, record.precision)
             if records.GOLDEN in record.files:
                 self._expected = selftest.golden_from_bytes(
                     records.read_file(bundle.path, record, records.GOLDEN), bundle.manifest,
@@ -66,17 +65,16 @@ class Backend(backends.BackendBase):
 
     def load_plans(self, manifest, api, device, plans, precision):
         """Load engines that are in no bundle yet; the device stays the caller's."""
-        self._manifest = manifest
+        self._check_against(manifest)
         self._device = device
         try:
-            self._load(manifest, api, plans, precision)
+            self._load(api, plans, precision)
         except BaseException:
             self.close()
             raise
 
-    def _load(self, manifest, api, plans, precision):
+    def _load(self, api, plans, precision):
         self.precision = precision
-        self._mask_names = backends.mask_outputs(manifest)
         if "body" in plans:
             self._controller = Session(api, self._device, plans["controller"], "controller engine")
             shared = {name: self._controller.buffers[name] for name in ("stem", "tau")}
