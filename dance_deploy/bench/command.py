@@ -13,7 +13,7 @@ from dance_deploy.bench.kernels import CUDA, CUDA_RIVALS, Settings, bench_kernel
 from dance_deploy.bench.kernels_text import plot_results, text_from_results
 from dance_deploy.bench.layers import Layer, chosen_layers
 from dance_deploy.bench.model import BASE, Outcome, bench_model
-from dance_deploy.bench.peers import DESCRIPTIONS, OUTSIDERS, PRECISIONS, Case
+from dance_deploy.bench.peers import DESCRIPTIONS, MODEL_PEERS, OUTSIDERS, PRECISIONS, Case
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
 from dance_deploy.files import check_writable, whole_file
@@ -90,7 +90,7 @@ def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_k
                     threads: int, rounds: int, runs: int, seed: int, precision: str, videos: str,
                     json_file: Path | None) -> None:
     """See `dance-bench model --help`; raises InputError for arguments that make no sense."""
-    peers = _known_peers(against)
+    peers = _known_peers(against, MODEL_PEERS)
     if precision not in PRECISIONS:
         raise InputError(f"--precision: '{precision}' is unknown; choose from {', '.join(PRECISIONS)}")
     if videos and precision == "fp32":

@@ -61,10 +61,10 @@ def _session(data: bytes, threads: int, library: str | None = None, precision: s
     return session
 
 
-def _forced_body(path: str, case: Case) -> bytes:
-    """In a process of its own: what rewriting a graph takes is no part of our memory."""
+def _apart(rewrite: Callable[..., bytes], *arguments: Any) -> bytes:
+    """rewrite(*arguments) in a process of its own: what rewriting a graph takes is no part of our memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_rewritten_body, path, case).result()
+        return pool.submit(rewrite, *arguments).result()
 
 
 def _rewritten_body(path: str, case: Case) -> bytes:
@@ -74,12 +74,17 @@ def _rewritten_body(path: str, case: Case) -> bytes:
     return force_masks(bundle.read("body.onnx"), masks)
 
 
-def _ours(bundle: Bundle, case: Case) -> Run:
-    """Controller and gated body; gates and controller are part of the time."""
+def _library() -> str:
     library = library_path()
     if library is None:
         raise OperationError("the op library is not built, so there is nothing to measure; run: make -C kernels")
-    body = bundle.read("body.onnx") if case.rates is None else _forced_body(bundle.path, case)
+    return library
+
+
+def _ours(bundle: Bundle, case: Case) -> Run:
+    """Controller and gated body; gates and controller are part of the time."""
+    library = _library()
+    body = bundle.read("body.onnx") if case.rates is None else _apart(_rewritten_body, bundle.path, case)
     gated = _session(body, case.threads, library, case.precision)
     del body
     controller = _session(bundle.read(controller_file(bundle.manifest, library)), case.threads, library)
@@ -95,6 +100,19 @@ def _ours(bundle: Bundle, case: Case) -> Run:
 def _ours_dense(bundle: Bundle, case: Case) -> Run:
     """Our kernels with nothing dropped: what pruning starts from. Gates and controller run all the same."""
     return _ours(bundle, case._replace(budget=1.0, rates=None))
+
+
+def _ours_ungated(bundle: Bundle, case: Case) -> Run:
+    """Our kernels in one graph, without gates and controller."""
+    session = _session(_apart(_ungated_graph, bundle.path), case.threads, _library(), case.precision)
+    clip = golden_clip(bundle)
+    return lambda: session.run(["logits"], {"clip": clip})[0]
+
+
+def _ungated_graph(path: str) -> bytes:
+    from dance_deploy.bench.ungated import ungated_graph  # only here: onnx is no part of a peer's memory
+
+    return ungated_graph(open_bundle(path, verify=False))
 
 
 def _ours_float32(bundle: Bundle, case: Case) -> Run:
@@ -132,10 +150,12 @@ def _openvino(bundle: Bundle, case: Case) -> Run:
 
 
 PEERS: dict[str, Callable[[Bundle, Case], Run]] = {
-    "gated": _ours, "kept": _ours_dense, "float32": _ours_float32, "onnxruntime": _onnxruntime, "torch": _torch,
-    "openvino": _openvino}
+    "gated": _ours, "kept": _ours_dense, "ungated": _ours_ungated, "float32": _ours_float32,
+    "onnxruntime": _onnxruntime, "torch": _torch, "openvino": _openvino}
 PRECISIONS = ("fp32", "bf16")
 FLOAT32_ONLY = ("float32", "onnxruntime")
 OUTSIDERS = ("onnxruntime", "torch", "openvino")
-DESCRIPTIONS = {"gated": "dance, gated", "kept": "dance, all kept", "float32": "dance, gated, float32",
-                "onnxruntime": "ONNX Runtime, dense", "torch": "PyTorch, dense", "openvino": "OpenVINO, dense"}
+MODEL_PEERS = (*OUTSIDERS, "ungated")  # a whole network's
+DESCRIPTIONS = {"gated": "dance, gated", "kept": "dance, all kept", "ungated": "dance, without gates",
+                "float32": "dance, gated, float32", "onnxruntime": "ONNX Runtime, dense", "torch": "PyTorch, dense",
+                "openvino": "OpenVINO, dense"}

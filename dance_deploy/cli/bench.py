@@ -18,7 +18,8 @@ def bench() -> None:
 def model(
     bundle: Path = typer.Argument(..., metavar="BUNDLE", help="The folder that dance-export wrote."),
     against: str = typer.Option("onnxruntime", metavar="LIST", help="Dense peers, joined by commas: onnxruntime, "
-                                "torch, openvino; each runs dense.onnx's weights."),
+                                "torch, openvino, each with dense.onnx's weights; ungated: our own kernels without "
+                                "gates."),
     budget: Optional[float] = typer.Option(None, help="Share of MACs to aim at (default: the bundle's)."),
     force_keep: Optional[str] = typer.Option(None, metavar="KIND=RATE,...", help="Keep these shares at every gate "
                                              "instead of what the gates decide, such as "

@@ -13,8 +13,13 @@ from tiny_video import write_video
 from dance_deploy.bench.agreement import agreement_on
 from dance_deploy.bench.forced import force_masks, forced_masks, keep_rates_from_text
 from dance_deploy.bench.torch_graph import TorchGraph
+from dance_deploy.bench.peers import PEERS, Case
+from dance_deploy.bench.ungated import ungated_graph
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
+from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint
+from dance_deploy.export.untrained import untrained_checkpoint
+from dance_deploy.ops import names
 from dance_deploy.runtime.kernels import has_bf16, library_path
 
 needs_library = pytest.mark.skipif(library_path() is None, reason="the op library is not built: run make -C kernels")
@@ -70,6 +75,24 @@ def test_convolutions_read_the_forced_masks_and_the_gates_stay(tiny_bundle):
         gate = int(node.input[3].split("gate")[1].split(".")[0])
         for name, mask in zip(node.input[3:6], masks[gate]):
             np.testing.assert_array_equal(values[name][0], mask)
+
+
+@needs_library
+def test_a_network_without_gates_is_one_graph_and_computes_the_same(tmp_path):
+    bundle_from_checkpoint(untrained_checkpoint("small"), tmp_path / "b")
+    bundle = open_bundle(tmp_path / "b")
+    graph = onnx.load_model_from_string(ungated_graph(bundle)).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["clip", "logits"]
+    ours = {node.op_type for node in graph.node if node.domain == names.DOMAIN}
+    assert ours == {names.TO_CHANNELS_LAST, names.GATED_CONV3D_CL, names.GATED_CONV3D_ADD_CL}
+    case = Case(1, 1.0, None, "blob", 0, "fp32")
+    found, expected = (PEERS[peer](bundle, case)() for peer in ("ungated", "onnxruntime"))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_network_that_is_not_channels_last_has_no_graph_without_gates(tiny_bundle):
+    with pytest.raises(InputError, match="controller_kernels.onnx"):
+        ungated_graph(open_bundle(tiny_bundle))
 
 
 def test_torch_peer_equals_onnxruntime(tiny_bundle):
