@@ -266,7 +266,8 @@ def ladder(model: GatedModel, graphs: Graphs, clips: list[np.ndarray], budget: f
     check_ends(reference, runs[0])
     progress("masks of different clips")
     runs += [functions.run(clip, budget) for clip in clips[1:]]
-    check_adaptive(runs)
+    if model.controller.drops:
+        check_adaptive(runs)
     if library is not None:
         del functions
         with_library = OnnxRung("onnxruntime with the dance library", graphs, library, residuals)

@@ -82,6 +82,15 @@ class Controller(nn.Module):
         with torch.no_grad():
             self.output.bias.copy_(logits.repeat(self.gates))
 
+    def keep_all(self) -> None:
+        """Drop nothing, whatever the budget: every threshold is 0 from now on."""
+        self.tau_scale.zero_()
+
+    @property
+    def drops(self) -> bool:
+        """Whether any threshold can be above 0."""
+        return bool(self.tau_scale.any())
+
     def see_budget_only(self) -> None:
         """Make the thresholds depend on the budget alone, now and in training: for comparison with a full one."""
         seen = torch.zeros_like(self.hidden.weight)

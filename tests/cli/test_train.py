@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,8 +16,10 @@ pytest.importorskip("av")
 from dance_deploy.cli import train, train_text  # noqa: E402
 from dance_deploy.cli.entry import exit_code_of  # noqa: E402
 from dance_deploy.data import open_dataset  # noqa: E402
+from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint  # noqa: E402
 from dance_deploy.method.checkpoint import load_checkpoint  # noqa: E402
 from dance_deploy.method.training.metrics import read_metrics  # noqa: E402
+from dance_deploy.runtime.runner import open_runner  # noqa: E402
 
 TINY = ["--clip", "6x20x24", "--clip-stride", "1", "--threads", "1", "--batch", "8", "--windows", "1"]
 ONE_EPOCH = ["--epochs-dense", "1", "--epochs-ava", "0", "--epochs-aap", "1"]
@@ -52,9 +55,23 @@ def test_train_writes_a_checkpoint_and_a_table(run, videos, tmp_path):
     assert [g["budget"] for g in scores["gated"]] == [1.0, 0.8, 0.6, 0.5, 0.4, 0.3] and scores["dense"]["clips"] == 8
 
 
+def test_gates_that_nobody_trained_keep_everything(run, videos, tmp_path):
+    code, _, err = run("--data", videos, "-o", tmp_path / "c.pt", "--static-share", "0.5", "--epochs-static", "1",
+                       *TINY, "--epochs-dense", "1", "--epochs-ava", "0", "--epochs-aap", "0")
+    assert code == 0, err
+    assert "keep everything at every budget" in err
+    checkpoint = load_checkpoint(tmp_path / "c.pt")
+    assert checkpoint.default_budget == 1.0 and [budget for budget, _ in checkpoint.reached] == [1.0]
+    bundle_from_checkpoint(checkpoint, tmp_path / "b")  # its parity checks must not miss what they look for
+    with open_runner(tmp_path / "b") as runner:
+        clip = np.random.default_rng(0).standard_normal(runner.manifest.clip.shape).astype(np.float32)
+        for budget in (None, 0.2):
+            np.testing.assert_array_equal(runner.infer(clip, budget).kept, runner.costs.all_kept)
+
+
 def test_json_on_stdout_is_all_there_is(run, videos, tmp_path):
     code, out, _ = run("--data", videos, "-o", tmp_path / "c.pt", "--json", "-", "--target-macs", "0.45", *TINY,
-                       "--epochs-dense", "0", "--epochs-ava", "0", "--epochs-aap", "0")
+                       *ONE_EPOCH)
     assert code == 0
     assert 0.45 in [g["budget"] for g in json.loads(out)["scores"]["val"]["gated"]]
 

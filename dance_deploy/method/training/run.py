@@ -222,13 +222,18 @@ class _Run:
                                 scores=[score.as_dict()])
 
     def _finish(self) -> Outcome:
-        self.reporter.say("measuring and calibrating")
         s = self.settings
-        points = calibrate(self.model, self._evaluator(self.data.study), s.lowest_budget)
-        self.metrics.append("calibration", **points._asdict())
-        budgets = sorted({*s.budgets, s.target_macs}, reverse=True)
+        budgets, target = sorted({*s.budgets, s.target_macs}, reverse=True), s.target_macs
+        if s.epochs_aap:
+            self.reporter.say("measuring and calibrating")
+            points = calibrate(self.model, self._evaluator(self.data.study), s.lowest_budget)
+            self.metrics.append("calibration", **points._asdict())
+        else:  # what gates drop that nobody trained is arbitrary
+            self.reporter.say("gates that were not trained keep everything at every budget; measuring")
+            self.model.controller.keep_all()
+            budgets, target = [1.0], 1.0
         scores = [self._split_scores(name, dataset, budgets) for name, dataset in self.data.measured.items()]
-        outcome = Outcome(self.request.out, self.folder, scores, time.monotonic() - self.started, s.target_macs,
+        outcome = Outcome(self.request.out, self.folder, scores, time.monotonic() - self.started, target,
                           self.original_macs, self.model.plan.dense_macs)
         write_json(self.folder / "results.json", {"arch": self.request.arch, "labels": list(self.data.labels),
                                                   "settings": s.as_dict(), "channels": self.channels,
@@ -258,7 +263,7 @@ class _Run:
         graph = {name: tensor.detach().cpu() for name, tensor in self.model.graph.state_dict().items()}
         reached = [[float(score.budget or 0.0), score.share] for score in outcome.last.gated]
         return Checkpoint(self.request.arch, list(self.data.labels), self.data.clip, graph, sample_clips(self.data),
-                          self.settings.kinds, self.settings.target_macs, reached, True, outcome.figures(),
+                          self.settings.kinds, outcome.target_macs, reached, True, outcome.figures(),
                           self.channels)
 
     def _draw(self) -> None:
