@@ -58,7 +58,6 @@ SETTINGS = {
     "dance": DANCE,
     "no-ava": Setting("the default without AVA", NO_AVA),
     "static25": STATIC_25,
-    "static25-no-ava": Setting("channels pruned to 25 %, then gates, without AVA", {"static_share": 0.25, **NO_AVA}),
     "static25-features": Setting("channels pruned to 25 %, then gates on features only",
                                  {"static_share": 0.25, "kinds": ("features",)}),
     "static25-features-no-ava": Setting("channels pruned to 25 %, then gates on features only, without AVA",
@@ -92,21 +91,19 @@ SETTINGS = {
 # what frames' thresholds above their mean do: the bound that was the default once, with all that was run with it
 LOOSE = {f"{name}-tau15": Setting(f"{SETTINGS[name].text}; frames' thresholds up to 1.5",
                                   {**SETTINGS[name].changes, "tau_max": (1.5, 1.5, 1.5)})
-         for name in ("dance", "no-ava", "static25", "static25-no-ava", "constant", "random")}
+         for name in ("dance", "static25", "constant", "random")}
 SETTINGS.update(LOOSE)
 
 # what the report sets side by side: what differs, the setting with it, the one without
 COMPARISONS = (
     ("AVA", "dance", "no-ava"),
-    ("AVA after static pruning", "static25", "static25-no-ava"),
+    ("AVA after static pruning", "static25-features", "static25-features-no-ava"),
     ("thresholds that follow the clip", "dance", "constant"),
     ("masks that follow the clip", "dance", "random"),
     ("frames as well as features", "dance", "features"),
     ("frames as well as features, after static pruning", "static25", "static25-features"),
     ("frames' thresholds below their mean", "dance", "dance-tau15"),
     ("frames' thresholds below their mean, after static pruning", "static25", "static25-tau15"),
-    ("AVA, frames' thresholds up to 1.5", "dance-tau15", "no-ava-tau15"),
-    ("AVA after static pruning, frames' thresholds up to 1.5", "static25-tau15", "static25-no-ava-tau15"),
     ("thresholds that follow the clip, frames' up to 1.5", "dance-tau15", "constant-tau15"),
     ("masks that follow the clip, frames' thresholds up to 1.5", "dance-tau15", "random-tau15"),
 )
