@@ -18,6 +18,7 @@ from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
 from dance_deploy.files import check_writable, whole_file
 from dance_deploy.machine import system_findings
+from dance_deploy.report.figure import check_can_draw
 from dance_deploy.runtime import tuned_costs
 from dance_deploy.runtime.kernels import bf16_variant, library_path
 from dance_deploy.runtime.runner import checked_budget
@@ -72,6 +73,8 @@ def _check_outputs(json_file: Path | None, plot: Path | None = None) -> None:
     for option, file in (("--json", json_file), ("--plot", plot)):
         if file is not None:
             check_writable(file, option)
+    if plot is not None:
+        check_can_draw("--plot")
 
 
 def _names(text: str) -> list[str]:

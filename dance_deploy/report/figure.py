@@ -11,12 +11,19 @@ from dance_deploy.files import whole_file
 DOTS_PER_INCH = 120
 
 
-def new_figure(width_in: float, height_in: float, what_for: str) -> Any:
-    """A matplotlib Figure; raises MissingPackageError, saying what it was wanted for."""
+def check_can_draw(what_for: str) -> None:
+    """Raise MissingPackageError where there is no matplotlib: before the work whose result is to be drawn."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingPackageError("matplotlib", "report", what_for) from error
+
+
+def new_figure(width_in: float, height_in: float, what_for: str) -> Any:
+    """A matplotlib Figure; raises MissingPackageError, saying what it was wanted for."""
+    check_can_draw(what_for)
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 

@@ -9,12 +9,14 @@ import time
 import numpy as np
 import pytest
 
-from dance_deploy.bench import kernel_peers
+from dance_deploy.bench import command, kernel_peers
 from dance_deploy.bench.keep_cases import DENSE, KeepCase, keep_cases, masks_of
 from dance_deploy.bench.kernel_peers import AUTOMATIC, DIRECT, GATE, way
 from dance_deploy.bench.kernels import Settings, break_even, result_of
 from dance_deploy.bench.kernels_text import plot_results, text_from_results
 from dance_deploy.bench.layers import NAMED, Layer, chosen_layers, layers_of
+from dance_deploy.cli import bench as bench_cli
+from dance_deploy.cli.entry import exit_code_of
 from dance_deploy.cost import ConvCost
 from dance_deploy.errors import InputError
 from dance_deploy.geometry import Conv3dGeometry
@@ -158,6 +160,18 @@ def test_command_measures_writes_json_and_draws(tmp_path):
 def test_bad_arguments_are_one_line(arguments, said):
     done = bench(*arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["kernels"], ["kernels", "--backend", "cuda"],
+                                       ["predict", "bundle", "--profile", "jetson-nano"]], ids=" ".join)
+def test_a_picture_that_cannot_be_drawn_is_known_before_the_work(arguments, tmp_path, monkeypatch, capsys):
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(command, "chosen_layers", lambda *_: pytest.fail("the work began"))
+    assert exit_code_of(bench_cli.app, [*arguments, "--plot", str(tmp_path / "p.png")]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "--plot needs the package 'matplotlib'" in err
+    assert "pip install 'dance-deploy[report]'" in err and list(tmp_path.iterdir()) == []
 
 
 def test_a_plot_without_dense_peers(tmp_path):

@@ -258,8 +258,9 @@ def test_bad_input_is_one_line(run, tiny_bundle, arguments, why):
 
 
 def test_a_place_that_cannot_be_written_is_one_line(run, tiny_bundle):
-    code, _, err = run(tiny_bundle, "--profile", "nano", "--json", Path("/proc/none/p.json"))
-    assert code == 1 and len(err) == 1 and "cannot write" in err[0]
+    for option in ("--json", "--plot"):
+        code, out, err = run(tiny_bundle, "--profile", "nano", option, Path("/proc/none/p.json"))
+        assert (code, len(err), out) == (2, 1, "") and f"{option} '/proc/none/p.json' cannot be written" in err[0]
 
 
 @given(st.integers(14, 30), st.integers(14, 30), st.integers(0, 2), st.sampled_from([2, 4]), st.integers(0, 999),
