@@ -45,8 +45,8 @@ def train(
     batch: Optional[int] = typer.Option(None, metavar="CLIPS", help="Clips in a step.  [default: 10]"),
     windows: Optional[int] = typer.Option(None, metavar="N", help="Windows of each video in an epoch.  "
                                          "[default: 1; up to 4 where there are less than 100 clips]"),
-    lr: Optional[float] = typer.Option(None, help="Peak learning rate without gates; with gates it is half of it.  "
-                                       "[default: 0.002]"),
+    lr: Optional[float] = typer.Option(None, help="Peak learning rate of the dense phase; that of the network in all "
+                               "later ones is half of it.  [default: 0.002]"),
     lr_controller: Optional[float] = typer.Option(None, help="Peak learning rate of the controller.  [default: 0.003]"),
     flip: Optional[bool] = typer.Option(None, "--flip/--no-flip", help="Mirror every second clip.  [default: yes, but "
                                         "not where a label names a direction]"),
@@ -92,8 +92,8 @@ def train(
                   "static_share": static_share, "static_by": static_by, "static_allocation": static_allocation,
                   "static_scope": static_scope, "epochs_ava": epochs_ava,
                   "epochs_aap": epochs_aap, "seed": seed, "batch": batch, "precision": precision, "windows": windows,
-                  "lr_dense": lr,
-                  "lr_aap": None if lr is None else lr / 2, "lr_controller": lr_controller})
+                  "lr_dense": lr, **dict.fromkeys(("lr_static", "lr_ava", "lr_aap"), None if lr is None else lr / 2),
+                  "lr_controller": lr_controller})
     train_text.check_json(json_path)
     reporter = train_text.reporter()
     try:

@@ -17,7 +17,7 @@ from dance_deploy.method.training.losses import distillation, mac_penalty  # noq
 from dance_deploy.method.training.metrics import MetricsFile, read_metrics  # noqa: E402
 from dance_deploy.method.training.precision import choose  # noqa: E402
 from dance_deploy.method.training.schedule import learning_rate_factor, ramp_factor  # noqa: E402
-from dance_deploy.method.training.settings import TrainSettings, differences  # noqa: E402
+from dance_deploy.method.training.settings import OPTIONS, TrainSettings, differences  # noqa: E402
 from dance_deploy.models import build  # noqa: E402
 
 
@@ -58,14 +58,26 @@ def test_ava_rises_with_the_spread_and_stays_below_its_weights(form):
     ("--target-macs", {"target_macs": 1.0}), ("--target-macs", {"target_macs": 0.0}), ("--kinds", {"kinds": ()}),
     ("--kinds", {"kinds": ("sound",)}), ("--epochs-aap", {"epochs_aap": -1}), ("--batch", {"batch": 0}),
     ("--seed", {"seed": -1}), ("--lr", {"lr_dense": 0.0}), ("--lr", {"lr_aap": float("nan")}),
-    ("--ava-form", {"ava_form": "x"}), ("--tau-max", {"tau_max": (0.1, 1.5, 1.5)}),
-    ("--tau-max", {"tau_max": (0.9, 1.5, float("inf"))}), ("--static-share", {"static_share": 1.0}),
+    ("--lr", {"lr_ava": -1.0}), ("the setting ava_form", {"ava_form": "x"}),
+    ("the setting tau_max", {"tau_max": (0.1, 1.5, 1.5)}), ("the setting eval_every", {"eval_every": 0}),
+    ("the setting tau_max", {"tau_max": (0.9, 1.5, float("inf"))}), ("--static-share", {"static_share": 1.0}),
     ("--static-share", {"static_share": float("nan")}), ("--static-by", {"static_by": "luck"}),
     ("--static-allocation", {"static_allocation": "x"}), ("--static-scope", {"static_scope": "x"}),
-    ("--thresholds-from", {"thresholds_from": "x"}), ("--precision", {"precision": "int4"})])
+    ("the setting thresholds_from", {"thresholds_from": "x"}), ("--precision", {"precision": "int4"})])
 def test_senseless_settings_name_their_option(option, change):
-    with pytest.raises(InputError, match=option):
+    with pytest.raises(InputError, match=f"^{option} is "):
         TrainSettings(**change).check()
+
+
+def test_options_that_settings_are_named_by_are_on_the_command_line():
+    typer = pytest.importorskip("typer")
+    from dance_deploy.cli import train
+
+    there = {text for option in typer.main.get_command(train.app).params for text in option.opts}
+    settings = TrainSettings().as_dict()
+    assert set(OPTIONS) <= set(settings) and set(OPTIONS.values()) <= there
+    # and nothing that the command line sets goes by another name
+    assert {name for name in settings if "--" + name.replace("_", "-") in there} <= set(OPTIONS)
 
 
 @given(clips=st.integers(1, 10**6))
@@ -100,6 +112,9 @@ def test_differences_name_the_options():
     old = TrainSettings(seed=1, kinds=("features",)).as_dict()
     assert differences(json.loads(json.dumps(old)), TrainSettings(seed=1, kinds=("features",))) == []
     assert differences(old, TrainSettings(seed=2)) == ["--kinds features, now frames,features", "--seed 1, now 2"]
+    old = TrainSettings(lr_dense=0.01, lr_aap=0.005, lr_ava=0.005, tau_max=(1.5, 1.5, 1.5)).as_dict()
+    assert differences(old, TrainSettings()) == ["the setting tau_max 1.5,1.5,1.5, now 0.9,1.5,1.5",
+                                                 "--lr 0.01, now 0.002"]
 
 
 def test_metrics_are_cut_back_to_the_last_saved_state(tmp_path):

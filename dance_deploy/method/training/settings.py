@@ -20,6 +20,11 @@ EPOCH_WINDOWS = 100  # windows in an epoch of a small data set: a few dozen clip
 MOST_WINDOWS = 4
 # fewest and most epochs where none are given
 EPOCHS = {"dense": (30, 100), "static": (12, 40), "ava": (4, 10), "aap": (20, 50)}
+# what dance-train sets, and by which option where that is not the setting's own name; all else is set from Python
+OPTIONS = {**{name: "--" + name.replace("_", "-") for name in (
+    "target_macs", "epochs_dense", "epochs_static", "epochs_ava", "epochs_aap", "kinds", "static_share", "static_by",
+    "static_allocation", "static_scope", "seed", "batch", "windows", "flip", "lr_controller", "precision")},
+    **dict.fromkeys(("lr_dense", "lr_static", "lr_ava", "lr_aap"), "--lr")}
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class TrainSettings:
     budgets: tuple[float, ...] = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3)
 
     def check(self) -> TrainSettings:
-        """Return self; raise InputError, naming the option, where a value makes no sense."""
+        """Return self; raise InputError, naming the option or the setting, where a value makes no sense."""
         for name in ("epochs_dense", "epochs_static", "epochs_ava", "epochs_aap"):
             _at_least(name, getattr(self, name), 0)
         for name in ("batch", "windows", "eval_windows", "eval_every"):
@@ -87,21 +92,21 @@ class TrainSettings:
         for name in ("lr_dense", "lr_static", "lr_ava", "lr_aap", "lr_controller"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
-                raise InputError(f"--{_option(name)} is {value}, expected a number above 0")
+                raise InputError(f"{named(name)} is {value}, expected a number above 0")
         if not 0.05 <= self.target_macs < 1.0:
             raise InputError(f"--target-macs is {self.target_macs}, expected a share of the MACs from 0.05 to below 1")
         if not self.kinds or set(self.kinds) - set(KINDS) or len(set(self.kinds)) < len(self.kinds):
             raise InputError(f"--kinds is '{','.join(self.kinds)}', expected one or more of {', '.join(KINDS)}, "
                              "joined by commas")
         if len(self.tau_max) != len(KINDS) or not all(TAU_START < bound < math.inf for bound in self.tau_max):
-            raise InputError(f"--tau-max is {_text(list(self.tau_max))}, expected three numbers above {TAU_START}, "
+            raise InputError(f"{named('tau_max')} is {_text(list(self.tau_max))}, expected three numbers above {TAU_START}, "
                              "where all thresholds start")
         if self.static_share is not None and not 0.0 < self.static_share < 1.0:
             raise InputError(f"--static-share is {self.static_share}, expected a share of the MACs above 0 and below 1")
         for name, known in (("ava_form", tuple(FORMS)), ("static_by", SCORES), ("static_allocation", ALLOCATIONS),
                             ("static_scope", SCOPES), ("thresholds_from", GATING)):
             if getattr(self, name) not in known:
-                raise InputError(f"--{_option(name)} is '{getattr(self, name)}', expected one of {', '.join(known)}")
+                raise InputError(f"{named(name)} is '{getattr(self, name)}', expected one of {', '.join(known)}")
         if self.precision not in (None, *PRECISIONS):
             raise InputError(f"--precision is '{self.precision}', expected one of {', '.join(PRECISIONS)}")
         if not 0 <= self.seed < 1 << 62:
@@ -135,13 +140,17 @@ class TrainSettings:
 def differences(old: dict[str, Any], new: TrainSettings) -> list[str]:
     """'--seed 0, now 1' per setting in which a stored run differs from the one asked for."""
     now = new.as_dict()
-    return [f"--{_option(f.name)} {_text(old.get(f.name))}, now {_text(now[f.name])}"
-            for f in fields(new) if old.get(f.name) != now[f.name]]
+    changed: dict[str, str] = {}  # by option: --lr sets several rates, the first as it was given
+    for field in fields(new):
+        if old.get(field.name) != now[field.name]:
+            name = named(field.name)
+            changed.setdefault(name, f"{name} {_text(old.get(field.name))}, now {_text(now[field.name])}")
+    return list(changed.values())
 
 
-def _option(name: str) -> str:
-    # one option sets both rates
-    return "lr" if name in ("lr_dense", "lr_aap") else name.replace("_", "-")
+def named(name: str) -> str:
+    """How a user knows a setting: by the option of dance-train, or where it has none by its name in TrainSettings."""
+    return OPTIONS.get(name, f"the setting {name}")
 
 
 def _text(value: Any) -> str:
@@ -150,4 +159,4 @@ def _text(value: Any) -> str:
 
 def _at_least(name: str, value: int | None, low: int) -> None:
     if value is not None and value < low:
-        raise InputError(f"--{_option(name)} is {value}, expected {low} or more")
+        raise InputError(f"{named(name)} is {value}, expected {low} or more")
