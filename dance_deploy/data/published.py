@@ -104,11 +104,12 @@ def kinetics_lists(folder: Path) -> list[Path]:
     return found
 
 
-def read_kinetics(paths: Sequence[Path], *, skip_missing: bool = False) -> tuple[list[Entry], list[str], int]:
-    """Entries, class names and the number of clips left out.
+def read_kinetics(paths: Sequence[Path], folder: Path, *, skip_missing: bool = False
+                  ) -> tuple[list[Entry], list[str], list[str]]:
+    """Entries, class names, and a line for each clip that is left out.
 
-    A clip is looked for in the list's folder and in its folders <split>, <label> and <split>/<label>, blanks of the
-    label kept or as underscores.
+    A clip is looked for in `folder` and in its folders <split>, <label> and <split>/<label>, blanks of the label kept
+    or as underscores.
 
     skip_missing: leave out clips that are not there (videos disappear from where the lists point to), instead of
     refusing them. Raises InputError naming file and line.
@@ -120,17 +121,17 @@ def read_kinetics(paths: Sequence[Path], *, skip_missing: bool = False) -> tuple
         with open(path, encoding="utf-8-sig", newline="") as stream:
             try:
                 for number, row in enumerate(csv.DictReader(stream), 2):
-                    _kinetics_row(path, f"{path}:{number}", row, entries, problems, missing)
+                    _kinetics_row(path, folder, f"{path}:{number}", row, entries, problems, missing)
             except (UnicodeDecodeError, csv.Error) as error:
                 raise InputError(f"{path}: is not a CSV file in UTF-8 ({error})") from error
     _refuse(problems)
-    if not skip_missing:
-        _refuse(missing)
-    return entries, sorted({e.label for e in entries}), len(missing)
+    if missing and not skip_missing:
+        raise InputError(f"{one_line(missing)}; --skip-unreadable leaves out what is missing")
+    return entries, sorted({e.label for e in entries}), missing
 
 
-def _kinetics_row(path: Path, where: str, row: dict[str, Any], entries: list[Entry], problems: list[str],
-                  missing: list[str]) -> None:
+def _kinetics_row(path: Path, folder: Path, where: str, row: dict[str, Any], entries: list[Entry],
+                  problems: list[str], missing: list[str]) -> None:
     label, video = (row.get("label") or "").strip(), (row.get("youtube_id") or "").strip()
     split = (row.get("split") or path.stem).strip().lower()
     try:
@@ -144,10 +145,9 @@ def _kinetics_row(path: Path, where: str, row: dict[str, Any], entries: list[Ent
         return
     folders = [Path(), Path(split), Path(path.stem)]
     folders += [f / form for f in list(folders) for form in (label, label.replace(" ", "_"))]
-    found = next((p for f in folders if (p := path.parent / f / name).is_file()), None)
+    found = next((p for f in folders if (p := folder / f / name).is_file()), None)
     if found is None:
-        missing.append(f"{where}: no such clip '{name}' in {path.parent} or its folders {split} and '{label}'; "
-                       "--skip-unreadable leaves out what is missing")
+        missing.append(f"{where}: no such clip '{name}' in {folder} or its folders {split} and '{label}'")
     else:
         entries.append(Entry(str(found), label, KINETICS_SPLITS[split], where))
 

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 VIDEO_SUFFIXES = (".3gp", ".avi", ".flv", ".gif", ".h264", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
                   ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv")
 
+MISSING_SHOWN = 5  # of Kinetics' clips thousands are gone
+
 Progress = Callable[[int, int], Any]
 
 
@@ -44,6 +46,9 @@ def open_dataset(source: str | Path, *, split_dir: str | Path | None = None, fol
     progress:   called with (done, total) while rendering and checking
     Raises InputError naming file and line.
     """
+    if not os.path.isdir(source) and (split_dir, fold) != (None, None):
+        raise InputError(f"{source}: is no folder of class folders; --split-dir and --fold choose the split files of "
+                         "one, and are to be left out")
     if str(source) == "rendered":
         if render_dir is None:
             raise InputError("data 'rendered' needs a folder to render into")
@@ -64,7 +69,8 @@ def read_folder(folder: str | Path, *, split_dir: str | Path | None = None, fold
                 skip_missing: bool = False) -> DataSplits:
     """Read class folders. With split files, only what they list is used; without, the clips are split by name.
 
-    Split files of UCF101 and HMDB51 are understood, and a folder with Kinetics lists (skip_missing: see published.py).
+    Split files of UCF101 and HMDB51 are understood, and Kinetics lists in the folder itself or in `split_dir`
+    (skip_missing: see published.py).
 
     A split file has a line `<class>/<clip> <label>` for each clip (the label may be left out); `classes.txt` beside
     it, or in '<folder>/splits', has a line `<label> <class>` for each class. Folders train, val and test that hold
@@ -76,9 +82,12 @@ def read_folder(folder: str | Path, *, split_dir: str | Path | None = None, fold
         return splits_from_entries(*published.read_ucf101(folder, lists, fold), str(lists))
     if published.is_hmdb51(lists):
         return splits_from_entries(*published.read_hmdb51(folder, lists, fold), str(lists))
-    kinetics = published.kinetics_lists(folder) if split_dir is None and not lists.is_dir() else []
-    if kinetics:
-        return _from_kinetics(kinetics, skip_missing)
+    if split_dir is not None or not lists.is_dir():
+        kinetics = published.kinetics_lists(folder if split_dir is None else lists)
+        if kinetics and fold:
+            raise InputError(f"{kinetics[0]}: is a Kinetics list, which has no folds; leave out --fold {fold}")
+        if kinetics:
+            return _from_kinetics(kinetics, folder, skip_missing)
     if lists.is_dir():
         return _read_split_files(folder, lists, f"{fold}_" if fold else "")
     if split_dir is not None:
@@ -91,10 +100,12 @@ def read_folder(folder: str | Path, *, split_dir: str | Path | None = None, fold
     return splits_from_entries(_entries_of_classes(folder, names, None), names, str(folder))
 
 
-def _from_kinetics(lists: Sequence[Path], skip_missing: bool) -> DataSplits:
-    entries, labels, missing = published.read_kinetics(lists, skip_missing=skip_missing)
-    if missing:
-        log.warning("%s: left out %d clips that are not there", lists[0].parent, missing)
+def _from_kinetics(lists: Sequence[Path], folder: Path, skip_missing: bool) -> DataSplits:
+    entries, labels, missing = published.read_kinetics(lists, folder, skip_missing=skip_missing)
+    for line in missing[:MISSING_SHOWN]:
+        log.warning("left out: %s", line)
+    if len(missing) > MISSING_SHOWN:
+        log.warning("left out: %d clips in all that are not there", len(missing))
     return splits_from_entries(entries, labels, str(lists[0]))
 
 
@@ -216,7 +227,7 @@ def read_csv(path: str | Path, *, skip_missing: bool = False) -> DataSplits:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
             if published.is_kinetics(reader.fieldnames):
-                return _from_kinetics([path], skip_missing)
+                return _from_kinetics([path], path.parent, skip_missing)
             if not {"path", "label"} <= set(reader.fieldnames or ()):
                 raise InputError(f"{path}: its first line is {reader.fieldnames or 'missing'}, expected column names "
                                  "with path and label (and split, if wanted)")
@@ -271,7 +282,7 @@ def select_readable(splits: DataSplits, *, skip: bool = False, progress: Progres
             if progress:
                 progress(done, total)
     if failures and not skip:
-        raise one_line(list(failures.values()))
+        raise InputError(f"{one_line(list(failures.values()))}; --skip-unreadable leaves such videos out")
     for line in failures.values():
         log.warning("left out: %s", line)
     kept = {name: LabelledVideos(part.labels, tuple(v for v in part.videos if v[0] not in failures))

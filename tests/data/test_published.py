@@ -85,10 +85,36 @@ def test_kinetics(kinetics, caplog):
     said = refused(read_folder, kinetics)
     assert "validate.csv:3" in said and "absent_abcd_000001_000011.mp4" in said and "--skip-unreadable" in said
     splits = read_folder(kinetics, skip_missing=True)
-    assert splits.labels == ("abseiling", "shaking hands") and "left out 1 clips" in caplog.text
+    assert splits.labels == ("abseiling", "shaking hands")
+    assert "left out: " in caplog.text and "absent_abcd_000001_000011.mp4" in caplog.text
     assert names(splits.train) == [("0347ZoDXyP0_000095_000105.mp4", 0), ("-4wsuPCjDBc_000005_000015.mp4", 1)]
     assert names(splits.val) == [("3caPS4FHFF8_000036_000046.mp4", 0)]
     assert len(read_csv(kinetics / "train.csv").train) == 2
+
+
+def test_kinetics_lists_in_a_folder_of_their_own(kinetics):
+    lists = kinetics / "annotations"
+    lists.mkdir()
+    for name in ("train.csv", "validate.csv"):
+        (kinetics / name).rename(lists / name)
+    splits = read_folder(kinetics, split_dir=lists, skip_missing=True)
+    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [2, 1, 0]
+    said = refused(read_folder, kinetics, split_dir=lists)
+    assert "annotations/validate.csv:3" in said and f"in {kinetics} or" in said
+    assert "has no folds" in refused(read_folder, kinetics, split_dir=lists, fold="2", skip_missing=True)
+
+
+def test_of_many_clips_that_are_gone_a_few_are_named(kinetics, caplog):
+    put(kinetics / "validate.csv", "label,youtube_id,time_start,time_end", *(f"abseiling,gone{i},1,2" for i in range(9)))
+    read_folder(kinetics, skip_missing=True)
+    assert len(caplog.records) == 6 and "gone4" in caplog.text and "9 clips in all" in caplog.text
+
+
+@pytest.mark.parametrize("choice", [{"fold": "2"}, {"split_dir": "lists"}])
+@pytest.mark.parametrize("source", ["train.csv", "rendered"])
+def test_split_files_are_of_folders_alone(kinetics, choice, source):
+    said = refused(open_dataset, source if source == "rendered" else kinetics / source, render_dir=kinetics, **choice)
+    assert "--split-dir and --fold choose the split files of" in said
 
 
 @pytest.mark.parametrize("row,says", [
