@@ -105,7 +105,8 @@ def test_kinetics_lists_in_a_folder_of_their_own(kinetics):
 
 
 def test_of_many_clips_that_are_gone_a_few_are_named(kinetics, caplog):
-    put(kinetics / "validate.csv", "label,youtube_id,time_start,time_end", *(f"abseiling,gone{i},1,2" for i in range(9)))
+    put(kinetics / "validate.csv", "label,youtube_id,time_start,time_end",
+        *(f"abseiling,gone{i},1,2" for i in range(9)))
     read_folder(kinetics, skip_missing=True)
     assert len(caplog.records) == 6 and "gone4" in caplog.text and "9 clips in all" in caplog.text
 

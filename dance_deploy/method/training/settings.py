@@ -99,8 +99,8 @@ class TrainSettings:
             raise InputError(f"--kinds is '{','.join(self.kinds)}', expected one or more of {', '.join(KINDS)}, "
                              "joined by commas")
         if len(self.tau_max) != len(KINDS) or not all(TAU_START < bound < math.inf for bound in self.tau_max):
-            raise InputError(f"{named('tau_max')} is {_text(list(self.tau_max))}, expected three numbers above {TAU_START}, "
-                             "where all thresholds start")
+            raise InputError(f"{named('tau_max')} is {_text(list(self.tau_max))}, expected three numbers above "
+                             f"{TAU_START}, where all thresholds start")
         if self.static_share is not None and not 0.0 < self.static_share < 1.0:
             raise InputError(f"--static-share is {self.static_share}, expected a share of the MACs above 0 and below 1")
         for name, known in (("ava_form", tuple(FORMS)), ("static_by", SCORES), ("static_allocation", ALLOCATIONS),
