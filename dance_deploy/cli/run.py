@@ -71,11 +71,12 @@ def run(
         None, "--precision", metavar="NAME", help="Of gated convolutions: fp32 (default), or bf16 where the processor "
         "has AVX512-BF16 (onnxruntime only)."),
     built_in_costs: bool = typer.Option(False, "--built-in-costs", help="Ignore what dance-bench tune found on this "
-                                        "machine."),
+                                        "machine (onnxruntime only, not with --dense)."),
 ):
     """Run a bundle on videos: predictions, what each gate kept, MACs against dense, and latency."""
     options = Options(backend, dense, budget, json_path, top, hop, pad, limit, threads, quiet, power, power_interval_ms,
                       power_total, power_idle, report, cuda_graph, precision, built_in_costs)
+    _check_costs(options)
     if self_test:
         if inputs:
             raise InputError("--self-test runs the bundle's own clip; name no INPUT with it")
@@ -147,6 +148,17 @@ def _check(options):
     if options.power is None and (options.power_interval_ms, options.power_total, options.power_idle) != (None,) * 3:
         raise InputError("--power-interval-ms, --power-total and --power-idle say how --power measures; "
                          "add --power auto")
+
+
+def _check_costs(options):
+    """Raise InputError where --built-in-costs is given and no kernels choose by them."""
+    from dance_deploy.runtime import backends
+    backend = options.backend or backends.DEFAULT
+    backends.check_name(backend)
+    if options.built_in_costs and (options.dense or backend != backends.DEFAULT):
+        raise InputError("--built-in-costs is about the choice of the CPU kernels, and {} runs without them; "
+                         "give one of the two".format(
+                             "--dense" if options.dense else "--backend " + backend))
 
 
 def _expand(arguments):

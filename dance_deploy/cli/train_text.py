@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ PHASE_NAMES = {"dense": "dense", "static": "static pruning", "ava": "AVA", "aap"
 def reporter() -> LogReporter:
     """Bars where stderr is a terminal, else lines; of several processes, the first one speaks."""
     if os.environ.get("RANK", "0") != "0":
+        logging.getLogger("dance_deploy").setLevel(logging.ERROR)  # the same warnings
         return SilentReporter()
     return BarReporter() if sys.stderr.isatty() else LogReporter()
 

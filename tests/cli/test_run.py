@@ -233,6 +233,15 @@ def test_self_test_says_what_it_would_ignore(run, tiny_bundle, arguments):
     assert (code, len(err), out) == (2, 1, "") and "do not go with it" in err[0]
 
 
+@pytest.mark.parametrize("how", [["--self-test"], ["clip.mp4"]], ids=" ".join)
+@pytest.mark.parametrize("arguments, said", [
+    (["--dense"], "--dense"), (["--backend", "reference"], "--backend reference runs without them"),
+    (["--backend", "tensorrt"], "--backend tensorrt runs without them"), (["--backend", "rknn"], "'rknn'")])
+def test_costs_of_kernels_that_do_not_run(run, tiny_bundle, how, arguments, said):
+    code, out, err = run(tiny_bundle, *how, "--built-in-costs", *arguments)
+    assert (code, len(err), out) == (2, 1, "") and said in err[0]
+
+
 def test_output_that_cannot_show_unicode(python, tiny_bundle, clip_file):
     done = python("-m", "dance_deploy.cli.run", tiny_bundle, clip_file, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr

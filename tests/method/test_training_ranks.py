@@ -1,6 +1,7 @@
 """Several processes: how batches are shared out, and that two train as one does."""
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,28 @@ def test_a_batch_that_is_too_small_to_share():
     Ranks(0, 3).check_batch(6)
     with pytest.raises(InputError, match="--batch is 5, too few clips for 3 processes; give at least 6"):
         Ranks(0, 3).check_batch(5)
+    with pytest.raises(InputError, match="--batch is 1, too few clips for batch norm; give at least 2"):
+        Ranks().check_batch(1)
+    Ranks(0, 3).check_clips(3)
+    with pytest.raises(InputError, match="2 training clips are too few for 3 processes; start at most 2"):
+        Ranks(0, 3).check_clips(2)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
+def test_a_process_whose_partner_has_gone_says_so_in_one_line(tiny_videos, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "dance_deploy.cli.train", "--data", str(tiny_videos / "absent"), "-o",
+               str(tmp_path / "c.pt"), "--clip", "6x20x24"]
+    processes = [subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(
+        os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1", RANK=str(rank),
+        WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))) for rank in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 1]
+    assert said[0].startswith("error: ") and "no such file or folder" in said[0] and said[0].count("\n") == 1
+    assert said[1].splitlines()[-1] == "error: another process of this run has ended; see what it said"
+    assert "Traceback" not in said[1] and list(tmp_path.iterdir()) == []
 
 
 def train(videos, out, processes):

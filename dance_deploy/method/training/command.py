@@ -18,7 +18,7 @@ from dance_deploy.method.training.feed import Data, make_data
 from dance_deploy.method.training.loop import Reporter
 from dance_deploy.method.training.outcome import Outcome
 from dance_deploy.method.training.precision import keep_freed_memory
-from dance_deploy.method.training.ranks import joined, started_by_torchrun
+from dance_deploy.method.training.ranks import Ranks, joined, started_by_torchrun
 from dance_deploy.method.training.run import Request, train
 from dance_deploy.method.training.settings import TrainSettings
 from dance_deploy.method.training.state import check_output, check_waiting
@@ -91,13 +91,14 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with joined(device) as ranks:
+        ranks.check_batch(TrainSettings(**options.given()).batch)
         with ranks.first_alone():  # it may have to render the clips
-            data, settings = _data(options, spec, reporter)
+            data, settings = _data(options, spec, reporter, ranks)
         request = Request(options.arch, options.out, settings, options.init, going_on)
         return train(request, data, reporter, device, ranks)
 
 
-def _data(options: Options, spec: ClipSpec, reporter: Reporter) -> tuple[Data, TrainSettings]:
+def _data(options: Options, spec: ClipSpec, reporter: Reporter, ranks: Ranks) -> tuple[Data, TrainSettings]:
     render: dict[str, Any] = {}
     if options.data == "rendered":
         render["render_dir"] = options.render_dir or options.out.parent / "rendered"
@@ -116,7 +117,8 @@ def _data(options: Options, spec: ClipSpec, reporter: Reporter) -> tuple[Data, T
         if named:
             reporter.say(f"clips are not mirrored, since labels such as '{named[0]}' name a direction (--flip does)")
     settings = TrainSettings(**options.given(), flip=flip)
-    return make_data(splits, spec, settings, progress=reporter.progress("decoding")), settings
+    decoding = reporter.progress("decoding")
+    return make_data(splits, spec, settings, measures=ranks.is_first, progress=decoding), settings
 
 
 def clip_spec(spec: ClipSpec, size: str | None, stride: int | None) -> ClipSpec:

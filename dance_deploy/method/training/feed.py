@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -45,23 +46,40 @@ class Data(NamedTuple):
 
 
 def make_data(splits: DataSplits, spec: ClipSpec, settings: TrainSettings, *, workers: int = 2,
-              progress: Callable[[int, int], object] | None = None) -> Data:
+              measures: bool = True, progress: Callable[[int, int], object] | None = None) -> Data:
     """Data sets of the splits, decoded into memory as far as it is meant to go.
 
-    workers: decoding processes for what does not fit; progress: called with (done, total) while decoding.
-    Raises InputError where there is nothing to train on or a video cannot be decoded.
+    workers: decoding processes for what does not fit; measures: whether this process reads val and test, which are
+    decoded now as well, so that a damaged video is known before training; progress: called with (done, total) while
+    decoding. Raises InputError where there is nothing to train on or a video cannot be decoded.
     """
     if not len(splits.train):
         raise InputError("the data has no training clips; see docs/data.md for the layouts that are read")
     windows = settings.resolved(len(splits.train)).windows or 1
     train = ClipDataset(splits.train, spec, True, windows, seed=settings.seed,
                         augmentation=Augmentation(flip=settings.flip))
-    held = train.preload(progress)
     few = _spread_over(splits.train, STUDY_CLIPS)
     val, test = (ClipDataset(s, spec, False, settings.eval_windows) if len(s) else None
                  for s in (splits.val, splits.test))
+    held, *_ = _preload([train, *(d for d in (val, test) if d is not None and measures)], progress)
     return Data(tuple(splits.labels), spec, train, ClipDataset(few, spec, False, 1), val, test,
                 0 if held == len(splits.train) else workers)
+
+
+def _preload(datasets: list[ClipDataset], progress: Callable[[int, int], object] | None) -> list[int]:
+    """How many videos of each data set are in memory; `progress` sees all of them as one."""
+    total, before, held = sum(len(d.videos) for d in datasets), 0, []
+    for dataset in datasets:
+        try:
+            held.append(dataset.preload(progress and partial(_go_on, progress, before, total)))
+        except InputError as error:
+            raise InputError(f"{error}; --skip-unreadable leaves such videos out") from error
+        before += len(dataset.videos)
+    return held
+
+
+def _go_on(progress: Callable[[int, int], object], before: int, total: int, done: int, of: int) -> None:
+    progress(before + done, total)
 
 
 def _spread_over(videos: LabelledVideos, count: int) -> LabelledVideos:

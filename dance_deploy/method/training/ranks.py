@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from dance_deploy.errors import InputError
+from dance_deploy.errors import InputError, OperationError
 
 PATIENCE = timedelta(hours=6)  # process 0 measures while the others wait
 
@@ -35,8 +35,13 @@ class Ranks:
     def check_batch(self, batch: int) -> None:
         """Raise InputError where a batch is too small to be shared out."""
         if batch < 2 * self.count:
-            raise InputError(f"--batch is {batch}, too few clips for {self.count} processes; give at least "
-                             f"{2 * self.count}")
+            whom = "batch norm" if self.count == 1 else f"{self.count} processes"
+            raise InputError(f"--batch is {batch}, too few clips for {whom}; give at least {2 * self.count}")
+
+    def check_clips(self, clips: int) -> None:
+        """Raise InputError where an epoch's clips are too few to be shared out."""
+        if clips < self.count:
+            raise InputError(f"{clips} training clips are too few for {self.count} processes; start at most {clips}")
 
     def part(self, batch: list[int]) -> list[int]:
         """This process's part of a batch."""
@@ -45,7 +50,8 @@ class Ranks:
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.count > 1:
-            dist.barrier()
+            with _spoken_with_all():
+                dist.barrier()
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
@@ -62,7 +68,8 @@ class Ranks:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         together = torch.cat([g.flatten() for g in gradients])
-        dist.all_reduce(together)
+        with _spoken_with_all():
+            dist.all_reduce(together)
         for gradient, part in zip(gradients, together.split([g.numel() for g in gradients])):
             gradient.copy_(part.view_as(gradient))
 
@@ -71,7 +78,8 @@ class Ranks:
         if self.count == 1:
             return values
         numbers = torch.tensor(list(values.values()), dtype=torch.float32, device=device)
-        dist.all_reduce(numbers)
+        with _spoken_with_all():
+            dist.all_reduce(numbers)
         return dict(zip(values, numbers.tolist()))
 
     def average_buffers(self, model: nn.Module) -> None:
@@ -80,11 +88,21 @@ class Ranks:
             return
         for buffer in model.buffers():
             if buffer.is_floating_point():
-                dist.all_reduce(buffer)
+                with _spoken_with_all():
+                    dist.all_reduce(buffer)
                 buffer.div_(self.count)
 
 
 ALONE = Ranks()
+
+
+@contextmanager
+def _spoken_with_all() -> Iterator[None]:
+    """One line for what torch raises where another process has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OperationError("another process of this run has ended; see what it said") from error
 
 
 def started_by_torchrun() -> bool:

@@ -75,6 +75,7 @@ def train(request: Request, data: Data, reporter: Reporter, device: torch.device
     """
     check_output(request.out)
     ranks.check_batch(request.settings.batch)
+    ranks.check_clips(len(data.train))
     if not ranks.is_first:
         run = _Run(request, data, reporter, device, ranks)
         ranks.wait()
