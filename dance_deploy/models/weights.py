@@ -64,7 +64,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, leave_classi
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict in a weight file, as `load_weights` reads it: unwrapped, prefixes and gates left out."""
     path = os.fspath(path)
-    tensors = _without_prefixes(_tensors_in(_read(path), path))
+    tensors = _without_prefixes(_tensors_in(read_safely(path), path))
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(GATE_PREFIX)}
 
 
@@ -79,8 +79,11 @@ def classifier_names(model: nn.Module) -> tuple[str, ...]:
     return tuple(f"{last}.{name}".lstrip(".") for name, _ in model.get_submodule(last).named_parameters())
 
 
-def _read(path: str) -> object:
-    """Whatever the file holds, as torch or safetensors reads it."""
+def read_safely(path: str) -> object:
+    """Whatever a weight file holds, as torch or safetensors reads it without running code from it.
+
+    Raises InputError with one line that names the file; MissingPackageError for safetensors.
+    """
     try:
         if os.path.getsize(path) == 0:
             raise InputError(f"weights '{path}': the file is empty; copy or download it again")

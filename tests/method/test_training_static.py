@@ -104,6 +104,32 @@ def test_the_dense_network_is_kept_for_other_settings(finished, run, tmp_path):
     assert all(torch.equal(t, graph(tmp_path / "c.pt")[name]) for name, t in graph(finished.checkpoint).items())
 
 
+def test_the_dense_network_of_other_labels_keeps_its_classifier_to_itself(finished, run, tmp_path):
+    """As many classes in another order: shapes alone do not tell."""
+    dense = torch.load(work_folder(finished.checkpoint) / "dense.pt", weights_only=True)
+    dense["labels"].reverse()
+    torch.save(dense, tmp_path / "dense.pt")
+    recorder = Recorder()
+    run(tmp_path / "c.pt", NOTHING, recorder, init=tmp_path / "dense.pt")
+    assert any("not loaded (other labels; the same ones in another order)" in line for line in recorder.lines)
+    assert any("the classifier starts untrained, and with --epochs-dense 0" in line for line in recorder.lines)
+    assert not torch.equal(graph(tmp_path / "c.pt")["fc.weight"], dense["state_dict"]["fc.weight"])
+
+
+def test_the_state_of_a_run_is_a_start_too(finished, run, tmp_path):
+    """What is kept of a run that diverged."""
+    recorder = Recorder()
+    run(tmp_path / "c.pt", NOTHING, recorder, init=work_folder(finished.checkpoint) / "state.pt")
+    assert torch.equal(graph(tmp_path / "c.pt")["fc.weight"], graph(finished.checkpoint)["fc.weight"])
+    assert not any("untrained" in line for line in recorder.lines)
+
+
+def test_a_start_that_holds_more_than_weights_is_called_so(run, tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(InputError, match="whole.pt': not a weight file that can be read safely.*more than tensors"):
+        run(tmp_path / "c.pt", NOTHING, init=tmp_path / "whole.pt")
+
+
 def test_a_share_that_cannot_be_reached_is_said_before_training(run, tmp_path):
     with pytest.raises(InputError, match="--static-share 0.01 is not possible here"):
         run(tmp_path / "c.pt", dataclasses.replace(SHORT, static_share=0.01))

@@ -15,9 +15,9 @@ from torch import nn
 from dance_deploy.data.dataset import ClipDataset
 from dance_deploy.errors import InputError, MissingPackageError
 from dance_deploy.method.checkpoint import (
+    FORMAT,
     Checkpoint,
     load_checkpoint,
-    load_tensors,
     save_atomically,
     save_checkpoint,
 )
@@ -50,6 +50,7 @@ from dance_deploy.method.training.state import (
     work_folder,
 )
 from dance_deploy.models import build, load_weights, read_tensors
+from dance_deploy.models.weights import read_safely
 from dance_deploy.report.history import draw_history
 from dance_deploy.report.magnitudes import draw_magnitudes
 
@@ -103,7 +104,7 @@ class _Run:
         # widths of the network as it came (a pruned one's differ from the architecture's), and as it is now
         self.given: dict[str, int] = dict(stored.given) if stored is not None else {}
         if stored is None and request.init is not None:
-            self.given = _load_init(network, request.init, data, reporter)
+            self.given = _load_init(network, request.init, data, self.settings.epochs_dense, reporter)
         else:
             shrink(network, data.clip.shape, self.given)
         if self.settings.static_share is not None:
@@ -203,7 +204,8 @@ class _Run:
         state = copy.deepcopy(self.model.backbone_state())
         # for --init: other settings can be tried without training this network again
         if self.ranks.is_first:
-            save_atomically(self.folder / "dense.pt", {name: tensor.cpu() for name, tensor in state.items()})
+            save_atomically(self.folder / "dense.pt", {
+                "labels": list(self.data.labels), "state_dict": {name: tensor.cpu() for name, tensor in state.items()}})
         self.teacher.load_state_dict(state)
         self.teacher.eval().requires_grad_(False)
         self.teacher_ready = True
@@ -333,18 +335,25 @@ def _settings(request: Request, data: Data, device: torch.device) -> TrainSettin
     return replace(settings, precision=choose(device, settings.precision))
 
 
-def _load_init(network: nn.Module, path: Path, data: Data, reporter: Reporter) -> dict[str, int]:
+def _load_init(network: nn.Module, path: Path, data: Data, epochs_dense: int | None, reporter: Reporter
+               ) -> dict[str, int]:
     """Start from the weights of a plain model, or of the backbone in one of our checkpoints.
 
     Returns the widths in which they are narrower than their architecture. A classifier for other labels is left out.
     """
-    value = load_tensors(path) if path.suffix in (".pt", ".pth") and path.is_file() else None
-    differing = ""
-    if isinstance(value, dict) and value.get("format") == "dance-checkpoint":
-        differing = _label_differences(load_checkpoint(path).labels, list(data.labels))
+    value = read_safely(str(path))
+    labels = value.get("labels") if isinstance(value, dict) else None
+    if isinstance(value, dict) and value.get("format") == FORMAT:
+        labels = load_checkpoint(path).labels
+    known = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    differing = _label_differences(labels, list(data.labels)) if known else ""
     widths = widths_of(network, data.clip.shape, read_tensors(path))
     shrink(network, data.clip.shape, widths)
-    reporter.say(str(load_weights(network, path, leave_classifier=differing)))
+    report = load_weights(network, path, leave_classifier=differing)
+    reporter.say(str(report))
+    if report.skipped and epochs_dense == 0:
+        reporter.say("the classifier starts untrained, and with --epochs-dense 0 so does the teacher of the later "
+                     "phases; leave the option out to train both first")
     if widths:
         reporter.say(f"{path}: holds a network with fewer channels in {len(widths)} layers; it is trained as it is")
     return widths
