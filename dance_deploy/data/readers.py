@@ -155,7 +155,7 @@ def _read_split_files(folder: Path, split_dir: Path, prefix: str) -> DataSplits:
     for split in SPLITS:
         path = split_dir / f"{prefix}{split}.txt"
         if not path.is_file():
-            log.warning("%s: has no %s; the %s part is empty", split_dir, path.name, split)
+            log.warning("%s: has no %s%s.txt; the %s part is empty", split_dir, prefix, split, split)
             continue
         for number, line in enumerate(_lines(path), 1):
             if line:

@@ -73,6 +73,40 @@ def test_a_table_is_trained_once_and_reported(data, tmp_path, monkeypatch, capfd
         assert re.search(rf"\| `{name}` \(1\) \| {share}", report)
 
 
+@pytest.mark.parametrize("arguments, said", [
+    (["nothing"], "there is no table 'nothing'"), (["weizmann"], "--data is missing"),
+    (["weizmann", "--data", ".", "--only", "nonsense"], "'nonsense'"),
+    (["rendered", "--out", "/proc/none"], "--out '/proc/none' cannot be made"),
+    (["rendered", "--threads", "0"], "--threads")])
+@pytest.mark.parametrize("app", [command.app, times.app], ids=["experiments", "times"])
+def test_what_cannot_be_is_said_before_the_work(app, arguments, said, tmp_path, monkeypatch, capfd):
+    for module, work in ((command, "train_run"), (times, "dataset_of")):
+        monkeypatch.setattr(module, work, lambda *_: pytest.fail("the work began"))
+    monkeypatch.chdir(tmp_path)
+    needed = ["--runs", "runs", *([] if app is command.app or "--only" in arguments else ["--only", "dance"])]
+    code = exit_code_of(app, [*needed, "--out", "out", *arguments])
+    out, err = capfd.readouterr()
+    assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--only", " , "], "--only names nothing"), (["--only", "dance, random"], "dance_s0 is not finished"),
+    (["--only", "random"], "random masks have no checkpoint")])
+def test_times_of_what_is_not_there(arguments, said, tmp_path, capfd):
+    code = exit_code_of(times.app, ["rendered", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path), *arguments])
+    err = capfd.readouterr().err
+    assert code == 2 and err.count("\n") == 1 and said in err and list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_drawn_is_known_before_training(tmp_path, monkeypatch, capfd):
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert exit_code_of(command.app, ["rendered", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 1
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1 and "'matplotlib'" in err and list(tmp_path.iterdir()) == []
+
+
 def test_names_that_the_table_does_not_have():
     with pytest.raises(InputError, match="'nonsense'"):
         list(runs_of(TABLES["weizmann"], ["nonsense"], [], []))

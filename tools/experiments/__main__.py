@@ -10,16 +10,18 @@ from typing import Optional
 import torch
 import typer
 
+from dance_deploy.cli.entry import MAX_THREADS
 from dance_deploy.cli.entry import run as run_app
 from dance_deploy.cli.train_text import reporter
 from dance_deploy.errors import InputError
 from dance_deploy.method.training.state import work_folder
+from dance_deploy.report.figure import check_can_draw
+from tools.experiments.arguments import REPORTS, check_folder, names, table_and_data
 from tools.experiments.report import write_report
 from tools.experiments.runs import Run, measure_run, runs_of, train_run
 from tools.experiments.table import TABLES
 
 app = typer.Typer(add_completion=False)
-REPORTS = Path(__file__).resolve().parents[2] / "docs" / "experiments"
 
 
 @app.command()
@@ -34,19 +36,18 @@ def main(
     report_only: bool = typer.Option(False, "--report-only", help="Train nothing; report what is finished."),
     as_trained: bool = typer.Option(False, "--as-trained", help="Report what each run measured at its end, instead of "
                                     "measuring every checkpoint once more, clip by clip."),
-    threads: Optional[int] = typer.Option(None, help="CPU threads.  [default: all cores]"),
+    threads: Optional[int] = typer.Option(None, min=1, max=MAX_THREADS, help="CPU threads.  [default: all cores]"),
     out: Path = typer.Option(REPORTS, metavar="DIR", help="Where the report is written.  [default: docs/experiments]"),
 ) -> None:
     """Train a table of settings, seeds and folds, measure every checkpoint and write the report."""
-    if table not in TABLES:
-        raise InputError(f"there is no table '{table}'; choose one of {', '.join(TABLES)}")
-    chosen = TABLES[table]
-    source = data or chosen.data
-    if source is None:
-        raise InputError("--data is missing: this table needs a folder of labelled videos")
+    chosen, source = table_and_data(table, data)
+    wanted = list(runs_of(chosen, names(only), _numbers(seeds), names(folds)))
+    check_can_draw("the report")
+    check_folder("--out", out, *(f"{table}.{suffix}" for suffix in ("md", "png", "jsonl")))
+    if not report_only:
+        check_folder("--runs", runs)
     if threads is not None:
         torch.set_num_threads(threads)
-    wanted = list(runs_of(chosen, _names(only), _numbers(seeds), _names(folds)))
     every = list(runs_of(chosen, [], [], []))
     with reporter() as shown:
         if not report_only:
@@ -75,13 +76,9 @@ def _difficulty(runs: Path) -> dict[str, float]:
         return {Path(row["path"]).name: float(row["difficulty"]) for row in csv.DictReader(stream)}
 
 
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _numbers(text: str) -> list[int]:
     try:
-        return [int(part) for part in _names(text)]
+        return [int(part) for part in names(text)]
     except ValueError:
         raise InputError(f"--seeds is '{text}', expected numbers joined by commas") from None
 

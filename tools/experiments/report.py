@@ -11,6 +11,7 @@ import numpy as np
 
 from dance_deploy.files import whole_file
 from dance_deploy.power.intervals import mean_interval
+from dance_deploy.report.figure import new_figure, save_figure
 from tools.experiments.table import COMPARISONS, Table
 
 Figures = dict[str, Any]
@@ -262,12 +263,8 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _plot(table: Table, measured: Sequence[Figures], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), sharex=True)
+    figure = new_figure(11.0, 4.2, "the report")
+    axes = figure.subplots(1, 2, sharex=True)
     for axis, of in zip(axes, ("clips", "windows")):
         right = f"right_{of}"
         dense = {(m["seed"], m["fold"]): m["dense"] for m in measured}
@@ -289,6 +286,4 @@ def _plot(table: Table, measured: Sequence[Figures], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
     figure.suptitle(table.title)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+    save_figure(figure, path)

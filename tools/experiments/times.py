@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ import typer
 from dance_deploy.bench.command import machine_line
 from dance_deploy.bench.ungated import ungated_graph
 from dance_deploy.bundle import Bundle, open_bundle
+from dance_deploy.cli.entry import MAX_THREADS
 from dance_deploy.cli.entry import run as run_app
 from dance_deploy.errors import InputError
 from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint
@@ -35,12 +37,12 @@ from dance_deploy.method.training.state import work_folder
 from dance_deploy.runtime.kernels import library_path
 from dance_deploy.runtime.onnxruntime_backend import register, session_options
 from dance_deploy.runtime.runner import Runner
+from tools.experiments.arguments import REPORTS, check_folder, names, table_and_data
 from tools.experiments.report import share_of_original
 from tools.experiments.runs import Run, dataset_of, measure_run, runs_of
 from tools.experiments.table import TABLES
 
 app = typer.Typer(add_completion=False)
-REPORTS = Path(__file__).resolve().parents[2] / "docs" / "experiments"
 WARM_UP = 3
 RUNS = 2  # of a point in its turn
 
@@ -58,17 +60,18 @@ def main(
     data: Optional[str] = typer.Option(None, metavar="DIR", help="The labelled videos, where the table needs files."),
     windows: int = typer.Option(50, min=1, help="Test windows, evenly taken from all."),
     rounds: int = typer.Option(3, min=1, help="How often each window goes through all points."),
-    threads: int = typer.Option(1, min=1, help="CPU threads of every point."),
+    threads: int = typer.Option(1, min=1, max=MAX_THREADS, help="CPU threads of every point."),
     out: Path = typer.Option(REPORTS, metavar="DIR", help="Where the report is written.  [default: docs/experiments]"),
 ) -> None:
     """Time finished runs of a table at every budget, beside dense runtimes, and write <table>-time.md and .json."""
-    if table not in TABLES:
-        raise InputError(f"there is no table '{table}'; choose one of {', '.join(TABLES)}")
-    chosen, source = TABLES[table], data or TABLES[table].data
-    if source is None:
-        raise InputError("--data is missing: this table needs a folder of labelled videos")
-    wanted = list(runs_of(chosen, only.split(","), [seed], [fold] if fold else []))
+    chosen, source = table_and_data(table, data)
+    if not names(only):
+        raise InputError(f"--only names nothing; choose from {', '.join(chosen.settings)}")
+    wanted = list(runs_of(chosen, names(only), [seed], [fold] if fold else []))
+    check_folder("--out", out, f"{table}-time.json", f"{table}-time.md")
     for run in wanted:
+        if chosen.settings[run.name].changes.get("random_masks"):
+            raise InputError(f"{run.tag(run.name)}: random masks have no checkpoint, so there is nothing to time")
         if not (work_folder(run.checkpoint(runs)) / "results.json").is_file():
             raise InputError(f"{run.tag(run.name)} is not finished in {runs}; train it first, by the same command "
                              "without .times")
@@ -79,7 +82,6 @@ def main(
             clips = _windows(dataset_of(source, runs, chosen, run), windows)
             points += points_of(stack, _bundle(run, runs), figures, clips, threads)
         measure(points, rounds)
-    out.mkdir(parents=True, exist_ok=True)
     found = [{k: v for k, v in point.items() if k not in ("ms", "clips_read")} for point in points]
     settings = {"table": table, "windows": len(points[0]["clips_read"]), "rounds": rounds, "threads": threads,
                 "machine": machine_line()}
@@ -87,6 +89,7 @@ def main(
         json.dump({**settings, "points": found}, stream, indent=1)
     with whole_file(out / f"{table}-time.md") as stream:
         stream.write("\n".join(report_lines(settings, found)) + "\n")
+    print(f"{len(found)} points; {out / (table + '-time.md')} is written", file=sys.stderr)
 
 
 def _windows(dataset: Any, count: int) -> list[np.ndarray]:
