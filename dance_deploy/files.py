@@ -2,11 +2,15 @@
 import contextlib
 import errno
 import os
+import re
 import stat
 import tempfile
 import uuid
 
 from dance_deploy.errors import InputError, OperationError
+
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\Z")
 
 
 def is_special(path):
@@ -42,6 +46,11 @@ def try_to_write(path):
     # permissions alone do not tell: a read-only disk, /proc, a full quota
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(os.path.realpath(path)), prefix=".dance-"):
         pass
+
+
+def is_unfinished(path):
+    """Whether `path` has the name of a file that `whole_file` was writing when its process was killed."""
+    return _UNFINISHED.match(os.path.basename(os.fspath(path))) is not None
 
 
 @contextlib.contextmanager

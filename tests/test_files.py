@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dance_deploy.errors import InputError, OperationError
-from dance_deploy.files import check_writable, whole_file
+from dance_deploy.files import check_writable, is_unfinished, whole_file
 
 
 @pytest.mark.parametrize("mode, content", [("w", "grüße\n"), ("wb", b"\x00\xff")])
@@ -39,6 +39,15 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(OperationError, match="cannot write"), whole_file(tmp_path / "folder"):
         pass
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_what_a_kill_leaves_is_known_by_its_name(tmp_path):
+    code = "import os, sys; from dance_deploy.files import whole_file\nwith whole_file(sys.argv[1]): os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out.pt")],
+                   cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    name, = os.listdir(tmp_path)
+    assert is_unfinished(tmp_path / name) and name.startswith(".out.pt.")
+    assert not any(map(is_unfinished, ["out.pt", ".out.pt", "out.pt.12345678", ".out.pt.mine", ".bash_history"]))
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):

@@ -18,8 +18,10 @@ def draw(
     gate: int = typer.Option(0, min=0, help="Number of the gate to draw, 0 being the first."),
 ) -> None:
     """Draw kept frames and features of one gate over each video's frames, beside the MACs of every gated layer."""
+    from dance_deploy.files import check_writable
     from dance_deploy.report.kept_maps import draw_kept_maps
 
+    check_writable(output, "--output")
     draw_kept_maps(bundle, videos, output, budget=budget, gate=gate)
 
 

@@ -21,7 +21,7 @@ from torch import fx, nn
 from dance_deploy.cost import ConvCost
 from dance_deploy.errors import InputError
 from dance_deploy.geometry import Conv3dGeometry
-from dance_deploy.method.surgery import conv_nodes, geometry_of, shape_of, source_of, trace
+from dance_deploy.method.surgery import conv_nodes, geometry_of, is_tensor, shape_of, source_of, trace
 
 SCORES = ("bn", "magnitude")
 ALLOCATIONS = ("global", "uniform")
@@ -32,6 +32,7 @@ SAME_CHANNELS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.ELU, nn.H
                  nn.AdaptiveMaxPool3d)
 SAME_CHANNELS_CALLS = {torch.relu, torch.sigmoid, torch.tanh, F.relu, F.silu, F.gelu, F.dropout, F.max_pool3d,
                        F.avg_pool3d, F.adaptive_avg_pool3d, "relu", "relu_", "sigmoid", "contiguous"}
+REDUCING_CALLS = {torch.mean, torch.amax, torch.squeeze, "mean", "amax", "squeeze"}
 JOINING_CALLS = {operator.add, operator.iadd, operator.mul, operator.imul, torch.add, torch.mul, "add", "add_", "mul"}
 
 
@@ -195,8 +196,12 @@ class _Walk:
             self._join(node, tensors)
         elif node.target in SAME_CHANNELS_CALLS and len(tensors) == 1:
             self.axis[node] = self.axis[tensors[0]]
-        elif node.target in (torch.flatten, "flatten") and node.args[1:] in ((1,), (1, -1)):
-            self._flatten(node, tensors[0])
+        elif not is_tensor(node):
+            self._new(node, None)  # a size: asking for it does not read the channels
+        elif _flattens(node):
+            self._flatten(node, source_of(node))
+        elif node.target in REDUCING_CALLS and _leaves_channels(node):
+            self.axis[node] = self.axis[source_of(node)]
         else:
             self._give_up(node)
 
@@ -215,6 +220,26 @@ class _Walk:
             self.parent[two] = one
         self.parts[first].joined = True
         self.axis[node] = (first, per)
+
+
+def _flattens(node: fx.Node) -> bool:
+    """Whether a call makes [N, C, ...] to [N, -1], whatever C is: not where a number of channels is written down."""
+    given = tuple(node.args[1:])
+    if node.target in (torch.flatten, "flatten"):
+        start, end = (*given, *(None, None)[len(given):])
+        return node.kwargs.get("start_dim", start) == 1 and node.kwargs.get("end_dim", end) in (None, -1)
+    if node.target in (torch.reshape, "view", "reshape") and not node.kwargs:
+        shape = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+        return len(shape) == 2 and shape[1] == -1 and shape_of(node)[0] == shape_of(source_of(node))[0]
+    return False
+
+
+def _leaves_channels(node: fx.Node) -> bool:
+    """Whether a reduction goes over dimensions behind the channels alone."""
+    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else ())
+    rank = len(shape_of(source_of(node)))
+    found = [d % rank for d in (dims if isinstance(dims, (tuple, list)) else (dims,)) if isinstance(d, int)]
+    return bool(found) and min(found) > 1
 
 
 def channel_scores(model: nn.Module, group: ChannelGroup, by: str) -> torch.Tensor:

@@ -77,6 +77,11 @@ def trace(model: nn.Module, clip_shape: tuple[int, ...]) -> fx.GraphModule:
     """
     if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
         raise InputError(f"model {type(model).__name__} has lazy layers that were never run; give it one clip first")
+    other = next((t.dtype for t in (*model.parameters(), *model.buffers())
+                  if t.is_floating_point() and t.dtype != torch.float32), None)
+    if other is not None:
+        raise InputError(f"model {type(model).__name__} is in {str(other).removeprefix('torch.')}; gates are trained, "
+                         "and networks exported, in float32: give model.float()")
     modes = {module: module.training for module in model.modules()}
     try:
         traced = _traced_in_eval_mode(model, clip_shape)

@@ -50,7 +50,7 @@ def _checked(name: str, factory: Callable[[int], object]) -> Callable[[int], nn.
             raise InputError(f"'{name}' with {num_classes} classes failed: {_said(error)}") from error
         if not isinstance(model, nn.Module):
             raise InputError(f"'{name}' returned a {type(model).__name__}, expected a torch.nn.Module")
-        return model
+        return model.float()  # training and export are in float32, whatever precision it was left in
     return build
 
 

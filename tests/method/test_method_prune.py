@@ -151,3 +151,51 @@ def test_a_share_out_of_reach_says_what_is_possible(share, words):
 def test_widths_of_another_network_are_refused(widths, words):
     with pytest.raises(InputError, match=words):
         shrink(build("small", 5), SHAPE, widths)
+
+
+HEADS = {
+    "mean": lambda x: x.mean((2, 3, 4)), "mean, named": lambda x: torch.mean(x, dim=[-3, -2, -1]),
+    "amax": lambda x: x.amax(dim=(2, 3, 4)), "view": lambda x: x.mean((2, 3, 4), keepdim=True).view(x.size(0), -1),
+    "reshape": lambda x: x.mean((2, 3, 4), True).reshape((x.shape[0], -1)),
+    "squeeze": lambda x: x.mean((2, 3, 4), keepdim=True).squeeze(-1).squeeze(3).squeeze(dim=2),
+    "flatten": lambda x: torch.flatten(x, start_dim=1),
+}
+FIXED_HEADS = {"channels written down": lambda x: x.mean((2, 3, 4), keepdim=True).view(-1, 8),
+               "mean over channels": lambda x: x.mean(1).flatten(1)[:, :8]}
+
+
+class Headed(nn.Module):
+    """Two convolutions and a head, as people write them."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv3d(3, 6, 3, 2), nn.BatchNorm3d(6), nn.Conv3d(6, 8, 3, 2)
+        self.head = head
+        size = nn.Sequential(self.first, self.last)(torch.zeros(SHAPE))
+        self.fc = nn.Linear(head(size).shape[1], 5)
+
+    def forward(self, clip):
+        return self.fc(self.head(torch.relu(self.last(torch.relu(self.norm(self.first(clip)))))))
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=list(HEADS))
+def test_channels_that_a_head_reduces_can_go(head):
+    network = Headed(head).eval()
+    groups = ChannelGroups(network, SHAPE)
+    assert list(groups.groups) == ["first", "last"]
+    kept = {"first": torch.tensor([0, 2, 5]), "last": torch.tensor([1, 3, 4, 7])}
+    gone = [i for i in range(8) if i not in kept["last"]]
+    with torch.no_grad():
+        network.norm.weight[[1, 3, 4]] = network.norm.bias[[1, 3, 4]] = 0.0
+        network.last.weight[gone] = network.last.bias[gone] = 0.0
+    clip = torch.randn(2, *SHAPE[1:])
+    before = network(clip)
+    keep_channels(network, groups, kept)
+    torch.testing.assert_close(network(clip), before)
+    assert groups.macs({"first": 3, "last": 4}) == macs(network)
+    assert widths_of(Headed(head), SHAPE, network.state_dict()) == {"first": 3, "last": 4}
+
+
+@pytest.mark.parametrize("head", FIXED_HEADS.values(), ids=list(FIXED_HEADS))
+def test_channels_that_a_head_counts_stay(head):
+    assert list(ChannelGroups(Headed(head).eval(), SHAPE).groups) == ["first"]

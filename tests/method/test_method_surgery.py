@@ -62,6 +62,14 @@ def test_open_gates_and_budget_1_are_the_network_as_it_was():
     assert not torch.equal(model(clip, torch.full((2,), 0.3)), wanted)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_in_another_precision_is_refused_with_what_to_do(dtype):
+    name = str(dtype).split(".")[1]
+    with pytest.raises(InputError, match=rf"model Residual is in {name}; .* in float32: give model.float\(\)"):
+        gate_model(Residual().to(dtype), CLIP)
+    gate_model(Residual().to(dtype).float(), CLIP)
+
+
 def test_surgery_leaves_the_given_network_alone():
     network = Residual()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -198,8 +198,8 @@ def test_init_starts_from_weights_and_refuses_others(run, tmp_path):
 def test_what_a_killed_run_left_half_written_is_removed(run, tmp_path):
     folder = work_folder(tmp_path / "c.pt")
     folder.mkdir()
-    leftovers = [tmp_path / ".c.pt.123", folder / ".state.pt.123", folder / ".history.png.77"]
-    others = [tmp_path / ".c.pt.mine", tmp_path / ".d.pt.123"]
+    leftovers = [tmp_path / ".c.pt.12345678", folder / ".state.pt.0a1b2c3d", folder / ".history.png.deadbeef"]
+    others = [tmp_path / ".c.pt.mine", tmp_path / ".d.pt.12345678"]
     for path in leftovers + others:
         path.write_bytes(b"half")
     run(tmp_path / "c.pt", dataclasses.replace(SHORT, epochs_dense=0, epochs_ava=0, epochs_aap=0))

@@ -25,6 +25,9 @@ def clipped(classes):
 
 clipped.clip = ClipSpec(frames=8, stride=1, resize=(32, 40), size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
 
+def half(classes):
+    return Net(classes).half()
+
 def wrong_clip(classes):
     return Net(classes)
 
@@ -55,6 +58,10 @@ def test_a_network_is_built_from_a_file_or_a_module(folder, name):
     model = models.build(name, 4, seed=1)
     assert model.conv.out_channels == 7 and model.fc.out_features == 4
     assert torch.equal(model.conv.weight, models.build(name, 4, seed=1).conv.weight)
+
+
+def test_a_network_in_half_precision_is_taken_in_float32(folder):
+    assert {t.dtype for t in models.build("own_net.py:half", 4).state_dict().values()} == {torch.float32}
 
 
 def test_the_clip_is_the_functions_own_or_the_usual_one(folder):

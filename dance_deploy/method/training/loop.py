@@ -131,7 +131,7 @@ def _train_step(bench: Bench, phase: Phase, optimizer: torch.optim.Optimizer, ba
     if not math.isfinite(loss) or not math.isfinite(float(norm)):
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {float(norm)}"
         raise Diverged(f"{phase.name} phase, epoch {phase.done + 1}, step {moment.step + 1} of {moment.steps}: {what}; "
-                       "the last good state is kept; train again with --restart and a lower learning rate")
+                       "the last good state is kept; train again with --restart and a lower --lr")
     optimizer.step()
     return values
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dance_deploy.errors import InputError, OperationError
+from dance_deploy.files import is_unfinished
 from dance_deploy.method.checkpoint import load_verified, save_atomically
 
 FORMAT = "dance-training"
@@ -114,7 +115,7 @@ def remove_leftovers(checkpoint: Path) -> None:
     folder = work_folder(checkpoint)
     for place, pattern in ((checkpoint.parent, f".{checkpoint.name}.*"), (folder, ".*.*")):
         for path in place.glob(pattern):
-            if path.suffix[1:].isdigit():  # they end in the process's number
+            if is_unfinished(path):
                 path.unlink(missing_ok=True)
 
 
