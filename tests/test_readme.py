@@ -50,7 +50,8 @@ def shown_commands(text):
 
 
 def test_shown_commands_are_seen():
-    text = "    dance-train --data DIR \\\n        -o c.pt  # --not this\n    dance-power compare --a 'dance-run b --dense'\n--x"
+    text = ("    dance-train --data DIR \\\n        -o c.pt  # --not this\n"
+            "    dance-power compare --a 'dance-run b --dense'\ntext --x")
     assert list(shown_commands(text)) == [("dance-train", ["--data", "-o"]), ("dance-power", ["--a"])]
 
 
