@@ -184,7 +184,7 @@ def _is_reusable(folder: Path, parameters: RenderParameters) -> bool:
         found = None
     if found != wanted:
         raise InputError(f"{folder}: holds something else than this rendered data set ({found or 'no parameters.json'},"
-                         f" expected {wanted}); remove it or name another folder")
+                         f" expected {wanted}); remove it or name another folder (--render-dir)")
     return True
 
 

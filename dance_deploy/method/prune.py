@@ -226,11 +226,11 @@ def _flattens(node: fx.Node) -> bool:
     """Whether a call makes [N, C, ...] to [N, -1], whatever C is: not where a number of channels is written down."""
     given = tuple(node.args[1:])
     if node.target in (torch.flatten, "flatten"):
-        start, end = (*given, *(None, None)[len(given):])
-        return node.kwargs.get("start_dim", start) == 1 and node.kwargs.get("end_dim", end) in (None, -1)
+        named = {**dict(zip(("start_dim", "end_dim"), given)), **node.kwargs}
+        return (named.get("start_dim"), named.get("end_dim", -1)) == (1, -1)
     if node.target in (torch.reshape, "view", "reshape") and not node.kwargs:
-        shape = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-        return len(shape) == 2 and shape[1] == -1 and shape_of(node)[0] == shape_of(source_of(node))[0]
+        shape = tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+        return shape[1:] == (-1,) and shape_of(node)[0] == shape_of(source_of(node))[0]
     return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from dance_deploy.data import DataSplits, LabelledVideos
 from dance_deploy.data.augment import Augmentation
 from dance_deploy.data.dataset import ClipDataset, to_input
-from dance_deploy.errors import InputError
+from dance_deploy.errors import InputError, OperationError
 from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.training.objectives import Batch
 from dance_deploy.method.training.ranks import ALONE, Ranks
@@ -114,8 +114,22 @@ def training_batches(data: Data, phase: str, epoch: int, *, batch: int, random: 
     order = np.array_split(random.permutation(len(data.train)), batches_in_epoch(data.train, batch))
     parts = [ranks.part(batch.tolist()) for batch in order]
     loader = DataLoader(data.train, batch_sampler=parts, num_workers=data.workers)
-    for whole, (frames, target, _) in zip(order, loader):
+    for whole, (frames, target, _) in zip(order, loaded(loader)):
         yield Batch(to_input(frames.to(device), data.clip), target.to(device), len(whole))
+
+
+def loaded(loader: DataLoader) -> Iterator[Any]:
+    """The loader's batches. What ended a decoding process arrives with its traceback, and is raised as one line."""
+    try:
+        yield from loader
+    except InputError as error:
+        name = f"{type(error).__module__}.{type(error).__qualname__}: "
+        raise InputError(str(error).strip().rpartition("\n")[2].removeprefix(name)) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OperationError("a process that decodes videos was killed; is there memory enough? "
+                             "train again with --resume") from error
 
 
 class EvaluationBatch(NamedTuple):
@@ -127,5 +141,5 @@ class EvaluationBatch(NamedTuple):
 
 def evaluation_batches(dataset: ClipDataset, *, workers: int, device: torch.device) -> Iterator[EvaluationBatch]:
     """All windows of all videos in order."""
-    for frames, _, owner in DataLoader(dataset, batch_size=EVALUATION_BATCH, num_workers=workers):
+    for frames, _, owner in loaded(DataLoader(dataset, batch_size=EVALUATION_BATCH, num_workers=workers)):
         yield EvaluationBatch(to_input(frames.to(device), dataset.spec), owner)

@@ -319,9 +319,18 @@ class _Run:
             save_state(self.state_path, self.state)
 
 
+def _labels_in(path: Path) -> list[str]:
+    """The labels that a file of weights names, [] where it names none."""
+    value = read_safely(str(path))
+    if not isinstance(value, dict):
+        return []
+    labels = load_checkpoint(path).labels if value.get("format") == FORMAT else value.get("labels")
+    return labels if isinstance(labels, list) and all(isinstance(label, str) for label in labels) else []
+
+
 def _label_differences(theirs: list[str], ours: list[str]) -> str:
-    """How the labels of a checkpoint and of the data differ, "" where they are the same."""
-    if theirs == ours:
+    """How the labels of weights (none: not known) and of the data differ, "" where they do not."""
+    if theirs in ([], ours):
         return ""
     sides = [f"only {where}: {', '.join(repr(x) for x in names if x not in others)}"
              for where, names, others in (("there", theirs, ours), ("in the data", ours, theirs))
@@ -341,12 +350,7 @@ def _load_init(network: nn.Module, path: Path, data: Data, epochs_dense: int | N
 
     Returns the widths in which they are narrower than their architecture. A classifier for other labels is left out.
     """
-    value = read_safely(str(path))
-    labels = value.get("labels") if isinstance(value, dict) else None
-    if isinstance(value, dict) and value.get("format") == FORMAT:
-        labels = load_checkpoint(path).labels
-    known = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    differing = _label_differences(labels, list(data.labels)) if known else ""
+    differing = _label_differences(_labels_in(path), list(data.labels))
     widths = widths_of(network, data.clip.shape, read_tensors(path))
     shrink(network, data.clip.shape, widths)
     report = load_weights(network, path, leave_classifier=differing)

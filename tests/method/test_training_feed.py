@@ -1,0 +1,69 @@
+"""What training reads: every video is decoded before the first epoch; what ends a decoding process is one line."""
+import os
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("av")
+
+from torch.utils.data import DataLoader, Dataset  # noqa: E402
+from training_helpers import TINY_CLIP  # noqa: E402
+
+from dance_deploy.data import open_dataset  # noqa: E402
+from dance_deploy.data.dataset import ClipDataset  # noqa: E402
+from dance_deploy.errors import InputError, OperationError  # noqa: E402
+from dance_deploy.method.training.feed import evaluation_batches, loaded, make_data  # noqa: E402
+from dance_deploy.method.training.settings import TrainSettings  # noqa: E402
+
+SETTINGS = TrainSettings(windows=1, eval_windows=1)
+
+
+@pytest.fixture
+def splits(tiny_videos, tmp_path):
+    """The tiny data set in a folder of its own, whose files may be spoilt."""
+    shutil.copytree(tiny_videos, tmp_path / "videos")
+    return open_dataset(tmp_path / "videos")
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_damaged_video_is_known_before_the_first_epoch(splits, part):
+    path = getattr(splits, part).videos[-1][0]
+    with open(path, "r+b") as stream:
+        stream.truncate(os.path.getsize(path) * 2 // 3)
+    with pytest.raises(InputError, match="--skip-unreadable leaves such videos out") as error:
+        make_data(splits, TINY_CLIP, SETTINGS)
+    assert path in str(error.value) and "\n" not in str(error.value)
+    if part != "train":
+        make_data(splits, TINY_CLIP, SETTINGS, measures=False)  # another process reads these
+
+
+def test_progress_goes_through_all_parts_once(splits):
+    told = []
+    make_data(splits, TINY_CLIP, SETTINGS, progress=lambda *counts: told.append(counts))
+    total = len(splits.train) + len(splits.val) + len(splits.test)
+    assert told == [(done, total) for done in range(1, total + 1)]
+
+
+def test_a_video_that_a_decoding_process_cannot_read_is_one_line(splits):
+    dataset = ClipDataset(splits.val, TINY_CLIP, False, cache_bytes=1)
+    path = splits.val.videos[0][0]
+    os.unlink(path)
+    with pytest.raises(InputError) as error:
+        list(evaluation_batches(dataset, workers=1, device=torch.device("cpu")))
+    assert str(error.value).startswith(path) and "\n" not in str(error.value)
+
+
+class Killed(Dataset):
+    """Ends the process that reads it, as a system without memory does."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        os._exit(9)
+
+
+def test_a_decoding_process_that_is_killed_is_one_line():
+    with pytest.raises(OperationError, match="a process that decodes videos was killed"):
+        list(loaded(DataLoader(Killed(), num_workers=1)))
