@@ -16,9 +16,9 @@ from dance_deploy.bench.model import BASE, Outcome, bench_model
 from dance_deploy.bench.peers import DESCRIPTIONS, MODEL_PEERS, OUTSIDERS, PRECISIONS, Case
 from dance_deploy.bundle import open_bundle
 from dance_deploy.errors import InputError
-from dance_deploy.files import check_writable, whole_file
+from dance_deploy.files import whole_file
 from dance_deploy.machine import system_findings
-from dance_deploy.report.figure import check_can_draw
+from dance_deploy.report.figure import check_results
 from dance_deploy.runtime import tuned_costs
 from dance_deploy.runtime.kernels import bf16_variant, library_path
 from dance_deploy.runtime.runner import checked_budget
@@ -35,7 +35,7 @@ def run_kernel_bench(architectures: str, layers: str, against: str | None, *, ba
     if cpu_time and threads > 1:
         raise InputError("--cpu-time: the time that several threads took together is not how long a run took; "
                          "use --threads 1")
-    _check_outputs(json_file, plot)
+    check_results(json_file, plot)
     chosen = chosen_layers(_names(architectures), _names(layers))
     settings = Settings(threads, rounds, runs, seed, CUDA if backend == "cuda" else "cpu" if cpu_time else "wall")
     text, found = _cuda(chosen, against, settings) if backend == "cuda" else _cpu(chosen, against, settings)
@@ -69,14 +69,6 @@ def _cuda(layers: list[Layer], against: str | None, settings: Settings) -> tuple
                   "direct_share_of_peak": {r.layer.label: share_of_peak(r, peak) for r in results}}
 
 
-def _check_outputs(json_file: Path | None, plot: Path | None = None) -> None:
-    for option, file in (("--json", json_file), ("--plot", plot)):
-        if file is not None:
-            check_writable(file, option)
-    if plot is not None:
-        check_can_draw("--plot")
-
-
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -102,7 +94,7 @@ def run_model_bench(bundle: Path, against: str, *, budget: float | None, force_k
         raise InputError(f"--pattern: '{pattern}' is unknown; choose from {', '.join(PATTERNS)}")
     if force_keep is not None and budget is not None:
         raise InputError("--budget steers the gates and --force-keep overrules them; give one of the two")
-    _check_outputs(json_file)
+    check_results(json_file)
     rates = None if force_keep is None else keep_rates_from_text(force_keep)
     asked = open_bundle(bundle).manifest.budget.default if budget is None else checked_budget(budget)
     case = Case(threads, asked, rates, pattern, seed, precision)

@@ -44,11 +44,12 @@ def golden_clip(bundle: Bundle) -> np.ndarray:
     return golden_from_bundle(bundle).clip
 
 
-def _session(data: bytes, threads: int, library: str | None = None, precision: str = "fp32") -> Any:
+def open_session(data: bytes, threads: int, library: str | None = None, precision: str = "fp32") -> Any:
+    """A session of ONNX Runtime; library: our op library's path, for a graph of dance ops, run as dance-run runs it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    if library is not None:  # ours: as dance-run runs it
+    if library is not None:
         options = session_options(onnxruntime, threads)
         if precision == "bf16":
             use_bf16(options, library)
@@ -74,7 +75,8 @@ def _rewritten_body(path: str, case: Case) -> bytes:
     return force_masks(bundle.read("body.onnx"), masks)
 
 
-def _library() -> str:
+def built_library() -> str:
+    """Path of our op library; raises OperationError where it is not built."""
     library = library_path()
     if library is None:
         raise OperationError("the op library is not built, so there is nothing to measure; run: make -C kernels")
@@ -83,11 +85,11 @@ def _library() -> str:
 
 def _ours(bundle: Bundle, case: Case) -> Run:
     """Controller and gated body; gates and controller are part of the time."""
-    library = _library()
+    library = built_library()
     body = bundle.read("body.onnx") if case.rates is None else _apart(_rewritten_body, bundle.path, case)
-    gated = _session(body, case.threads, library, case.precision)
+    gated = open_session(body, case.threads, library, case.precision)
     del body
-    controller = _session(bundle.read(controller_file(bundle.manifest, library)), case.threads, library)
+    controller = open_session(bundle.read(controller_file(bundle.manifest, library)), case.threads, library)
     clip, budget = golden_clip(bundle), np.array([case.budget], np.float32)
 
     def run() -> np.ndarray:
@@ -104,7 +106,7 @@ def _ours_dense(bundle: Bundle, case: Case) -> Run:
 
 def _ours_ungated(bundle: Bundle, case: Case) -> Run:
     """Our kernels in one graph, without gates and controller."""
-    session = _session(_apart(_ungated_graph, bundle.path), case.threads, _library(), case.precision)
+    session = open_session(_apart(_ungated_graph, bundle.path), case.threads, built_library(), case.precision)
     clip = golden_clip(bundle)
     return lambda: session.run(["logits"], {"clip": clip})[0]
 
@@ -121,7 +123,7 @@ def _ours_float32(bundle: Bundle, case: Case) -> Run:
 
 
 def _onnxruntime(bundle: Bundle, case: Case) -> Run:
-    dense, clip = _session(bundle.read("dense.onnx"), case.threads), golden_clip(bundle)
+    dense, clip = open_session(bundle.read("dense.onnx"), case.threads), golden_clip(bundle)
     return lambda: dense.run(["logits"], {"clip": clip})[0]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dance_deploy.errors import MissingPackageError
-from dance_deploy.files import whole_file
+from dance_deploy.files import check_writable, whole_file
 
 DOTS_PER_INCH = 120
 
@@ -17,6 +17,16 @@ def check_can_draw(what_for: str) -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingPackageError("matplotlib", "report", what_for) from error
+
+
+def check_results(json_file: Path | None, plot: Path | None = None) -> None:
+    """Before the work: raise InputError where a file for --json or --plot cannot be written, MissingPackageError where
+    there is nothing to draw with."""
+    for option, file in (("--json", json_file), ("--plot", plot)):
+        if file is not None:
+            check_writable(file, option)
+    if plot is not None:
+        check_can_draw("--plot")
 
 
 def new_figure(width_in: float, height_in: float, what_for: str) -> Any:

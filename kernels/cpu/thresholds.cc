@@ -5,6 +5,7 @@
 namespace dance {
 namespace {
 
+// as in method/controller.py and method/saliency.py, against which tests hold them
 constexpr float kEps = 1e-12f;      // all-zero magnitudes give 0, not NaN
 constexpr float kFedFloor = 0.01f;  // of the fed budget whose logarithm is an input
 constexpr float kOpenRamp = 0.1f;   // thresholds fade to 0 over this part below a fed budget of 1

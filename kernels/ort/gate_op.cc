@@ -7,12 +7,8 @@
 namespace dance_ort {
 namespace {
 
-struct GateKernel {
-  const Op& op;
-  const OrtApi* api;
-  std::string where;
-
-  GateKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place) : op(o), api(a), where(place) {}
+struct GateKernel : PlainKernel {
+  using PlainKernel::PlainKernel;
 
   void compute(OrtKernelContext* context) const {
     const Tensor x = input(api, context, 0), tau = input(api, context, 1);

@@ -7,18 +7,11 @@ namespace dance_ort {
 namespace {
 
 void extents(const std::string& where, const std::vector<int64_t>& shape, const char* order) {
-  bool good = shape.size() == 5;
-  for (int64_t extent : shape) good = good && extent >= 1 && extent <= dance::kLargestExtent;
-  if (!good) refuse(where, "X", text(shape), std::string(order) + " with every extent at least 1");
+  if (!has_extents(shape, 5)) refuse(where, "X", text(shape), std::string(order) + " with every extent at least 1");
 }
 
-struct ToChannelsLastKernel {
-  const Op& op;
-  const OrtApi* api;
-  std::string where;
-
-  ToChannelsLastKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place)
-      : op(o), api(a), where(place) {}
+struct ToChannelsLastKernel : PlainKernel {
+  using PlainKernel::PlainKernel;
 
   void compute(OrtKernelContext* context) const {
     const Tensor x = input(api, context, 0);
@@ -33,14 +26,11 @@ struct ToChannelsLastKernel {
   }
 };
 
-struct MaxPoolKernel {
-  const Op& op;
-  const OrtApi* api;
-  std::string where;
+struct MaxPoolKernel : PlainKernel {
   dance::ConvGeometry attributes{};
 
   MaxPoolKernel(const Op& o, const OrtApi* a, const OrtKernelInfo* info, const std::string& place)
-      : op(o), api(a), where(place) {
+      : PlainKernel(o, a, info, place) {
     attributes.type = type_of(op);
     attributes.channels_last = true;
     attributes.group = 1;
@@ -81,13 +71,8 @@ struct MaxPoolKernel {
   }
 };
 
-struct ScaledSwishKernel {
-  const Op& op;
-  const OrtApi* api;
-  std::string where;
-
-  ScaledSwishKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place)
-      : op(o), api(a), where(place) {}
+struct ScaledSwishKernel : PlainKernel {
+  using PlainKernel::PlainKernel;
 
   void compute(OrtKernelContext* context) const {
     const Tensor x = input(api, context, 0), scale = input(api, context, 1);

@@ -56,6 +56,22 @@ inline dance::Type type_of(const Op& op) {
   return op.float_type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ? dance::Type::f32 : dance::Type::f16;
 }
 
+// What every kernel knows; enough for ops without attributes.
+struct PlainKernel {
+  const Op& op;
+  const OrtApi* api;
+  std::string where;
+
+  PlainKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place) : op(o), api(a), where(place) {}
+};
+
+// Whether a shape has that many extents, each from 1 to the largest that the kernels take.
+inline bool has_extents(const std::vector<int64_t>& shape, std::size_t rank) {
+  bool good = shape.size() == rank;
+  for (int64_t extent : shape) good = good && extent >= 1 && extent <= dance::kLargestExtent;
+  return good;
+}
+
 // ONNX Runtime's own threads, for the time of one call; `call` must outlive the result.
 struct PoolCall {
   const OrtApi* api;

@@ -10,13 +10,8 @@ constexpr const char* kNames[] = {"channel_magnitude", "pixel_magnitude", "budge
                                   "asked", "fed", "hidden_W", "hidden_B", "output_W", "output_B", "tau_scale"};
 constexpr std::size_t kInputs = sizeof(kNames) / sizeof(*kNames);
 
-struct ThresholdsKernel {
-  const Op& op;
-  const OrtApi* api;
-  std::string where;
-
-  ThresholdsKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place)
-      : op(o), api(a), where(place) {}
+struct ThresholdsKernel : PlainKernel {
+  using PlainKernel::PlainKernel;
 
   void compute(OrtKernelContext* context) const {
     Tensor in[kInputs];
@@ -52,9 +47,7 @@ struct ThresholdsKernel {
 
   const std::vector<int64_t>& extents(const Tensor* in, std::size_t i, std::size_t rank) const {
     const std::vector<int64_t>& shape = in[i].shape;
-    bool good = shape.size() == rank;
-    for (int64_t extent : shape) good = good && extent >= 1 && extent <= dance::kLargestExtent;
-    if (!good) refuse(where, kNames[i], text(shape), std::to_string(rank) + " extents, each at least 1");
+    if (!has_extents(shape, rank)) refuse(where, kNames[i], text(shape), std::to_string(rank) + " extents, each at least 1");
     return shape;
   }
 

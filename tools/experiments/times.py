@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-import onnxruntime
 import torch
 import typer
 
 from dance_deploy.bench.command import machine_line
+from dance_deploy.bench.peers import built_library, open_session
 from dance_deploy.bench.ungated import ungated_graph
 from dance_deploy.bundle import Bundle, open_bundle
 from dance_deploy.cli.entry import MAX_THREADS
@@ -34,8 +34,6 @@ from dance_deploy.files import whole_file
 from dance_deploy.method.checkpoint import load_checkpoint
 from dance_deploy.method.training.evaluation import Evaluator
 from dance_deploy.method.training.state import work_folder
-from dance_deploy.runtime.kernels import library_path
-from dance_deploy.runtime.onnxruntime_backend import register, session_options
 from dance_deploy.runtime.runner import Runner
 from tools.experiments.arguments import REPORTS, check_folder, names, table_and_data
 from tools.experiments.report import share_of_original
@@ -138,9 +136,7 @@ def _dense_ms(runner: Runner) -> Milliseconds:
 
 
 def _ungated_ms(bundle: Bundle, threads: int) -> Milliseconds:
-    options = session_options(onnxruntime, threads)
-    register(options, library_path())
-    session = onnxruntime.InferenceSession(ungated_graph(bundle), options, providers=["CPUExecutionProvider"])
+    session = open_session(ungated_graph(bundle), threads, built_library())
     return lambda clip: _ms(lambda: session.run(["logits"], {"clip": clip}))
 
 

@@ -13,10 +13,10 @@ from dance_deploy.bench.predict.prediction import (
 from dance_deploy.bench.predict.text import text_of
 from dance_deploy.bundle import Bundle, open_bundle
 from dance_deploy.errors import InputError
-from dance_deploy.files import check_writable, whole_file
+from dance_deploy.files import whole_file
 from dance_deploy.ops.names import KINDS
 from dance_deploy.profiles import Profile
-from dance_deploy.report.figure import check_can_draw
+from dance_deploy.report.figure import check_results
 from dance_deploy.runtime.backends import LayerMasks
 from dance_deploy.runtime.runner import checked_budget
 
@@ -33,11 +33,7 @@ def run_predict(bundle: Path, profile: str, *, budget: float | None, keep: str |
         raise InputError(f"--precision: '{precision}' is unknown; choose from {', '.join(PRECISIONS)}")
     if pattern not in PATTERNS:
         raise InputError(f"--pattern: '{pattern}' is unknown; choose from {', '.join(PATTERNS)}")
-    for option, file in (("--json", json_file), ("--plot", plot)):
-        if file is not None:
-            check_writable(file, option)
-    if plot is not None:
-        check_can_draw("--plot")
+    check_results(json_file, plot)
     target = profiles.load(profile)
     _check_mode(target, mode)
     opened = open_bundle(bundle)
