@@ -28,6 +28,7 @@ from tools.experiments import times  # noqa: E402
 from tools.experiments.report import rank_correlation, write_report  # noqa: E402
 from tools.experiments.runs import options_of, runs_of  # noqa: E402
 from tools.experiments.table import NO_GATES, TABLES, Setting, Table  # noqa: E402
+from tools.experiments.times_report import GATED, UNGATED, Point, write_times  # noqa: E402
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
@@ -166,20 +167,49 @@ def test_report_sums_folds_and_sets_settings_side_by_side(tmp_path):
 
 
 @pytest.mark.skipif(library_path() is None, reason="the op library is not built: run make -C kernels")
-def test_times_go_through_all_points_of_a_bundle_and_are_reported(tmp_path):
+def test_times_go_through_all_points_of_a_bundle(tmp_path):
     bundle_from_checkpoint(untrained_checkpoint("small"), tmp_path / "b")
     bundle = open_bundle(tmp_path / "b")
-    clip = np.random.default_rng(0).standard_normal(bundle.manifest.clip.shape).astype(np.float32)
+    clips = list(np.random.default_rng(0).standard_normal((2, *bundle.manifest.clip.shape)).astype(np.float32))
     with contextlib.ExitStack() as stack:
-        points = list(times.points_of(stack, bundle, figures("dance", 0, 1000), [clip, clip], 1))
-        assert [(p["what"], p["budget"]) for p in points][:4] == [
-            ("gated", 1.0), ("gated", 0.5), ("without gates, our kernels", None), ("dense, ONNX Runtime", None)]
-        assert points[2]["right_clips"] is None  # other weights than the scored dense network
-        times.measure(points, rounds=1)
-    assert all(0.0 < p["quartiles_ms"][0] <= p["mean_ms"] * 2 for p in points)
-    settings = {"table": "weizmann", "windows": 2, "rounds": 1, "threads": 1, "machine": "a machine"}
-    lines = times.report_lines(settings, points)
-    assert lines[-len(points)].startswith("| dance_s0 | gated | 1 | 0.980 | 9 of 10 | 44 of 50 | ")
+        points = list(times.points_of(stack, bundle, figures("dance", 0, 1000), 1))
+        assert [(p.what, p.budget) for p, _ in points][:4] == [
+            (GATED, 1.0), (GATED, 0.5), (UNGATED, None), ("ONNX Runtime", None)]
+        times.measure([(*point, clips) for point in points], rounds=1)
+    assert all(len(p.ms) == 2 and min(p.ms) > 0.0 for p, _ in points)
     with contextlib.ExitStack() as stack:
-        static = list(times.points_of(stack, bundle, {**figures("only-bn-50", 0, 500), "gated": []}, [clip], 1))
-    assert [p["what"] for p in static][0] == "without gates, our kernels" and static[0]["macs"] == 0.5
+        static = list(times.points_of(stack, bundle, {**figures("only-bn-50", 0, 500), "gated": []}, 1))
+    assert static[0][0].what == UNGATED and static[0][0].macs == 0.5
+
+
+def test_a_point_answers_every_window_by_turns():
+    """Streams of STREAM windows with LEAD before them; of each window one time a round."""
+    clips = [np.full(1, float(i), np.float32) for i in range(times.STREAM + 2)]
+    asked = {"a": [], "b": []}
+
+    def answer(name):
+        return lambda clip: asked[name].append(int(clip[0])) or float(clip[0])
+
+    timed = [(Point(name, 0, GATED, 0.5, 0.5, 1, 1, 1, 1), answer(name), clips) for name in asked]
+    times.measure(timed, rounds=3)
+    last = len(clips) - 1
+    for (point, _, _), name in zip(timed, asked):
+        assert point.ms == [float(i) for i in range(len(clips))]
+        lead = times.STREAM - times.LEAD
+        assert asked[name] == 3 * [last - 2, last - 1, last, *range(times.STREAM), *range(lead, last + 1)]
+
+
+def test_times_are_reported_beside_what_takes_as_long(tmp_path):
+    points = [Point("dance", seed, GATED, budget, budget, right, 10, 5 * right, 50, [ms, ms + 0.2])
+              for seed in (0, 1) for budget, right, ms in ((1.0, 9, 2.0), (0.5, 8, 1.0 + 0.2 * seed))]
+    points += [Point("only-bn-50", seed, UNGATED, None, 0.5, 7, 10, 36, 50, [1.4]) for seed in (0, 1)]
+    points += [Point("only-bn-50", 0, "OpenVINO", None, 0.5, 7, 10, 36, 50, [1.4])]
+    settings = {"windows": 2, "rounds": 1, "threads": 1, "stream": 10, "machine": "a machine"}
+    write_times(tmp_path, "weizmann", settings, points)
+    text = (tmp_path / "weizmann-time.md").read_text()
+    assert "| dance | 2 | gated | 0.5 | 0.500 | 8.0 of 10 | 80.0 % | 1.20 (1.15-1.25) |" in text
+    assert ("| `only-bn-50`, our kernels | 1.40 | 0.500 | 7.0 of 10 | 72.0 % | `dance` at budget 0.5 | 1.20 | 0.500 | "
+            "8.0 of 10 | 80.0 % |") in text
+    assert "| `only-bn-50`, OpenVINO | 1.40 | 0.500 | 7.0 of 10 | 72.0 % | none |" in text  # gates with other seeds
+    assert (tmp_path / "weizmann-time.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((tmp_path / "weizmann-time.json").read_text())["points"]) == len(points)

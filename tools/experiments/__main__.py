@@ -16,7 +16,7 @@ from dance_deploy.cli.train_text import reporter
 from dance_deploy.errors import InputError
 from dance_deploy.method.training.state import work_folder
 from dance_deploy.report.figure import check_can_draw
-from tools.experiments.arguments import REPORTS, check_folder, names, table_and_data
+from tools.experiments.arguments import REPORTS, check_folder, names, numbers, table_and_data
 from tools.experiments.report import write_report
 from tools.experiments.runs import Run, measure_run, runs_of, train_run
 from tools.experiments.table import TABLES
@@ -41,7 +41,7 @@ def main(
 ) -> None:
     """Train a table of settings, seeds and folds, measure every checkpoint and write the report."""
     chosen, source = table_and_data(table, data)
-    wanted = list(runs_of(chosen, names(only), _numbers(seeds), names(folds)))
+    wanted = list(runs_of(chosen, names(only), numbers(seeds), names(folds)))
     check_can_draw("the report")
     check_folder("--out", out, *(f"{table}.{suffix}" for suffix in ("md", "png", "jsonl")))
     if not report_only:
@@ -74,13 +74,6 @@ def _is_finished(run: Run, folder: Path) -> bool:
 def _difficulty(runs: Path) -> dict[str, float]:
     with open(runs / "rendered" / "manifest.csv", encoding="utf-8", newline="") as stream:
         return {Path(row["path"]).name: float(row["difficulty"]) for row in csv.DictReader(stream)}
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in names(text)]
-    except ValueError:
-        raise InputError(f"--seeds is '{text}', expected numbers joined by commas") from None
 
 
 if __name__ == "__main__":

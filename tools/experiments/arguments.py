@@ -16,6 +16,14 @@ def names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def numbers(text: str) -> list[int]:
+    """The numbers of '0, 1' that --seeds names; raises InputError where one is none."""
+    try:
+        return [int(part) for part in names(text)]
+    except ValueError:
+        raise InputError(f"--seeds is '{text}', expected numbers joined by commas") from None
+
+
 def table_and_data(table: str, data: str | None) -> tuple[Table, str]:
     """The table of that name and where its videos come from; raises InputError where either is missing."""
     if table not in TABLES:
