@@ -113,10 +113,11 @@ def _processor(root):
     isa = [flag for flag in _ISA_FLAGS if flag in known]
     name = _printable(model.group(1)) if model else "unknown"
     return Finding("system", "processor", INFO, "{}, {} cores usable, {}".format(
-        name, _usable_cores(), " ".join(isa) or "no known vector extension"))
+        name, usable_cores(), " ".join(isa) or "no known vector extension"))
 
 
-def _usable_cores():
+def usable_cores():
+    """How many cores this process may run on."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux has it

@@ -1,7 +1,10 @@
 """Clips of labelled videos as torch tensors."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,10 @@ from dance_deploy.data.augment import Augmentation, jitter, random_crop
 from dance_deploy.data.labelled import LabelledVideos
 from dance_deploy.errors import InputError
 from dance_deploy.geometry import ClipSpec
+from dance_deploy.machine import usable_cores
 
 DEFAULT_CACHE_BYTES = 1 << 30
+MOST_THREADS = 8  # that decode at once
 
 
 class ClipDataset(Dataset):
@@ -67,12 +72,17 @@ class ClipDataset(Dataset):
         """Choose the random numbers of the coming epoch, also in workers that run already."""
         self._epoch.fill_(epoch)
 
-    def preload(self, progress: Callable[[int, int], Any] | None = None) -> int:
-        """Decode videos into the cache until it is full; return how many it holds. Call before workers start."""
-        for done, (path, _) in enumerate(self.videos.videos, 1):
-            self._store.load(path)
+    def preload(self, progress: Callable[[int, int], Any] | None = None, threads: int | None = None) -> int:
+        """Decode all videos, into the cache until it is full; return how many it holds. Call before workers start.
+
+        threads: that decode at once (the decoders work outside of Python's lock), None for one a core up to
+        MOST_THREADS; each but one may hold a share of what is left of the cache until its video is taken in.
+        Raises InputError, after which no more is decoded, for the first video that fails.
+        """
+        paths = [path for path, _ in self.videos.videos]
+        for done, _ in enumerate(self._store.load_all(paths, threads or min(usable_cores(), MOST_THREADS)), 1):
             if progress:
-                progress(done, len(self.videos))
+                progress(done, len(paths))
         return len(self._store)
 
 
@@ -128,20 +138,53 @@ class _FrameStore:
         """Learn a video's number of frames; keep its frames if the budget allows. Memory stays within the budget."""
         if path in self._cached:
             return
-        if path in self._counts and self._used_bytes + self._bytes(self._counts[path]) > self._budget_bytes:
+        room = self._budget_bytes - self._used_bytes
+        if path not in self._counts or self._bytes(self._counts[path]) <= room:
+            self._take(path, *self._read(path, room))
+
+    def load_all(self, paths: Sequence[str], threads: int) -> Iterator[str]:
+        """Load the videos, several at once; yields each path, in order, once its frames are taken in or given up."""
+        if threads == 1:
+            for path in paths:
+                self.load(path)
+                yield path
             return
+        pool = ThreadPoolExecutor(threads)
+        running: deque[tuple[str, Future[tuple[int, np.ndarray | None]] | None]] = deque()
+        waiting, known = iter(paths), set(self._cached)
+        try:
+            while True:
+                # so few ahead, and with so little room, that what is decoded but not taken in stays small
+                for path in islice(waiting, threads - len(running)):
+                    room = (self._budget_bytes - self._used_bytes) // (threads + 1)
+                    running.append((path, None if path in known else pool.submit(self._read, path, room)))
+                    known.add(path)
+                if not running:
+                    return
+                path, found = running.popleft()
+                if found is not None:
+                    self._take(path, *found.result())
+                yield path
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, path: str, room: int) -> tuple[int, np.ndarray | None]:
+        """A video's number of frames, and these [F, H, W, 3] if they fit into so many bytes."""
         images: list[np.ndarray] | None = []
         count = 0
         for frame in self._frames(path):
             count += 1
             if images is not None:
                 images.append(frame.image)
-                if self._used_bytes + self._bytes(count) > self._budget_bytes:
+                if self._bytes(count) > room:
                     images = None
+        return count, np.stack(images) if images else None
+
+    def _take(self, path: str, count: int, images: np.ndarray | None) -> None:
         self._counts[path] = count
-        if images:
-            self._cached[path] = np.stack(images)
-            self._used_bytes += self._cached[path].nbytes
+        if images is not None and self._used_bytes + images.nbytes <= self._budget_bytes:
+            self._cached[path] = images
+            self._used_bytes += images.nbytes
 
     def _frames(self, path: str) -> Any:
         return video.frames(path, resize=self._resize, decoder=self._decoder)

@@ -76,9 +76,35 @@ def test_cache_stays_within_its_budget(videos):
     frame_bytes = 36 * 40 * 3
     for budget, held in ((0, 0), (frame_bytes * 5, 1), (frame_bytes * 10, 2), (frame_bytes * 42, 4)):
         data = ClipDataset(videos, SPEC, False, cache_bytes=budget)
-        assert data.preload() == held
+        assert data.preload(threads=1) == held
         used = sum(array.nbytes for array in data._store._cached.values())
         assert used == data._store._used_bytes <= budget
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_load_what_one_would(videos, threads):
+    """Each video once, in order, the same frames; with little room fewer are kept, and never more than it."""
+    one, many = (ClipDataset(videos, SPEC, False) for _ in range(2))
+    assert one.preload(threads=1) == many.preload(threads=threads) == len(videos)
+    for path, kept in one._store._cached.items():
+        assert np.array_equal(kept, many._store._cached[path])
+    assert list(many._store._cached) == [path for path, _ in videos.videos]
+    twice = LabelledVideos(videos.labels, videos.videos * 2)
+    for budget in (0, 36 * 40 * 3 * 12, 36 * 40 * 3 * 30):
+        data, seen = ClipDataset(twice, SPEC, False, cache_bytes=budget), []
+        assert data.preload(lambda *p, seen=seen: seen.append(p), threads=threads) <= len(videos)
+        assert seen == [(i, len(twice)) for i in range(1, len(twice) + 1)]
+        assert sum(kept.nbytes for kept in data._store._cached.values()) <= budget
+        assert torch.equal(data[3][0], one[3][0])
+
+
+def test_threads_stop_at_the_first_broken_video(videos, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    paths = [*videos.videos[:2], (str(tmp_path / "bad.mp4"), 0), *videos.videos[2:]]
+    data, seen = ClipDataset(LabelledVideos(videos.labels, tuple(paths)), SPEC, False), []
+    with pytest.raises(InputError, match=r"bad\.mp4"):
+        data.preload(lambda *p: seen.append(p), threads=2)
+    assert seen == [(1, 5), (2, 5)]
 
 
 def test_preloaded_videos_are_not_read_again(videos, tmp_path):
