@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
@@ -13,13 +13,12 @@ from torch.utils.data import Dataset
 
 from dance_deploy import video
 from dance_deploy.data.augment import Augmentation, jitter, random_crop
+from dance_deploy.data.decoding import decoding_pool, decoding_threads
 from dance_deploy.data.labelled import LabelledVideos
 from dance_deploy.errors import InputError
 from dance_deploy.geometry import ClipSpec
-from dance_deploy.machine import usable_cores
 
 DEFAULT_CACHE_BYTES = 1 << 30
-MOST_THREADS = 8  # that decode at once
 
 
 class ClipDataset(Dataset):
@@ -75,12 +74,11 @@ class ClipDataset(Dataset):
     def preload(self, progress: Callable[[int, int], Any] | None = None, threads: int | None = None) -> int:
         """Decode all videos, into the cache until it is full; return how many it holds. Call before workers start.
 
-        threads: that decode at once (the decoders work outside of Python's lock), None for one a core up to
-        MOST_THREADS; each but one may hold a share of what is left of the cache until its video is taken in.
-        Raises InputError, after which no more is decoded, for the first video that fails.
+        threads: how many to decode at once, None as the machine allows; each may hold a share of what is left of the
+        cache until its video is taken in. Raises InputError for the first video that fails; the others are left.
         """
         paths = [path for path, _ in self.videos.videos]
-        for done, _ in enumerate(self._store.load_all(paths, threads or min(usable_cores(), MOST_THREADS)), 1):
+        for done, _ in enumerate(self._store.load_all(paths, threads or decoding_threads()), 1):
             if progress:
                 progress(done, len(paths))
         return len(self._store)
@@ -149,10 +147,9 @@ class _FrameStore:
                 self.load(path)
                 yield path
             return
-        pool = ThreadPoolExecutor(threads)
         running: deque[tuple[str, Future[tuple[int, np.ndarray | None]] | None]] = deque()
         waiting, known = iter(paths), set(self._cached)
-        try:
+        with decoding_pool(threads) as pool:
             while True:
                 # so few ahead, and with so little room, that what is decoded but not taken in stays small
                 for path in islice(waiting, threads - len(running)):
@@ -165,8 +162,6 @@ class _FrameStore:
                 if found is not None:
                     self._take(path, *found.result())
                 yield path
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _read(self, path: str, room: int) -> tuple[int, np.ndarray | None]:
         """A video's number of frames, and these [F, H, W, 3] if they fit into so many bytes."""

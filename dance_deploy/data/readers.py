@@ -5,11 +5,13 @@ import csv
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dance_deploy import video
 from dance_deploy.data import published, rendered
+from dance_deploy.data.decoding import decoding_pool, decoding_threads
 from dance_deploy.data.labelled import (
     SPLIT_ALIASES,
     SPLITS,
@@ -269,18 +271,14 @@ def select_readable(splits: DataSplits, *, skip: bool = False, progress: Progres
     skip True:  each is decoded to its end; those that fail are left out with a warning each.
     """
     parts = {name: getattr(splits, name) for name in SPLITS}
-    total = sum(len(part) for part in parts.values())
+    paths = [path for part in parts.values() for path, _ in part.videos]
     failures: dict[str, str] = {}
-    done = 0
-    for part in parts.values():
-        for path, _ in part.videos:
-            try:
-                _ = sum(1 for _ in video.frames(path, resize=(16, 16))) if skip else video.probe(path)
-            except InputError as error:
-                failures[path] = str(error)
-            done += 1
+    with decoding_pool(decoding_threads()) as pool:
+        for done, (path, failure) in enumerate(zip(paths, pool.map(partial(_failure, to_its_end=skip), paths)), 1):
+            if failure:
+                failures[path] = failure
             if progress:
-                progress(done, total)
+                progress(done, len(paths))
     if failures and not skip:
         raise InputError(f"{one_line(list(failures.values()))}; --skip-unreadable leaves such videos out")
     for line in failures.values():
@@ -291,3 +289,12 @@ def select_readable(splits: DataSplits, *, skip: bool = False, progress: Progres
     if gone:
         raise InputError(f"no readable training clip is left for class {', '.join(map(repr, gone))}")
     return DataSplits(splits.labels, **kept)
+
+
+def _failure(path: str, to_its_end: bool) -> str | None:
+    """Why a video cannot be decoded, its first frame or to its end; None where it can."""
+    try:
+        _ = sum(1 for _ in video.frames(path, resize=(16, 16))) if to_its_end else video.probe(path)
+    except InputError as error:
+        return str(error)
+    return None
