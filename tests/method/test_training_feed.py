@@ -13,7 +13,7 @@ from training_helpers import TINY_CLIP  # noqa: E402
 from dance_deploy.data import open_dataset  # noqa: E402
 from dance_deploy.data.dataset import ClipDataset  # noqa: E402
 from dance_deploy.errors import InputError, OperationError  # noqa: E402
-from dance_deploy.method.training.feed import evaluation_batches, loaded, make_data  # noqa: E402
+from dance_deploy.method.training.feed import decoded, evaluation_batches, loaded, make_data  # noqa: E402
 from dance_deploy.method.training.settings import TrainSettings  # noqa: E402
 
 SETTINGS = TrainSettings(windows=1, eval_windows=1)
@@ -32,15 +32,16 @@ def test_a_damaged_video_is_known_before_the_first_epoch(splits, part):
     with open(path, "r+b") as stream:
         stream.truncate(os.path.getsize(path) * 2 // 3)
     with pytest.raises(InputError, match="--skip-unreadable leaves such videos out") as error:
-        make_data(splits, TINY_CLIP, SETTINGS)
+        decoded(make_data(splits, TINY_CLIP, SETTINGS))
     assert path in str(error.value) and "\n" not in str(error.value)
     if part != "train":
-        make_data(splits, TINY_CLIP, SETTINGS, measures=False)  # another process reads these
+        decoded(make_data(splits, TINY_CLIP, SETTINGS), measures=False)  # another process reads these
 
 
 def test_progress_goes_through_all_parts_once(splits):
     told = []
-    make_data(splits, TINY_CLIP, SETTINGS, progress=lambda *counts: told.append(counts))
+    data = make_data(splits, TINY_CLIP, SETTINGS)
+    assert data.workers > 0 and decoded(data, progress=lambda *counts: told.append(counts)).workers == 0
     total = len(splits.train) + len(splits.val) + len(splits.test)
     assert told == [(done, total) for done in range(1, total + 1)]
 

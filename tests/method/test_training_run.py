@@ -189,10 +189,13 @@ def test_init_starts_from_weights_and_refuses_others(run, tmp_path):
     graph = load_checkpoint(tmp_path / "c.pt").graph
     assert all(torch.equal(tensor, graph[name]) for name, tensor in network.state_dict().items())
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "w.pt")
+    recorder = Recorder()
     with pytest.raises(InputError, match=r"w\.pt"):
-        run(tmp_path / "d.pt", none, init=tmp_path / "w.pt")
+        run(tmp_path / "d.pt", none, init=tmp_path / "w.pt", reporter=recorder)
+    assert "decoding" not in recorder.long
     # a run that never began is in nobody's way
-    run(tmp_path / "d.pt", none)
+    run(tmp_path / "d.pt", none, reporter=recorder)
+    assert recorder.long[0] == "decoding"
 
 
 def test_what_a_killed_run_left_half_written_is_removed(run, tmp_path):

@@ -12,7 +12,7 @@ class Recorder:
     """A reporter that remembers."""
 
     def __init__(self):
-        self.lines, self.phases, self.epochs = [], [], []
+        self.lines, self.phases, self.epochs, self.long = [], [], [], []
 
     def phase(self, name, epochs, done):
         self.phases.append((name, epochs, done))
@@ -24,7 +24,7 @@ class Recorder:
         self.epochs.append(shown)
 
     def progress(self, what):
-        return None
+        self.long.append(what)
 
     def say(self, line):
         self.lines.append(line)

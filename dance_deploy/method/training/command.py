@@ -18,7 +18,7 @@ from dance_deploy.method.training.feed import Data, make_data
 from dance_deploy.method.training.loop import Reporter
 from dance_deploy.method.training.outcome import Outcome
 from dance_deploy.method.training.precision import keep_freed_memory
-from dance_deploy.method.training.ranks import Ranks, joined, started_by_torchrun
+from dance_deploy.method.training.ranks import joined, started_by_torchrun
 from dance_deploy.method.training.run import Request, train
 from dance_deploy.method.training.settings import TrainSettings
 from dance_deploy.method.training.state import check_output, check_waiting
@@ -93,12 +93,12 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
     with joined(device) as ranks:
         ranks.check_batch(TrainSettings(**options.given()).batch)
         with ranks.first_alone():  # it may have to render the clips
-            data, settings = _data(options, spec, reporter, ranks)
+            data, settings = _data(options, spec, reporter)
         request = Request(options.arch, options.out, settings, options.init, going_on)
         return train(request, data, reporter, device, ranks)
 
 
-def _data(options: Options, spec: ClipSpec, reporter: Reporter, ranks: Ranks) -> tuple[Data, TrainSettings]:
+def _data(options: Options, spec: ClipSpec, reporter: Reporter) -> tuple[Data, TrainSettings]:
     render: dict[str, Any] = {}
     if options.data == "rendered":
         render["render_dir"] = options.render_dir or options.out.parent / "rendered"
@@ -117,8 +117,7 @@ def _data(options: Options, spec: ClipSpec, reporter: Reporter, ranks: Ranks) ->
         if named:
             reporter.say(f"clips are not mirrored, since labels such as '{named[0]}' name a direction (--flip does)")
     settings = TrainSettings(**options.given(), flip=flip)
-    decoding = reporter.progress("decoding")
-    return make_data(splits, spec, settings, measures=ranks.is_first, progress=decoding), settings
+    return make_data(splits, spec, settings), settings
 
 
 def clip_spec(spec: ClipSpec, size: str | None, stride: int | None) -> ClipSpec:

@@ -45,13 +45,10 @@ class Data(NamedTuple):
         return {name: d for name, d in found.items() if d is not None} or {"train": self.study}
 
 
-def make_data(splits: DataSplits, spec: ClipSpec, settings: TrainSettings, *, workers: int = 2,
-              measures: bool = True, progress: Callable[[int, int], object] | None = None) -> Data:
-    """Data sets of the splits, decoded into memory as far as it is meant to go.
+def make_data(splits: DataSplits, spec: ClipSpec, settings: TrainSettings, *, workers: int = 2) -> Data:
+    """Data sets of the splits, nothing of them decoded yet.
 
-    workers: decoding processes for what does not fit; measures: whether this process reads val and test, which are
-    decoded now as well, so that a damaged video is known before training; progress: called with (done, total) while
-    decoding. Raises InputError where there is nothing to train on or a video cannot be decoded.
+    workers: decoding processes for what will not fit into memory. Raises InputError where there is nothing to train on.
     """
     if not len(splits.train):
         raise InputError("the data has no training clips; see docs/data.md for the layouts that are read")
@@ -61,9 +58,17 @@ def make_data(splits: DataSplits, spec: ClipSpec, settings: TrainSettings, *, wo
     few = _spread_over(splits.train, STUDY_CLIPS)
     val, test = (ClipDataset(s, spec, False, settings.eval_windows) if len(s) else None
                  for s in (splits.val, splits.test))
-    held, *_ = _preload([train, *(d for d in (val, test) if d is not None and measures)], progress)
-    return Data(tuple(splits.labels), spec, train, ClipDataset(few, spec, False, 1), val, test,
-                0 if held == len(splits.train) else workers)
+    return Data(tuple(splits.labels), spec, train, ClipDataset(few, spec, False, 1), val, test, workers)
+
+
+def decoded(data: Data, *, measures: bool = True, progress: Callable[[int, int], object] | None = None) -> Data:
+    """The same data, decoded into memory as far as it is meant to go.
+
+    measures: whether this process reads val and test, which are decoded now as well, so that a damaged video is known
+    before training; progress: called with (done, total). Raises InputError where a video cannot be decoded.
+    """
+    held, *_ = _preload([data.train, *(d for d in (data.val, data.test) if d is not None and measures)], progress)
+    return data._replace(workers=0) if held == len(data.train.videos) else data
 
 
 def _preload(datasets: list[ClipDataset], progress: Callable[[int, int], object] | None) -> list[int]:

@@ -25,7 +25,7 @@ from dance_deploy.method.prune import ChannelGroups, choose_channels, keep_chann
 from dance_deploy.method.surgery import GatedModel, gate_model
 from dance_deploy.method.training.calibration import calibrate
 from dance_deploy.method.training.evaluation import DenseView, Evaluator, Score
-from dance_deploy.method.training.feed import Data, targets_of
+from dance_deploy.method.training.feed import Data, decoded, targets_of
 from dance_deploy.method.training.loop import Bench, Phase, Reporter, make_optimizer, run_phase
 from dance_deploy.method.training.metrics import MetricsFile, NoMetrics, read_metrics
 from dance_deploy.method.training.objectives import (
@@ -69,9 +69,10 @@ class Request:
 
 def train(request: Request, data: Data, reporter: Reporter, device: torch.device, ranks: Ranks = ALONE
           ) -> Outcome | None:
-    """Train and write the checkpoint; returns its scores, None in all processes but the first.
+    """Decode, train and write the checkpoint; returns its scores, None in all processes but the first.
 
-    Raises InputError where the output cannot be written, weights do not fit, or an unfinished run is in the way;
+    Raises InputError where the output cannot be written, weights do not fit, an unfinished run is in the way (all known
+    before anything is decoded), or a video cannot be decoded;
     Diverged where the loss is no longer a number; OperationError where the disk does not take it.
     """
     check_output(request.out)
@@ -119,6 +120,8 @@ class _Run:
         self.state = stored or RunState(self._identity(), PHASES[0], 0, {}, {}, {}, 0)
         if stored is not None:
             self._restore(stored)
+        # the long work comes after all that can be refused
+        self.data = data = decoded(data, measures=ranks.is_first, progress=reporter.progress("decoding"))
         path = self.folder / "metrics.jsonl"
         self.metrics = MetricsFile(path, self.state.metrics_bytes) if ranks.is_first else NoMetrics(path)
         self.bench = Bench(self.model, data, self.settings, device, self.metrics, reporter, ranks)
