@@ -54,6 +54,16 @@ SMALLER = {**NO_GATES, "epochs_dense": 100}
 DANCE = Setting("gates on frames and features (the default)", own_dense=True)
 STATIC_25 = Setting("channels pruned to 25 %, then gates", {"static_share": 0.25})
 
+# AVA's term on and off with all else alike, the fewer the gates' epochs and the less the network follows them
+AVA_ALONE = {
+    "ava-0": Setting("the default, AVA's term off", {"ava_lambda": 0.0}),
+    **{f"{name}-ava-{short}": Setting(f"{text}, AVA's term at {weight:g}", {"ava_lambda": weight, **changes})
+       for name, text, changes in (
+           ("short10", "gates trained for 10 epochs", {"epochs_aap": 10}),
+           ("frozen", "the same, the network all but frozen", {"epochs_aap": 10, "lr_aap": 1e-7}))
+       for short, weight in (("0", 0.0), ("03", 0.3), ("1", 1.0))},
+}
+
 SETTINGS = {
     "dance": DANCE,
     "no-ava": Setting("the default without AVA", NO_AVA),
@@ -66,8 +76,11 @@ SETTINGS = {
         f"channels that additions join as well pruned to {share} %, then gates on features only",
         {"static_share": share / 100, "static_scope": "all", "kinds": ("features",)}) for share in (20, 10, 6)},
     "static50": Setting("channels pruned to 50 %, then gates", {"static_share": 0.5}),
+    "compact-3": Setting("the default, features that lie together preferred (--compact 3)", {"compact": 3.0}),
+    **AVA_ALONE,
     "only-bn-50": Setting("static only, BN scale, to 50 %", {"static_share": 0.5, **STATIC_ONLY}),
     "only-bn-25": Setting("static only, BN scale, to 25 %", {"static_share": 0.25, **STATIC_ONLY}),
+    "only-bn-20": Setting("static only, BN scale, to 20 %", {"static_share": 0.2, **STATIC_ONLY}),
     "only-bn-15": Setting("static only, BN scale, to 15 %", {"static_share": 0.15, **STATIC_ONLY}),
     **{f"only-bn-{share:02}-all": Setting(
         f"static only, BN scale, channels that additions join as well, to {share} %",
@@ -98,6 +111,12 @@ SETTINGS.update(LOOSE)
 COMPARISONS = (
     ("AVA", "dance", "no-ava"),
     ("AVA after static pruning", "static25-features", "static25-features-no-ava"),
+    ("AVA's term", "dance", "ava-0"),
+    ("AVA's term, 10 epochs of gates", "short10-ava-03", "short10-ava-0"),
+    ("AVA's term at 1, 10 epochs of gates", "short10-ava-1", "short10-ava-0"),
+    ("AVA's term, 10 epochs, network frozen", "frozen-ava-03", "frozen-ava-0"),
+    ("AVA's term at 1, 10 epochs, network frozen", "frozen-ava-1", "frozen-ava-0"),
+    ("compact features", "compact-3", "dance"),
     ("thresholds that follow the clip", "dance", "constant"),
     ("masks that follow the clip", "dance", "random"),
     ("frames as well as features", "dance", "features"),
@@ -115,6 +134,11 @@ def _with(name: str, **changes: Any) -> Setting:
 
 TABLES = {
     "weizmann": Table("Ten actions on real video (Weizmann), split by person", "small", SETTINGS),
+    "weizmann-half": Table(
+        "Ten actions on real video (Weizmann), half of the height and width", "small",
+        {name: SETTINGS[name] for name in ("dance", "static25", "static25-features", "only-bn-25", "only-bn-15",
+                                           "only-bn-10-all")},
+        options={"clip": "16x32x40"}, seeds=(0,)),
     "weizmann-loso": Table(
         "Ten actions on real video (Weizmann), one person left out at a time", "small",
         {"static25": replace(STATIC_25, own_dense=True),
@@ -124,11 +148,11 @@ TABLES = {
                                                     "shahar"))),
     "rendered": Table(
         "Rendered shapes in motion, of graded difficulty", "small",
-        {**{name: SETTINGS[name] for name in ("dance", "constant", "random")},
+        {**{name: SETTINGS[name] for name in ("dance", "compact-3", "constant", "random")},
          "no-ava": _with("no-ava", epochs_aap=27),
-         **{name: _with(name, epochs_static=20) for name in ("static25", "static25-features")},
+         **{name: _with(name, epochs_static=20) for name in ("static50", "static25", "static25-features")},
          **{name: _with(name, epochs_static=47)
-            for name in ("only-bn-25", "only-bn-15", "only-bn-15-all", "only-bn-10-all", "only-bn-06-all")},
+            for name in ("only-bn-50", "only-bn-25", "only-bn-20", "only-bn-15", "only-bn-15-all", "only-bn-10-all", "only-bn-06-all")},
          **{name: replace(_with(name, epochs_dense=47), clip=clip) for name, clip in (
              ("half-frames", {"clip": "8x48x60", "clip_stride": 4}), ("half-size", {"clip": "16x24x30"}),
              ("half-both", {"clip": "8x24x30", "clip_stride": 4}))}},
