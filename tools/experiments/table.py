@@ -152,7 +152,8 @@ TABLES = {
          "no-ava": _with("no-ava", epochs_aap=27),
          **{name: _with(name, epochs_static=20) for name in ("static50", "static25", "static25-features")},
          **{name: _with(name, epochs_static=47)
-            for name in ("only-bn-50", "only-bn-25", "only-bn-20", "only-bn-15", "only-bn-15-all", "only-bn-10-all", "only-bn-06-all")},
+            for name in ("only-bn-50", "only-bn-25", "only-bn-20", "only-bn-15", "only-bn-15-all", "only-bn-10-all",
+                         "only-bn-06-all")},
          **{name: replace(_with(name, epochs_dense=47), clip=clip) for name, clip in (
              ("half-frames", {"clip": "8x48x60", "clip_stride": 4}), ("half-size", {"clip": "16x24x30"}),
              ("half-both", {"clip": "8x24x30", "clip_stride": 4}))}},
