@@ -66,15 +66,18 @@ def main(
     wanted = list(runs_of(chosen, names(only), numbers(seeds), [fold] if fold else []))
     check_can_draw("the report")
     check_folder("--out", out, *(f"{table}-time.{suffix}" for suffix in ("md", "png", "json")))
+    finished = [run for run in wanted if (work_folder(run.checkpoint(runs)) / "results.json").is_file()]
     for run in wanted:
         if chosen.settings[run.name].changes.get("random_masks"):
             raise InputError(f"{run.tag(run.name)}: random masks have no checkpoint, so there is nothing to time")
-        if not (work_folder(run.checkpoint(runs)) / "results.json").is_file():
+        if run.name not in {other.name for other in finished}:
             raise InputError(f"{run.tag(run.name)} is not finished in {runs}; train it first, by the same command "
                              "without .times")
+        if run not in finished:
+            print(f"{run.tag(run.name)} is not finished and left out", file=sys.stderr)
     timed: list[tuple[Point, Milliseconds, list[np.ndarray]]] = []
     with ExitStack() as stack:
-        for run in wanted:
+        for run in finished:
             figures = measure_run(run, source, runs, chosen)
             clips = _windows(dataset_of(source, runs, chosen, run), windows)
             timed += [(*point, clips) for point in points_of(stack, _bundle(run, runs), figures, threads)]
