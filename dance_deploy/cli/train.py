@@ -41,9 +41,6 @@ def train(
                                              "clips, 20 to 50]"),
     kinds: Optional[str] = typer.Option(None, metavar="LIST", help="What may be pruned: frames, channels, features, "
                                         "joined by commas.  [default: frames,features]"),
-    compact: Optional[float] = typer.Option(None, metavar="WEIGHT", help="Prefer features that lie together: lone "
-                                            "ones cost time, as kernels skip whole tiles. 3 is a good weight.  "
-                                            "[default: 0]"),
     seed: Optional[int] = typer.Option(None, help="The same seed gives the same result.  [default: 0]"),
     batch: Optional[int] = typer.Option(None, metavar="CLIPS", help="Clips in a step.  [default: 10]"),
     windows: Optional[int] = typer.Option(None, metavar="N", help="Windows of each video in an epoch.  "
@@ -94,8 +91,7 @@ def train(
         settings={"target_macs": target_macs, "epochs_dense": epochs_dense, "epochs_static": epochs_static,
                   "static_share": static_share, "static_by": static_by, "static_allocation": static_allocation,
                   "static_scope": static_scope, "epochs_ava": epochs_ava,
-                  "epochs_aap": epochs_aap, "compact": compact, "seed": seed, "batch": batch, "windows": windows,
-                  "precision": precision,
+                  "epochs_aap": epochs_aap, "seed": seed, "batch": batch, "precision": precision, "windows": windows,
                   "lr_dense": lr, **dict.fromkeys(("lr_static", "lr_ava", "lr_aap"), None if lr is None else lr / 2),
                   "lr_controller": lr_controller})
     train_text.check_json(json_path)

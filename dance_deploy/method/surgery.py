@@ -25,7 +25,6 @@ from dance_deploy.geometry import Conv3dGeometry, Size3
 from dance_deploy.method.controller import TAU_MAX, Controller
 from dance_deploy.method.gate import Gate
 from dance_deploy.method.saliency import KINDS
-from dance_deploy.method.tiles import FeatureTiles
 
 PREFIX = "dance"  # of the modules that surgery adds; no backbone may use it
 CONTROLLER = f"{PREFIX}.controller"
@@ -283,9 +282,7 @@ class GatedModel(nn.Module):
         super().__init__()
         self.graph = graph
         self.plan = plan
-        counters = [_ShareCounter(plan, site) for site in plan.sites]
-        self.counters = nn.ModuleList(counters)
-        self._gated_macs = [float(counter.dense_macs) for counter in counters]
+        self.counters = nn.ModuleList(_ShareCounter(plan, site) for site in plan.sites)
         self._fixed_macs = plan.ungated.macs + self.controller.macs(plan.stem_shape)
 
     @property
@@ -321,15 +318,6 @@ class GatedModel(nn.Module):
         gated = torch.stack([p.expand(max(q.shape[0] for q in parts)) for p in parts]).sum(0)
         return (gated + self._fixed_macs) / self.plan.dense_macs
 
-    def scatter(self) -> torch.Tensor:
-        """How far the features kept in the last forward lie apart, [N], differentiable: the share of output tiles that
-        read any of them less the share that is kept, mean over the gates by their MACs. 0 where all gates are open."""
-        parts = [counter.scatter(gate.masks)  # type: ignore[operator]
-                 for counter, gate in zip(self.counters, self.gates)]
-        found = torch.stack([p.expand(max(q.shape[0] for q in parts)) for p in parts])
-        macs = torch.tensor(self._gated_macs, device=found.device)
-        return macs @ found / macs.sum()
-
     def backbone_state(self) -> dict[str, torch.Tensor]:
         """State dict of the backbone alone, with the names of the model that surgery was given."""
         return {k: v for k, v in self.graph.state_dict().items() if not k.startswith(PREFIX + ".")}
@@ -347,7 +335,6 @@ class _ShareCounter(nn.Module):
         super().__init__()
         self.dense_macs = 0
         self.weights: list[float] = []
-        self.tiles = FeatureTiles(plan.geometries[site.name])
         for i, name in enumerate(site.convs):
             geometry = plan.geometries[name]
             cost = ConvCost(geometry)
@@ -367,13 +354,6 @@ class _ShareCounter(nn.Module):
             hw = (masks.features * getattr(self, f"uses_hw{i}")).sum((1, 2))
             total = total + weight * channels * t * hw
         return total
-
-
-    def scatter(self, masks) -> torch.Tensor:  # type: ignore[no-untyped-def]
-        """masks: as in forward -> share of live tiles less the share of kept features, [N] or [1]."""
-        if masks is None:
-            return torch.zeros(1, device=self.get_buffer("uses_t0").device)
-        return self.tiles.live(masks.features) - masks.features.mean((1, 2))
 
 
 def _is_positive(traced: fx.GraphModule, node: fx.Node) -> bool:

@@ -78,7 +78,6 @@ def test_json_on_stdout_is_all_there_is(run, videos, tmp_path):
 
 @pytest.mark.parametrize("arguments,said", [
     (["--arch", "r9d"], "'r9d' is unknown"), (["--target-macs", "1.5"], "--target-macs is 1.5"),
-    (["--compact", "-1"], "--compact is -1.0"), (["--compact", "3", "--kinds", "frames"], "--kinds frames never drops"),
     (["--kinds", "frames,sound"], "--kinds"), (["--clip", "16x16"], "--clip is '16x16'"),
     (["--resume", "--restart"], "exclude each other"), (["--init", "absent.pt"], "--init absent.pt: no such file"),
     (["--epochs-dense", "-3"], "--epochs-dense is -3"), (["--batch", "0"], "--batch is 0"),

@@ -10,9 +10,7 @@ from torch import nn  # noqa: E402
 
 from dance_deploy.cost import ConvCost  # noqa: E402
 from dance_deploy.errors import InputError  # noqa: E402
-from dance_deploy.method.gate import Masks  # noqa: E402
 from dance_deploy.method.surgery import gate_model  # noqa: E402
-from dance_deploy.method.tiles import FeatureTiles  # noqa: E402
 from dance_deploy.models import build  # noqa: E402
 
 CLIP = (1, 3, 4, 12, 16)
@@ -105,6 +103,7 @@ def test_residual_path_carries_the_ungated_tensor():
 @given(seed=st.integers(0, 2**31), keep_rate=st.sampled_from([0.2, 0.6, 1.0]))
 def test_share_counts_what_cost_counts(gated, seed, keep_rate):
     rng = np.random.default_rng(seed)
+    from dance_deploy.method.gate import Masks
     total = np.zeros(2, dtype=np.int64)
     for gate, site in zip(gated.gates, gated.plan.sites, strict=True):
         c, t, h, w = site.input_shape
@@ -117,23 +116,6 @@ def test_share_counts_what_cost_counts(gated, seed, keep_rate):
     # float32 sums of whole numbers: each addition rounds once
     bound = 16 * float(np.finfo(np.float32).eps)
     assert gated.macs_share().numpy() == pytest.approx(total / gated.plan.dense_macs, rel=bound)
-
-
-def test_scatter_is_of_the_features_alone_and_weighs_gates_by_their_macs(gated):
-    expected = weight = 0.0
-    for index, (gate, site) in enumerate(zip(gated.gates, gated.plan.sites, strict=True)):
-        c, t, h, w = site.input_shape
-        features = torch.zeros(1, h, w)
-        features[0, index % h, index % w] = 1.0
-        gate.masks = Masks(torch.zeros(1, t), torch.zeros(1, c), features)
-        live = FeatureTiles(gated.plan.geometries[site.name]).live(features).item()
-        macs = sum(ConvCost(gated.plan.geometries[name]).dense().macs for name in site.convs)
-        expected += macs * (live - 1 / (h * w))
-        weight += macs
-    assert gated.scatter().item() == pytest.approx(expected / weight) and expected > 0.0
-    for gate in gated.gates:
-        gate.masks = None
-    assert gated.scatter().tolist() == [0.0]
 
 
 def test_dense_macs_are_those_of_all_convolutions_and_the_classifier(gated):

@@ -76,7 +76,6 @@ SETTINGS = {
         f"channels that additions join as well pruned to {share} %, then gates on features only",
         {"static_share": share / 100, "static_scope": "all", "kinds": ("features",)}) for share in (20, 10, 6)},
     "static50": Setting("channels pruned to 50 %, then gates", {"static_share": 0.5}),
-    "compact-3": Setting("the default, features that lie together preferred (--compact 3)", {"compact": 3.0}),
     **AVA_ALONE,
     "only-bn-50": Setting("static only, BN scale, to 50 %", {"static_share": 0.5, **STATIC_ONLY}),
     "only-bn-25": Setting("static only, BN scale, to 25 %", {"static_share": 0.25, **STATIC_ONLY}),
@@ -116,7 +115,6 @@ COMPARISONS = (
     ("AVA's term at 1, 10 epochs of gates", "short10-ava-1", "short10-ava-0"),
     ("AVA's term, 10 epochs, network frozen", "frozen-ava-03", "frozen-ava-0"),
     ("AVA's term at 1, 10 epochs, network frozen", "frozen-ava-1", "frozen-ava-0"),
-    ("compact features", "compact-3", "dance"),
     ("thresholds that follow the clip", "dance", "constant"),
     ("masks that follow the clip", "dance", "random"),
     ("frames as well as features", "dance", "features"),
@@ -148,7 +146,7 @@ TABLES = {
                                                     "shahar"))),
     "rendered": Table(
         "Rendered shapes in motion, of graded difficulty", "small",
-        {**{name: SETTINGS[name] for name in ("dance", "compact-3", "constant", "random")},
+        {**{name: SETTINGS[name] for name in ("dance", "constant", "random")},
          "no-ava": _with("no-ava", epochs_aap=27),
          **{name: _with(name, epochs_static=20) for name in ("static50", "static25", "static25-features")},
          **{name: _with(name, epochs_static=47)

@@ -178,7 +178,6 @@ class AapObjective:
                 penalty = penalty + mac_penalty(chosen.mean(), budgets[half], s.penalty_over, s.penalty_under)
         task = F.cross_entropy(logits, batch.target, label_smoothing=s.label_smoothing)
         taught = distillation(logits, wanted, s.distill_temperature)
-        scatter = model.scatter().mean()
-        loss = task + s.distill * taught + ramp_factor(moment.step, moment.steps) * (penalty + s.compact * scatter)
+        loss = task + s.distill * taught + ramp_factor(moment.step, moment.steps) * penalty
         return Step(loss, logits, {"share": share.mean().detach(), "penalty": penalty.detach(),
-                                   "scatter": scatter.detach(), "distillation": taught.detach()})
+                                   "distillation": taught.detach()})

@@ -23,7 +23,7 @@ EPOCHS = {"dense": (30, 100), "static": (12, 40), "ava": (4, 10), "aap": (20, 50
 # what dance-train sets, and by which option where that is not the setting's own name; all else is set from Python
 OPTIONS = {**{name: "--" + name.replace("_", "-") for name in (
     "target_macs", "epochs_dense", "epochs_static", "epochs_ava", "epochs_aap", "kinds", "static_share", "static_by",
-    "static_allocation", "static_scope", "compact", "seed", "batch", "windows", "flip", "lr_controller", "precision")},
+    "static_allocation", "static_scope", "seed", "batch", "windows", "flip", "lr_controller", "precision")},
     **dict.fromkeys(("lr_dense", "lr_static", "lr_ava", "lr_aap"), "--lr")}
 
 
@@ -41,8 +41,7 @@ class TrainSettings:
     open_part: part of the AAP batches in which half the clips run at budget 1; precision: of training steps, None = by
     device (precision.py); eval_windows: windows per clip whose
     answers are averaged in an evaluation; eval_every: epochs between evaluations on the validation clips;
-    penalty_over, penalty_under: see losses.mac_penalty; compact: weight of GatedModel.scatter in AAP;
-    ava_kinds: weights of frames, channels, features in sigma2_AVA.
+    penalty_over, penalty_under: see losses.mac_penalty; ava_kinds: weights of frames, channels, features in sigma2_AVA.
     """
 
     target_macs: float = 0.5
@@ -77,7 +76,6 @@ class TrainSettings:
     distill_temperature: float = 2.0
     penalty_over: float = 2.0
     penalty_under: float = 1.0
-    compact: float = 0.0
     lowest_budget: float = 0.2
     open_part: float = 0.3
     precision: str | None = None
@@ -103,11 +101,6 @@ class TrainSettings:
         if len(self.tau_max) != len(KINDS) or not all(TAU_START < bound < math.inf for bound in self.tau_max):
             raise InputError(f"{named('tau_max')} is {_text(list(self.tau_max))}, expected three numbers above "
                              f"{TAU_START}, where all thresholds start")
-        if not 0.0 <= self.compact < math.inf:
-            raise InputError(f"--compact is {self.compact}, expected a weight of at least 0, for example 3")
-        if self.compact and "features" not in self.kinds:
-            raise InputError(f"--compact is about features, which --kinds {','.join(self.kinds)} never drops; give one "
-                             "or the other")
         if self.static_share is not None and not 0.0 < self.static_share < 1.0:
             raise InputError(f"--static-share is {self.static_share}, expected a share of the MACs above 0 and below 1")
         for name, known in (("ava_form", tuple(FORMS)), ("static_by", SCORES), ("static_allocation", ALLOCATIONS),
