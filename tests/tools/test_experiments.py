@@ -49,7 +49,9 @@ def test_a_table_is_trained_once_and_reported(data, tmp_path, monkeypatch, capfd
     pytest.importorskip("av")
     settings = {"dance": Setting("gates", {"epochs_ava": 1, "epochs_aap": 1}, own_dense=True),
                 "only": Setting("none", {"static_share": 0.5, "epochs_static": 1, **NO_GATES}),
-                "half": Setting("smaller", {"epochs_dense": 1, **NO_GATES}, clip={"clip": "6x10x12"})}
+                "half": Setting("smaller", {"epochs_dense": 1, **NO_GATES}, clip={"clip": "6x10x12"}),
+                "both": Setting("smaller and pruned", {"epochs_dense": 1, "static_share": 0.5, "epochs_static": 1,
+                                                       **NO_GATES}, clip={"clip": "6x10x12"})}
     table = Table("Tiny", "small", settings, options={"clip": "6x20x24"}, seeds=(0,),
                   changes={"epochs_dense": 1, "windows": 1})
     monkeypatch.setitem(TABLES, "tiny", table)
@@ -64,14 +66,19 @@ def test_a_table_is_trained_once_and_reported(data, tmp_path, monkeypatch, capfd
     try:
         assert exit_code_of(command.app, asked) == 0, capfd.readouterr().err
         first = {path: path.stat().st_mtime_ns for path in runs.glob("*.pt")}
-        assert {path.name for path in first} == {"dance_s0.pt", "only_s0.pt", "half_s0.pt"}
+        assert {path.name for path in first} == {"dance_s0.pt", "only_s0.pt", "half_s0.pt", "both_s0.pt"}
         assert exit_code_of(command.app, asked) == 0
         assert first == {path: path.stat().st_mtime_ns for path in runs.glob("*.pt")}
     finally:
         torch.set_num_threads(threads)
     report = (tmp_path / "tiny.md").read_text()
-    for name, share in (("only", r"0\.[345]"), ("half", r"0\.[123]")):
+    for name, share in (("only", r"0\.[345]"), ("half", r"0\.[123]"), ("both", r"0\.[01]")):
         assert re.search(rf"\| `{name}` \(1\) \| {share}", report)
+    # as the network was after its last phase without gates
+    found = {line["setting"]: line for line in map(json.loads, (tmp_path / "tiny.jsonl").read_text().splitlines())}
+    for name, stage in (("half", "dense"), ("both", "static")):
+        scores = json.loads((runs / f"{name}_s0.train" / "results.json").read_text())["scores"]
+        assert found[name]["static"] == scores[found[name]["split"]][stage]
 
 
 @pytest.mark.parametrize("arguments, said", [

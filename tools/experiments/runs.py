@@ -110,7 +110,8 @@ def measure_run(run: Run, data: str, folder: Path, table: Table, *, again: bool 
              "gated": [_short(score) for score in scores["gated"]] if results["settings"]["epochs_aap"] else []}
     if run.setting.clip:  # beside the network that it comes from, like one with fewer channels
         whole = _results(run.of_dense(), folder)
-        found.update(original_macs=whole["original_macs"], static=found["dense"], dense=whole["scores"][split]["dense"])
+        found.update(original_macs=whole["original_macs"], static=found["static"] or found["dense"],
+                     dense=whole["scores"][split]["dense"])
     if again:
         if found["gated"] and out.is_file():
             found["labels"] = load_checkpoint(out).labels

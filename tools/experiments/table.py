@@ -50,6 +50,7 @@ NO_AVA = {"epochs_ava": 0, "epochs_aap": 60}
 
 # the same for a dense network that goes on with smaller clips
 SMALLER = {**NO_GATES, "epochs_dense": 100}
+HALF_SIZE = {"clip": "16x32x40"}
 
 DANCE = Setting("gates on frames and features (the default)", own_dense=True)
 STATIC_25 = Setting("channels pruned to 25 %, then gates", {"static_share": 0.25})
@@ -79,6 +80,7 @@ SETTINGS = {
     **AVA_ALONE,
     "only-bn-50": Setting("static only, BN scale, to 50 %", {"static_share": 0.5, **STATIC_ONLY}),
     "only-bn-25": Setting("static only, BN scale, to 25 %", {"static_share": 0.25, **STATIC_ONLY}),
+    "only-bn-35": Setting("static only, BN scale, to 35 %", {"static_share": 0.35, **STATIC_ONLY}),
     "only-bn-20": Setting("static only, BN scale, to 20 %", {"static_share": 0.2, **STATIC_ONLY}),
     "only-bn-15": Setting("static only, BN scale, to 15 %", {"static_share": 0.15, **STATIC_ONLY}),
     **{f"only-bn-{share:02}-all": Setting(
@@ -89,9 +91,13 @@ SETTINGS = {
     "only-magnitude-25": Setting("static only, filter magnitude, to 25 %",
                                  {"static_share": 0.25, "static_by": "magnitude", **STATIC_ONLY}),
     "half-frames": Setting("dense, half of the frames", SMALLER, clip={"clip": "8x64x80", "clip_stride": 4}),
-    "half-size": Setting("dense, half of the height and width", SMALLER, clip={"clip": "16x32x40"}),
+    "half-size": Setting("dense, half of the height and width", SMALLER, clip=HALF_SIZE),
     "half-both": Setting("dense, half of the frames, height and width", SMALLER,
                          clip={"clip": "8x32x40", "clip_stride": 4}),
+    "half-size-gates": Setting("half of the height and width, then gates", {"epochs_dense": 100}, clip=HALF_SIZE),
+    **{f"half-size-bn-{share}": Setting(
+        f"half of the height and width, then static only, BN scale, to {share} %",
+        {**SMALLER, "static_share": share / 100, "epochs_static": 60}, clip=HALF_SIZE) for share in (50, 35)},
     "features": Setting("gates on features only", {"kinds": ("features",)}),
     "frames": Setting("gates on frames only", {"kinds": ("frames",)}),
     "channels": Setting("gates on channels only", {"kinds": ("channels",)}),
@@ -150,8 +156,8 @@ TABLES = {
          "no-ava": _with("no-ava", epochs_aap=27),
          **{name: _with(name, epochs_static=20) for name in ("static50", "static25", "static25-features")},
          **{name: _with(name, epochs_static=47)
-            for name in ("only-bn-50", "only-bn-25", "only-bn-20", "only-bn-15", "only-bn-15-all", "only-bn-10-all",
-                         "only-bn-06-all")},
+            for name in ("only-bn-50", "only-bn-35", "only-bn-25", "only-bn-20", "only-bn-15", "only-bn-15-all",
+                         "only-bn-10-all", "only-bn-06-all")},
          **{name: replace(_with(name, epochs_dense=47), clip=clip) for name, clip in (
              ("half-frames", {"clip": "8x48x60", "clip_stride": 4}), ("half-size", {"clip": "16x24x30"}),
              ("half-both", {"clip": "8x24x30", "clip_stride": 4}))}},
