@@ -128,13 +128,15 @@ def _equal_times(rows: Sequence[Row]) -> list[str]:
 
 def _plot(rows: Sequence[Row], title: str, path: Path) -> None:
     """Accuracy over time: a line per gated setting, a mark per network without gates, a kind of mark per runtime."""
-    figure = new_figure(11.0, 4.6, "the report")
+    figure = new_figure(12.5, 4.6, "the report")
+    from matplotlib import colormaps
+
     axes = figure.subplots(1, 2, sharex=True)
     marks = dict(zip(dict.fromkeys(row.what for row in rows if row.what != GATED), ("s", "^", "D", "v")))
     settings = list(dict.fromkeys(row.setting for row in rows))
     for axis, of, number in zip(axes, ("clips", "windows"), range(2)):
         for i, setting in enumerate(settings):
-            color = f"C{i % 10}"
+            color = colormaps["tab20"](2 * i % 20 + i // 10 % 2)  # the ten strong colours first
             line = [(row.ms, row.right[number]) for row in rows if row.setting == setting and row.what == GATED]
             if line:
                 axis.plot(*zip(*line), color=color, marker="o", markersize=4, label=setting)
@@ -143,7 +145,7 @@ def _plot(rows: Sequence[Row], title: str, path: Path) -> None:
                     axis.plot(row.ms, row.right[number], color=color, marker=marks[row.what], linestyle="none",
                               label=None if line or row.what != UNGATED else setting)
         for what, mark in marks.items():
-            axis.plot([], [], color="gray", marker=mark, linestyle="none", label=f"without gates, {what}")
+            axis.plot([], [], color="black", marker=mark, linestyle="none", label=f"without gates, {what}")
         axis.set_xscale("log")
         ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if t >= 0.5 * min(row.ms for row in rows)]
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -152,6 +154,6 @@ def _plot(rows: Sequence[Row], title: str, path: Path) -> None:
         axis.set_xlabel("milliseconds per window")
         axis.set_ylabel(f"{of} right, %")
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=6)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     figure.suptitle(title)
     save_figure(figure, path)
