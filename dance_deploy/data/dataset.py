@@ -142,18 +142,14 @@ class _FrameStore:
 
     def load_all(self, paths: Sequence[str], threads: int) -> Iterator[str]:
         """Load the videos, several at once; yields each path, in order, once its frames are taken in or given up."""
-        if threads == 1:
-            for path in paths:
-                self.load(path)
-                yield path
-            return
         running: deque[tuple[str, Future[tuple[int, np.ndarray | None]] | None]] = deque()
         waiting, known = iter(paths), set(self._cached)
+        shares = 1 if threads == 1 else threads + 1
         with decoding_pool(threads) as pool:
             while True:
                 # so few ahead, and with so little room, that what is decoded but not taken in stays small
                 for path in islice(waiting, threads - len(running)):
-                    room = (self._budget_bytes - self._used_bytes) // (threads + 1)
+                    room = (self._budget_bytes - self._used_bytes) // shares
                     running.append((path, None if path in known else pool.submit(self._read, path, room)))
                     known.add(path)
                 if not running:

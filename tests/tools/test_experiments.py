@@ -210,13 +210,17 @@ def test_times_are_reported_beside_what_takes_as_long(tmp_path):
     points = [Point("dance", seed, GATED, budget, budget, right, 10, 5 * right, 50, [ms, ms + 0.2])
               for seed in (0, 1) for budget, right, ms in ((1.0, 9, 2.0), (0.5, 8, 1.0 + 0.2 * seed))]
     points += [Point("only-bn-50", seed, UNGATED, None, 0.5, 7, 10, 36, 50, [1.4]) for seed in (0, 1)]
-    points += [Point("only-bn-50", 0, "OpenVINO", None, 0.5, 7, 10, 36, 50, [1.4])]
+    points += [Point("only-bn-50", 0, "OpenVINO", None, 0.5, 7, 10, 36, 50, [1.4]),
+               Point("only-bn-15", 2, "OpenVINO", None, 0.5, 7, 10, 36, 50, [1.4])]
     settings = {"windows": 2, "rounds": 1, "threads": 1, "stream": 10, "machine": "a machine"}
     write_times(tmp_path, "weizmann", settings, points)
     text = (tmp_path / "weizmann-time.md").read_text()
     assert "| dance | 2 | gated | 0.5 | 0.500 | 8.0 of 10 | 80.0 % | 1.20 (1.15-1.25) |" in text
     assert ("| `only-bn-50`, our kernels | 1.40 | 0.500 | 7.0 of 10 | 72.0 % | `dance` at budget 0.5 | 1.20 | 0.500 | "
             "8.0 of 10 | 80.0 % |") in text
-    assert "| `only-bn-50`, OpenVINO | 1.40 | 0.500 | 7.0 of 10 | 72.0 % | none |" in text  # gates with other seeds
+    # of one seed, beside gates of that seed; and no gates were run with the last
+    assert ("| `only-bn-50`, OpenVINO | 1.40 | 0.500 | 7.0 of 10 | 72.0 % | `dance` at budget 0.5 | 1.10 | 0.500 | "
+            "8.0 of 10 | 80.0 % |") in text
+    assert "| `only-bn-15`, OpenVINO | 1.40 | 0.500 | 7.0 of 10 | 72.0 % | none |" in text
     assert (tmp_path / "weizmann-time.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "weizmann-time.json").read_text())["points"]) == len(points)

@@ -57,7 +57,7 @@ def write_times(folder: Path, table: str, settings: dict[str, Any], points: Sequ
         json.dump({"table": table, **settings, "points": [asdict(point) for point in points]}, stream, indent=1)
     rows = rows_of(points)
     with whole_file(folder / f"{table}-time.md") as stream:
-        stream.write("\n".join([*_head(table, settings), *_main_table(rows), *_equal_times(rows), "",
+        stream.write("\n".join([*_head(table, settings), *_main_table(rows), *_equal_times(points), "",
                                 f"![accuracy over time]({table}-time.png)"]) + "\n")
     _plot(rows, TABLES[table].title, folder / f"{table}-time.png")
 
@@ -106,13 +106,11 @@ def _accuracy(row: Row) -> str:
     return f"{row.macs:.3f} | {row.right_clips:.1f} of {row.clips} | {row.right[1]:.1f} %"
 
 
-def _equal_times(rows: Sequence[Row]) -> list[str]:
-    """What gates reach in no more time than each network without them, in each runtime."""
-    gated = [row for row in rows if row.what == GATED]
+def _equal_times(points: Sequence[Point]) -> list[str]:
+    """What gates reach in no more time than each network without them, in each runtime, over the seeds of that one."""
     lines = []
-    for alone in rows:
-        if alone.what == GATED:
-            continue
+    for alone in rows_of([point for point in points if point.what != GATED]):
+        gated = rows_of([point for point in points if point.what == GATED and point.seed in alone.seeds])
         best = max((row for row in gated if row.ms <= alone.ms and row.seeds == alone.seeds),
                    key=lambda row: (row.right[1], -row.ms), default=None)
         cells = "none |  |  |  | " if best is None else (
