@@ -116,8 +116,12 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if not started_by_torchrun():
         yield ALONE
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    with _spoken_with_all():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        ranks = Ranks(dist.get_rank(), dist.get_world_size())
+        # one that ends while another still connects would leave it trying until patience is over
+        ranks.wait()
+        yield ranks
     finally:
         dist.destroy_process_group()
