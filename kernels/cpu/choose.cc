@@ -6,12 +6,16 @@
 #include "costs.h"
 #include "pack.h"
 #include "padded.h"
+#include "pairs.h"
 #include "winograd.h"
 #include "winograd_tiles.h"
 
 namespace dance {
 namespace {
 
+// A step of products on AMX tiles, of which one multiplies 16 rows: measured on a Xeon where the other costs are as they were
+// on the machine that they are from, next to the step of that Xeon's float32 kernel.
+constexpr double kTileStep = 1.0 / 6;
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
 // Tiles of few live pairs; measured where the other costs were.
 constexpr double kAddSteps = 4;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
@@ -135,7 +139,8 @@ struct Split {
 class Estimate {
  public:
   Estimate(const ConvCall& call, const IsaKernels& isa)
-      : call_(call), g_(call.geometry), isa_(isa), costs_(call.costs ? *call.costs : kBuiltIn), halves_(call.pairs ? 2 : 1) {}
+      : call_(call), g_(call.geometry), isa_(isa), costs_(call.costs ? *call.costs : kBuiltIn), halves_(call.pairs ? 2 : 1),
+        step_(call.pairs && call.pairs->by_tiles() ? kTileStep : 1) {}
 
   int tile_size() const;
   double winograd(const Kept& kept, int size) const;
@@ -158,6 +163,7 @@ class Estimate {
   const IsaKernels& isa_;
   const Costs costs_;
   const double halves_;
+  const double step_;  // that one input channel of one row takes with one block of output channels
 };
 
 // taps: rows of packed weights that each input channel has.
@@ -170,7 +176,7 @@ double Estimate::weight_steps(const Work& work, double taps) const {
 // Of one component of a tile.
 double Estimate::component_steps(const Work& work) const {
   const double padded = halves_ * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector * isa_.vector);
-  return work.pairs * (work.channels * costs_.product + costs_.run) * blocks() +
+  return work.pairs * (work.channels * costs_.product + costs_.run) * blocks() * step_ +
          work.inputs * padded * costs_.in / isa_.block() + work.outputs * blocks() * costs_.out;
 }
 
@@ -187,7 +193,7 @@ double Estimate::direct_steps(const Work& work, double positions, PaddedWay way)
     return kFewOutputsSteps * products / isa_.max_vectors * positions * work.pairs;
   }
   const double weights = weight_steps(work, 9.0 * double(g_.kernel[0]));
-  return work.channels * blocks() * positions * work.pairs + weights;
+  return work.channels * blocks() * positions * work.pairs * step_ + weights;
 }
 
 // Tiles of a layer, or 0 where it is always computed directly. By the geometry alone, so that weights are transformed
@@ -249,7 +255,8 @@ Split Estimate::split(const Kept& kept, int size) const {
 }
 
 double Estimate::direct(const Kept& kept) const {
-  const Work left = work(kept);
+  Work left = work(kept);
+  if (call_.pairs && call_.pairs->multiplies_all()) left.channels = double(g_.c), left.indexed = false;
   // no plan is made for this: it would cost more than a slightly better choice brings
   const PaddedWay way = padded_way(call_, kept.channels, isa_);
   double steps = direct_steps(left, direct_pixels(g_, kept.masks.feature), way);

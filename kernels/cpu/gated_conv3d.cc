@@ -414,7 +414,7 @@ void gated_conv3d(const ConvCall& call, Workspace& workspace, const Parallel& pa
     else if (in_pairs(call, kept, isa)) {
       Pairs pairs(call, kept, isa);
       const Tiling tiling = chosen_tiling(pairs.call, pairs.kept, isa);
-      pairs.decide_gathering(tiling.size);
+      pairs.decide_channels(tiling.size);
       run_general(ClipCall(pairs.call, n, isa, pairs.kept, workspace, parallel), tiling);
     } else {
       run_general(clip, chosen_tiling(call, kept, isa));

@@ -21,6 +21,7 @@ struct Pairs {
   const PairKernels& kernels;
   ConvGeometry all_units;        // C is the number of pairs that the packed weights have
   bool gathered = false;         // weights are put together first: call and kept are as if there were kept units only
+  bool zero_channels = false;    // dropped channels are read as zeros: call and kept are as if all were kept
   ConvCall call;
   Kept kept;
   int32_t first[2];              // that of `kept`
@@ -29,12 +30,20 @@ struct Pairs {
   Pairs(const ConvCall& call, const Kept& kept, const IsaKernels& isa);
   Pairs(const Pairs&) = delete;
 
-  // To be called once it is known how `call` will be computed, size 0: directly, else by Winograd tiles of that size.
-  void decide_gathering(int size);
+  bool by_tiles() const { return kernels.tile_product != nullptr; }
+  // Whether the direct kernel multiplies dropped channels too, as zeros: picking the kept ones would take longer.
+  bool multiplies_all() const;
+  // What becomes of dropped channels. To be called once it is known how `call` will be computed, size 0: directly, else by
+  // Winograd tiles of that size.
+  void decide_channels(int size);
   // For that size. Throws std::bad_alloc.
   const float* weights(int size, const IsaKernels& isa, Workspace& workspace, const Parallel& parallel) const;
   // Units of the pixels and frames that are read, in [T][H][W][units]. Throws std::bad_alloc.
   Loaded load(int64_t n, const IsaKernels& isa, bool zero_dropped, Workspace& workspace, const Parallel& parallel) const;
+
+ private:
+  // So many that weights are put together once for all.
+  bool many_rows(int size) const;
 };
 
 // Weights as units: PackedLayout's, or for a size above 0 WinogradLayout's order, of a geometry of units.
