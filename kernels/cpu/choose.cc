@@ -13,9 +13,10 @@
 namespace dance {
 namespace {
 
-// A step of products on AMX tiles, of which one multiplies 16 rows: measured on a Xeon where the other costs are as they were
-// on the machine that they are from, next to the step of that Xeon's float32 kernel.
-constexpr double kTileStep = 1.0 / 6;
+// On AMX tiles, measured next to the float32 kernels of the same processor:
+constexpr double kTileStep = 1.0 / 8;  // a step of the products ...
+constexpr double kTileEnds = 0.5;      // ... beside which counts, directly, rounding a float of X, and storing one of Y
+constexpr int kTileSize = 4;           // of Winograd's; smaller ones read their weights too often for so few products
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
 // Tiles of few live pairs; measured where the other costs were.
 constexpr double kAddSteps = 4;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
@@ -140,7 +141,7 @@ class Estimate {
  public:
   Estimate(const ConvCall& call, const IsaKernels& isa)
       : call_(call), g_(call.geometry), isa_(isa), costs_(call.costs ? *call.costs : kBuiltIn), halves_(call.pairs ? 2 : 1),
-        step_(call.pairs && call.pairs->by_tiles() ? kTileStep : 1) {}
+        by_tiles_(call.pairs && call.pairs->by_tiles()), step_(by_tiles_ ? kTileStep : 1) {}
 
   int tile_size() const;
   double winograd(const Kept& kept, int size) const;
@@ -150,7 +151,8 @@ class Estimate {
  private:
   static constexpr Costs kBuiltIn{};
 
-  Work work(const Kept& kept) const;
+  // size: of Winograd tiles, 0: directly.
+  Work work(const Kept& kept, int size) const;
   double weight_steps(const Work& work, double taps) const;
   // Whole ones of all vectors of output channels: the last may be narrower.
   double blocks() const { return double((g_.m + isa_.vector - 1) / isa_.vector) / isa_.max_vectors; }
@@ -163,6 +165,7 @@ class Estimate {
   const IsaKernels& isa_;
   const Costs costs_;
   const double halves_;
+  const bool by_tiles_;
   const double step_;  // that one input channel of one row takes with one block of output channels
 };
 
@@ -193,7 +196,9 @@ double Estimate::direct_steps(const Work& work, double positions, PaddedWay way)
     return kFewOutputsSteps * products / isa_.max_vectors * positions * work.pairs;
   }
   const double weights = weight_steps(work, 9.0 * double(g_.kernel[0]));
-  return work.channels * blocks() * positions * work.pairs * step_ + weights;
+  const double ends = by_tiles_ ? kTileEnds * (work.inputs * halves_ * double(g_.h * g_.w * g_.c) +
+                                               work.outputs * double(g_.out[1] * g_.out[2] * g_.m)) : 0;
+  return work.channels * blocks() * positions * work.pairs * step_ + ends + weights;
 }
 
 // Tiles of a layer, or 0 where it is always computed directly. By the geometry alone, so that weights are transformed
@@ -205,27 +210,28 @@ int Estimate::tile_size() const {
     work.tiles = all_tiles(g_, size);
     return winograd_steps(work, size);
   };
-  const int size = g_.c >= kLeastChannels && steps(4) < kMemoryGain * steps(2) ? 4 : 2;
+  const int size = g_.c < kLeastChannels ? 2 : by_tiles_ ? kTileSize : steps(4) < kMemoryGain * steps(2) ? 4 : 2;
   if (WinogradLayout(g_, isa_, size).floats() * 4 <= kLargeBytes) return size;
   const double direct = direct_steps(work, all_positions(g_), padded_way(call_, g_.c, isa_));
   return steps(size) < kLargeGain * direct ? size : 0;
 }
 
-Work Estimate::work(const Kept& kept) const {
+Work Estimate::work(const Kept& kept, int size) const {
   Work work = count_frames(g_, kept.masks.frame);
-  work.channels = kept.channels;
-  work.indexed = !kept.all_channels && !winograd_in_place(call_, kept, isa_);
+  const bool all = call_.pairs && call_.pairs->multiplies_all(size);
+  work.channels = all ? double(g_.c) : kept.channels;
+  work.indexed = !all && !kept.all_channels && !winograd_in_place(call_, kept, isa_);
   return work;
 }
 
 double Estimate::winograd(const Kept& kept, int size) const {
-  Work left = work(kept);
+  Work left = work(kept, size);
   left.tiles = kept.all_pixels ? all_tiles(g_, size) : TilePairs(g_, kept.masks.feature, size).live();
   return winograd_steps(left, size);
 }
 
 Split Estimate::split(const Kept& kept, int size) const {
-  Work left = work(kept);
+  Work left = work(kept, size);
   const TilePairs tiles(g_, kept.masks.feature, size);
   const double components = double(size + 2) * (size + 2), kernel_frames = double(g_.kernel[0]);
   const double pair = blocks() * (left.pairs * left.channels + left.outputs * kAddSteps);
@@ -255,8 +261,7 @@ Split Estimate::split(const Kept& kept, int size) const {
 }
 
 double Estimate::direct(const Kept& kept) const {
-  Work left = work(kept);
-  if (call_.pairs && call_.pairs->multiplies_all()) left.channels = double(g_.c), left.indexed = false;
+  const Work left = work(kept, 0);
   // no plan is made for this: it would cost more than a slightly better choice brings
   const PaddedWay way = padded_way(call_, kept.channels, isa_);
   double steps = direct_steps(left, direct_pixels(g_, kept.masks.feature), way);

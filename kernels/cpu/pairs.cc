@@ -16,6 +16,7 @@ constexpr double kGatherRows = 200;         // rows of a product from which on i
 // R3D-18 and at 16 to 64 channels.
 constexpr double kAllUnits = 0.65;          // where weights are put together once a call ...
 constexpr double kAllUnitsOfFewRows = 0.4;  // ... and where the inner loop does that
+constexpr int64_t kTileVector = 16;         // channels that a pixel's are a multiple of where Winograd reads them in place
 
 ConvGeometry geometry_of_units(ConvGeometry g) {
   g.c = (g.c + 1) / 2;
@@ -52,16 +53,16 @@ bool Pairs::many_rows(int size) const {
   return double(g.out[0]) * double(g.out[1]) * double(g.out[2]) >= kGatherRows * std::max(1, size * size);
 }
 
-bool Pairs::multiplies_all() const {
+bool Pairs::multiplies_all(int size) const {
   const ConvGeometry& g = channels.geometry;
-  const double share = many_rows(0) ? kAllUnits : kAllUnitsOfFewRows;
-  return by_tiles() && !kept.all_channels && g.channels_last && g.c % 2 == 0 &&
+  const double share = many_rows(size) ? kAllUnits : kAllUnitsOfFewRows;
+  return by_tiles() && !kept.all_channels && g.channels_last && g.c % (size ? kTileVector : 2) == 0 &&
          double(kept.channels) >= share * double(all_units.c);
 }
 
 void Pairs::decide_channels(int size) {
   if (kept.all_channels) return;
-  zero_channels = size == 0 && multiplies_all();
+  zero_channels = multiplies_all(size);
   gathered = !zero_channels && many_rows(size);
   if (zero_channels) kept.channels = first[1] = int32_t(all_units.c);
   else if (gathered) call.geometry.c = kept.channels;
@@ -129,6 +130,22 @@ Loaded Pairs::load(int64_t n, const IsaKernels& isa, bool zero_dropped, Workspac
     }
   });
   return {x, units};
+}
+
+Loaded Pairs::load_floats(int64_t n, int64_t stride, const IsaKernels& isa, Workspace& ws, const Parallel& parallel) const {
+  if (!zero_channels) return load_kept(channels, n, isa, kept_channels, {1, stride, false}, ws, parallel);
+  const ConvGeometry& g = channels.geometry;
+  const int64_t pixels = g.h * g.w, pass = std::min(pixels, std::max<int64_t>(1, kPassFloats / g.c));
+  const uint32_t* select = select_kept(kept_channels, g.c, pass, ws);
+  const float* from = static_cast<const float*>(channels.x) + n * g.t * pixels * g.c;
+  float* x = ws.activation.of<float>(std::size_t(g.t * pixels * g.c));
+  for_items(parallel, g.t, [&](int, int64_t t) {
+    for (int64_t p = 0; p < pixels && kept.read_frame[t]; p += pass) {
+      const int64_t at = (t * pixels + p) * g.c;
+      isa.select(from + at, select, std::min(pass, pixels - p) * g.c, x + at);
+    }
+  });
+  return {x, g.c};
 }
 
 int64_t pair_floats(const ConvGeometry& g, const IsaKernels& isa, int size) {

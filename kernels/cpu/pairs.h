@@ -31,8 +31,8 @@ struct Pairs {
   Pairs(const Pairs&) = delete;
 
   bool by_tiles() const { return kernels.tile_product != nullptr; }
-  // Whether the direct kernel multiplies dropped channels too, as zeros: picking the kept ones would take longer.
-  bool multiplies_all() const;
+  // Whether dropped channels are multiplied too, as zeros: picking the kept ones would take longer. size: as below.
+  bool multiplies_all(int size) const;
   // What becomes of dropped channels. To be called once it is known how `call` will be computed, size 0: directly, else by
   // Winograd tiles of that size.
   void decide_channels(int size);
@@ -40,6 +40,8 @@ struct Pairs {
   const float* weights(int size, const IsaKernels& isa, Workspace& workspace, const Parallel& parallel) const;
   // Units of the pixels and frames that are read, in [T][H][W][units]. Throws std::bad_alloc.
   Loaded load(int64_t n, const IsaKernels& isa, bool zero_dropped, Workspace& workspace, const Parallel& parallel) const;
+  // For Winograd, which rounds components: floats of the channels of all units, `stride` a pixel. Throws std::bad_alloc.
+  Loaded load_floats(int64_t n, int64_t stride, const IsaKernels& isa, Workspace& workspace, const Parallel& parallel) const;
 
  private:
   // So many that weights are put together once for all.

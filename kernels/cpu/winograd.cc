@@ -129,8 +129,8 @@ void WinogradClip::prepare() {
   const int64_t stride = (channels + isa_.vector - 1) / isa_.vector * isa_.vector;
   in_place_ = winograd_in_place(call_, kept_, isa_);
   if (in_place_) x_ = {static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c, g_.c};
-  else x_ = load_kept(pairs ? pairs->channels : call_, n_, isa_, pairs ? pairs->kept_channels : kept_, {1, stride, false}, ws_,
-                 parallel_);
+  else if (pairs) x_ = pairs->load_floats(n_, stride, isa_, ws_, parallel_);
+  else x_ = load_kept(call_, n_, isa_, kept_, {1, stride, false}, ws_, parallel_);
   float* bias = ws_.bias.of<float>(std::size_t(g_.m + stride));
   to_floats(call_.b, g_.type, g_.m, bias);
   std::fill(bias + g_.m, bias + g_.m + stride, 0.0f);
