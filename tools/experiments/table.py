@@ -135,12 +135,13 @@ COMPARISONS = (
 def _with(name: str, **changes: Any) -> Setting:
     return replace(SETTINGS[name], changes={**SETTINGS[name].changes, **changes})
 
+
 # enough for moving shapes, of which there are many
 RENDERED = {"epochs_dense": 40, "epochs_ava": 2, "epochs_aap": 25}
 
 
-def _rendered(half: str) -> dict[str, Setting]:
-    """The settings for rendered clips; half: half of their height and width."""
+def _rendered(size: str, half: str) -> dict[str, Setting]:
+    """The settings for rendered clips of that height and width; half: half of both."""
     return {
         **{name: SETTINGS[name] for name in ("dance", "constant", "random")},
         "no-ava": _with("no-ava", epochs_aap=27),
@@ -149,7 +150,7 @@ def _rendered(half: str) -> dict[str, Setting]:
            for name in ("only-bn-50", "only-bn-35", "only-bn-25", "only-bn-20", "only-bn-15", "only-bn-15-all",
                         "only-bn-10-all", "only-bn-06-all")},
         **{name: replace(_with(name, epochs_dense=47), clip=clip) for name, clip in (
-            ("half-frames", {"clip": "8x48x60", "clip_stride": 4}), ("half-size", {"clip": f"16x{half}"}),
+            ("half-frames", {"clip": f"8x{size}", "clip_stride": 4}), ("half-size", {"clip": f"16x{half}"}),
             ("half-both", {"clip": f"8x{half}", "clip_stride": 4}))}}
 
 
@@ -167,11 +168,11 @@ TABLES = {
          "static25-tau15": LOOSE["static25-tau15"]}, seeds=(0,),
         folds=tuple(f"loso/{person}" for person in ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe",
                                                     "shahar"))),
-    "rendered": Table("Rendered shapes in motion, of graded difficulty", "small", _rendered("24x30"), data="rendered",
-                      options={"clip": "16x48x60", "render_clips": 30}, changes=RENDERED),
+    "rendered": Table("Rendered shapes in motion, of graded difficulty", "small", _rendered("48x60", "24x30"),
+                      data="rendered", options={"clip": "16x48x60", "render_clips": 30}, changes=RENDERED),
     "rendered-large": Table(
         "Rendered shapes in motion, of graded difficulty, twice as high and wide", "small",
-        {name: setting for name, setting in _rendered("48x60").items()
-         if name in ("dance", "static50", "static25", "only-bn-50", "only-bn-35", "only-bn-25", "only-bn-15", "half-size")},
+        {name: _rendered("96x120", "48x60")[name] for name in (
+            "dance", "static50", "static25", "only-bn-50", "only-bn-35", "only-bn-25", "only-bn-15", "half-size")},
         data="rendered", options={"clip": "16x96x120", "render_clips": 30}, changes=RENDERED, seeds=(0,)),
 }
