@@ -81,6 +81,32 @@ def test_a_table_is_trained_once_and_reported(data, tmp_path, monkeypatch, capfd
         assert found[name]["static"] == scores[found[name]["split"]][stage]
 
 
+def test_an_unfinished_run_of_other_settings_is_begun_again_where_asked(tmp_path, monkeypatch, capfd):
+    pytest.importorskip("av")
+    changes = {"epochs_dense": 1, "epochs_ava": 0, "epochs_aap": 1, "windows": 1}
+    asked = ["tiny", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path), "--threads", "1"]
+    threads = torch.get_num_threads()
+
+    def run(batch, *more):
+        table = Table("Tiny", "small", {"dense": Setting("none", own_dense=True)}, data="rendered", seeds=(0,),
+                      options={"clip": "6x20x24", "render_clips": 4}, changes={**changes, "batch": batch})
+        monkeypatch.setitem(TABLES, "tiny", table)
+        return exit_code_of(command.app, [*asked, *more])
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("dance_deploy.method.training.run._Run._finish", lambda _: pytest.fail("stopped here"))
+            with pytest.raises(pytest.fail.Exception):
+                run(8)
+        assert run(7) == 2
+        assert "batch" in capfd.readouterr().err
+        assert run(7, "--restart") == 0
+        results = json.loads((tmp_path / "runs" / "dense_s0.train" / "results.json").read_text())
+        assert results["settings"]["batch"] == 7
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("arguments, said", [
     (["nothing"], "there is no table 'nothing'"), (["weizmann"], "--data is missing"),
     (["weizmann", "--data", ".", "--only", "nonsense"], "'nonsense'"),

@@ -33,6 +33,8 @@ def main(
     only: str = typer.Option("", metavar="NAMES", help="Train these settings only, joined by commas."),
     seeds: str = typer.Option("", metavar="NUMBERS", help="These seeds only, joined by commas."),
     folds: str = typer.Option("", metavar="NAMES", help="These folds only, joined by commas."),
+    restart: bool = typer.Option(False, "--restart", help="Begin unfinished runs again, as after a change of their "
+                                 "settings; finished ones stay."),
     report_only: bool = typer.Option(False, "--report-only", help="Train nothing; report what is finished."),
     as_trained: bool = typer.Option(False, "--as-trained", help="Report what each run measured at its end, instead of "
                                     "measuring every checkpoint once more, clip by clip."),
@@ -53,7 +55,7 @@ def main(
         if not report_only:
             for run in wanted:
                 shown.say(f"== {run.tag(run.name)}")
-                train_run(chosen, run, source, runs, shown)
+                train_run(chosen, run, source, runs, shown, restart=restart)
         finished = [run for run in every if _is_finished(run, runs)]
         told = shown.progress("measuring")
         measured = []

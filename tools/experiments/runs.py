@@ -67,11 +67,11 @@ def runs_of(table: Table, only: list[str], seeds: list[int], folds: list[str]) -
                     yield Run(name, setting, seed, fold, table.dense)
 
 
-def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporter) -> None:
-    """Train a run, or go on with it; returns at once where it is finished."""
+def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporter, *, restart: bool = False) -> None:
+    """Train a run, or go on with it (restart: begin it again); returns at once where it is finished."""
     if (work_folder(run.checkpoint(folder)) / "results.json").is_file():
         return
-    options = options_of(table, run, data, folder)
+    options = replace(options_of(table, run, data, folder), resume=not restart, restart=restart)
     if options.init is not None and not options.init.is_file():
         raise InputError(f"{options.init}: is not there; run the setting '{run.dense_name}' with seed {run.seed} first")
     train_from_options(options, reporter)
