@@ -16,7 +16,7 @@ constexpr double kGatherRows = 200;         // rows of a product from which on i
 // R3D-18 and at 16 to 64 channels.
 constexpr double kAllUnits = 0.65;          // where weights are put together once a call ...
 constexpr double kAllUnitsOfFewRows = 0.4;  // ... and where the inner loop does that
-constexpr int64_t kTileVector = 16;         // channels that a pixel's are a multiple of where Winograd reads them in place
+constexpr int64_t kTileVector = 16;         // a pixel's channels fill whole ones of these where Winograd can have all of them
 
 ConvGeometry geometry_of_units(ConvGeometry g) {
   g.c = (g.c + 1) / 2;

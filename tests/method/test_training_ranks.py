@@ -15,10 +15,10 @@ pytest.importorskip("matplotlib")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from dance_deploy.errors import InputError  # noqa: E402
+from dance_deploy.errors import InputError, OperationError  # noqa: E402
 from dance_deploy.method.checkpoint import load_checkpoint  # noqa: E402
 from dance_deploy.method.training.metrics import read_metrics  # noqa: E402
-from dance_deploy.method.training.ranks import Ranks  # noqa: E402
+from dance_deploy.method.training.ranks import Ranks, joined  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +56,17 @@ def test_a_process_whose_partner_has_gone_says_so_in_one_line(tiny_videos, tmp_p
     assert said[0].startswith("error: ") and "no such file or folder" in said[0] and said[0].count("\n") == 1
     assert said[1].splitlines()[-1] == "error: another process of this run has ended; see what it said"
     assert "Traceback" not in said[1] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
+def test_processes_that_do_not_know_where_to_meet_say_so(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OperationError, match="cannot join each other; start them with torchrun .*MASTER_"):
+        with joined(torch.device("cpu")):
+            pytest.fail("the work began")
 
 
 def train(videos, out, processes):

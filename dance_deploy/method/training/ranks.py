@@ -116,8 +116,11 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if not started_by_torchrun():
         yield ALONE
         return
-    with _spoken_with_all():
+    try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise OperationError("the processes of this run cannot join each other; start them with torchrun "
+                             f"({str(error).splitlines()[0]})") from error
     try:
         ranks = Ranks(dist.get_rank(), dist.get_world_size())
         # one that ends while another still connects would leave it trying until patience is over
