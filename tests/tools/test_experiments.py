@@ -146,6 +146,12 @@ def test_names_that_the_table_does_not_have():
         list(runs_of(TABLES["weizmann"], ["nonsense"], [], []))
 
 
+def test_what_trains_nothing_begins_nothing_again(tmp_path, capfd):
+    asked = ["rendered", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path), "--restart", "--report-only"]
+    assert exit_code_of(command.app, asked) == 2
+    assert capfd.readouterr().err.startswith("error: --report-only trains nothing") and list(tmp_path.iterdir()) == []
+
+
 @given(values=st.lists(st.integers(-50, 50), min_size=3, max_size=20, unique=True))
 def test_rank_correlation_sees_order_alone(values):
     assert rank_correlation(values, [v**3 for v in values]) == pytest.approx(1.0)
@@ -176,6 +182,13 @@ def test_report_says_shares_of_the_original_network_and_what_has_not_run(tmp_pat
         "dance_s0", "dance_s1", "static25_s0"]
     assert (tmp_path / "weizmann.png").read_bytes().startswith(b"\x89PNG")
     assert "Mean share per class at budget 0.5 (`dance_s0`): a 0.34, b 0.35." in text
+
+
+def test_dense_networks_alone_are_reported(tmp_path):
+    table = Table("Tiny", "small", {"plain": Setting("a dense network", own_dense=True)})
+    write_report(table, "tiny", [{**figures("plain", 0, 1000), "gated": []}], tmp_path, {})
+    assert "| dense network (the teacher) | 1 |  | 1.000 | 9.0 of 10 | 88.0 % |" in (tmp_path / "tiny.md").read_text()
+    assert (tmp_path / "tiny.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_report_sums_folds_and_sets_settings_side_by_side(tmp_path):

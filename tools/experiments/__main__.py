@@ -42,6 +42,8 @@ def main(
     out: Path = typer.Option(REPORTS, metavar="DIR", help="Where the report is written.  [default: docs/experiments]"),
 ) -> None:
     """Train a table of settings, seeds and folds, measure every checkpoint and write the report."""
+    if report_only and restart:
+        raise InputError("--report-only trains nothing, so there is nothing to --restart; leave one of them out")
     chosen, source = table_and_data(table, data)
     wanted = list(runs_of(chosen, names(only), numbers(seeds), names(folds)))
     check_can_draw("the report")

@@ -273,7 +273,7 @@ def _plot(table: Table, measured: Sequence[Figures], path: Path) -> None:
         for name, runs in by_setting(measured).items():
             groups = [[(m, g) for m in runs for g in m["gated"] if g["budget"] == b] for b in _budgets(runs)]
             if not groups:
-                groups = [[(m, m["static"]) for m in runs]]
+                groups = [[(m, m["static"] or m["dense"]) for m in runs]]  # without gates: a point
             points = [[(share_of_original(m, g["share"]), 100.0 * g[right] / g[of]) for m, g in group]
                       for group in groups]
             mean = np.array([np.mean(p, axis=0) for p in points])
