@@ -26,8 +26,9 @@ plugin:
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(DEMO)
 
+# one process a core; a few are enough, each needs memory for torch
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

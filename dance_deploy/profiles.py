@@ -1,8 +1,8 @@
 """Device profiles: one JSON file a device, the one place for what is known about it.
 
-A profile says how a bundle for the device is written (opset, IR version, type of the masks, functions or not) and which
-backend runs it there; for boards with power sensors, what these measure; and the device's peak rates, memory and power
-modes. Format: docs/profiles.md.
+A profile says how a bundle for the device is written (opset, IR version, type of the masks, functions or not); for
+boards with power sensors, what these measure; and the device's peak rates, memory and power modes.
+Format: docs/profiles.md.
 """
 import os
 import re
@@ -14,7 +14,7 @@ from dance_deploy.errors import InputError
 from dance_deploy.hardware import Hardware, hardware_from_tree
 
 DEFAULT = "cpu"
-_KEYS = ("name", "description", "opset", "ir_version", "mask_dtype", "functions", "backend")
+_KEYS = ("name", "description", "opset", "ir_version", "mask_dtype", "functions")
 _POWER_KEYS = ("compatible", "rails", "totals", "feeds", "modes", "sources")
 _MAX_BYTES = 1 << 20
 _COMPATIBLE = re.compile(r"[a-z][a-z0-9-]{2,40}$", re.ASCII)
@@ -56,10 +56,9 @@ class Profile(NamedTuple):
     """What a device asks of a bundle.
 
     opset, ir_version: of the exported graphs; mask_dtype: "bool" or "float32", the type of the masks between the dance
-    ops; functions: whether the graphs carry the dance ops as model-local functions; backend: what runs them by default;
-    power: None where the device has no power sensors that are known; hardware: None where no figures are stated;
-    channels_last: whether activations between the dance ops are [N, T, H, W, C], and the convolutions without a gate
-    are dance ops too.
+    ops; functions: whether the graphs carry the dance ops as model-local functions; power: None where the device has no
+    power sensors that are known; hardware: None where no figures are stated; channels_last: whether activations between
+    the dance ops are [N, T, H, W, C], and the convolutions without a gate are dance ops too.
     """
 
     name: str
@@ -68,7 +67,6 @@ class Profile(NamedTuple):
     ir_version: int
     mask_dtype: str
     functions: bool
-    backend: str
     power: Optional[PowerFacts] = None
     hardware: Optional[Hardware] = None
     channels_last: bool = False
@@ -126,7 +124,6 @@ def _profile(tree, name):
         ir_version=checked.integer(tree["ir_version"], "ir_version", 7, 100),
         mask_dtype=checked.choice(tree["mask_dtype"], "mask_dtype", ("bool", "float32")),
         functions=checked.boolean(tree["functions"], "functions"),
-        backend=checked.choice(tree["backend"], "backend", ("onnxruntime", "reference", "tensorrt", "qnn")),
         power=None if power is None else _power(power),
         hardware=None if hardware is None else hardware_from_tree(hardware),
         channels_last=checked.boolean(channels_last, "channels_last"))

@@ -22,7 +22,7 @@ def test_an_unknown_name_lists_the_known():
 @pytest.mark.parametrize("change, why", [
     ({"opset": 12}, "opset is 12"), ({"opset": True}, "opset is True"), ({"functions": 1}, "expected true or false"),
     ({"mask_dtype": "int8"}, "one of bool, float32"), ({"extra": 1}, "unknown key 'extra'"), ({"name": "b"}, "name is"),
-    ({"backend": None}, "backend is None"), (None, "not JSON")])
+    ({"description": None}, "description is None"), (None, "not JSON")])
 def test_a_wrong_profile_is_named(tmp_path, change, why):
     good = {**profiles.load("cpu")._asdict(), "name": "a"}
     (tmp_path / "a.json").write_text("{" if change is None else json.dumps({**good, **change}))

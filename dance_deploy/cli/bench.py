@@ -1,10 +1,14 @@
 """dance-bench: speed against real peers, in one run, as ratios."""
+import sys
 from pathlib import Path
 from typing import Optional
 
 import typer
 
 from dance_deploy.cli.entry import MAX_THREADS, run
+from dance_deploy.errors import InputError
+
+OLDEST_PYTHON = (3, 10)  # of dance_deploy/bench, which no board's own Python need run
 
 app = typer.Typer(add_completion=False, help="Speed against real peers, in one run, as ratios.")
 
@@ -12,6 +16,9 @@ app = typer.Typer(add_completion=False, help="Speed against real peers, in one r
 @app.callback()
 def bench() -> None:
     """Speed against real peers, in one run, as ratios."""
+    if sys.version_info < OLDEST_PYTHON:
+        raise InputError("dance-bench needs Python {}.{} or newer, this is {}.{}; run it with a newer one".format(
+            *OLDEST_PYTHON, *sys.version_info[:2]))
 
 
 @app.command()

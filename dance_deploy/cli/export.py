@@ -6,6 +6,7 @@ from typing import Optional
 
 import typer
 
+from dance_deploy import profiles
 from dance_deploy.cli.entry import MAX_THREADS, run
 from dance_deploy.errors import InputError
 
@@ -68,6 +69,10 @@ def _check(source, output, engine, engine_options, bundle_options):
         raise InputError("--untrained, --profile, --classes and --arch say how a bundle is written; add -o BUNDLE")
     if output is None and not os.path.isdir(source):
         raise InputError("'{}' is no bundle to build engines into; export it first: add -o BUNDLE".format(source))
+    plugin, profile = engine_options[2], bundle_options[1] or profiles.DEFAULT
+    if output is not None and engine and plugin and profiles.load(profile).channels_last:
+        raise InputError("--engine needs a bundle for GPUs; add --profile jetson-nano (or another board's, or "
+                         "desktop-gpu)")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ def train(
                              "columns path,label[,split], or 'rendered': moving shapes that need no files."),
     out: Path = typer.Option(..., "-o", "--output", metavar="CKPT", help="The checkpoint to write; one that stands "
                              "there is replaced once the new one is complete. State, metrics and pictures go to a "
-                             "folder beside it, CKPT's name with .train."),
+                             "folder beside it: small.pt, small.train."),
     arch: str = typer.Option("small", metavar="NAME", help="small, c3d, r3d18, mc3_18, r2plus1d18 or x3d_s; or "
                              "FILE.py:FUNCTION, a function of yours that gets the number of classes and returns the "
                              "torch module."),

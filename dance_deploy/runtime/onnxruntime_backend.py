@@ -1,6 +1,7 @@
 """Backend `onnxruntime`: any CPU, the dance ops by our library; without it, by the functions inside the graph."""
 import logging
 
+from dance_deploy import profiles
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.runtime import backends
 
@@ -23,6 +24,8 @@ class Backend(backends.BackendBase):
         options = session_options(ort, threads)
         if gated:
             library, tuned = self._add_library(options, "fp32")
+            if library is None:
+                _do_without_library(bundle.manifest)
             body_options = options
             self.description = "functions, nothing skipped" if library is None else "dance kernels"
             if self.precision == "bf16":
@@ -61,12 +64,24 @@ class Backend(backends.BackendBase):
         from dance_deploy.runtime.kernels import library_path
         library = library_path()
         tuned = use_tuned_costs(options, library, precision) if library is not None and self.tuned_costs else None
-        if library is None:
-            _LOG.warning("the dance kernels are not built: results are right, but pruned work is not skipped and "
-                         "nothing is saved; build them with: make -C kernels")
-        else:
+        if library is not None:
             register(options, library)
         return library, tuned
+
+
+def _do_without_library(manifest):
+    """Warn that nothing is saved; raise OperationError where the bundle's graphs do not carry the ops as functions."""
+    from dance_deploy.runtime.kernels import HOW_TO_BUILD
+    try:
+        functions = profiles.load(manifest.profile).functions
+    except InputError:
+        functions = True  # a profile of the user's own: ONNX Runtime says what it lacks
+    if not functions:
+        raise OperationError("the bundle was exported for {}, whose graphs do not carry the dance ops as functions, "
+                             "and the dance kernels are not built; {}, or export it again with --profile cpu".format(
+                                 manifest.profile, HOW_TO_BUILD))
+    _LOG.warning("the dance kernels are not built: results are right, but pruned work is not skipped and nothing is "
+                 "saved; %s", HOW_TO_BUILD)
 
 
 def import_onnxruntime():
@@ -108,7 +123,8 @@ def use_bf16(options, library):
         raise InputError("--precision bf16: the dance kernels are not built; " + HOW_TO_BUILD)
     if not has_bf16(library):
         raise InputError("--precision bf16: this processor has no AVX512-BF16 (Zen 4 and newer, Cooper Lake, Sapphire "
-                         "Rapids and newer have it); leave it out and compute in float32")
+                         "Rapids and newer have it), or the dance kernels were built by a compiler that does not know "
+                         "it (older than g++ 10 or clang 9); leave it out and compute in float32")
     options.add_session_config_entry("dance.precision", "bf16")
 
 

@@ -273,3 +273,9 @@ def test_live_tiles_are_those_whose_patch_holds_a_kept_feature(h, w, pad, output
     live = sum(bool(padded[i + outputs:i + 2 * outputs + 2, j + outputs:j + 2 * outputs + 2].any())
                for i in range(0, conv.out_size[1], outputs) for j in range(0, conv.out_size[2], outputs))
     assert winograd.live_tiles(conv, features, outputs) == live
+
+
+def test_an_older_python_is_told_so(monkeypatch, capsys):
+    monkeypatch.setattr(bench.sys, "version_info", (3, 8, 10, "final", 0))
+    assert entry.exit_code_of(bench.app, ["predict", "bundle", "--profile", "jetson-nano"]) == 2
+    assert capsys.readouterr().err.startswith("error: dance-bench needs Python 3.10 or newer, this is 3.8")

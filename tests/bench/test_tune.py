@@ -211,7 +211,8 @@ def test_a_processor_without_bfloat16_says_so(tune, monkeypatch, built_in):
                         lambda library, precision: None if precision == "bf16" else variant_used(library, precision))
     code, out, err, _ = tune(built_in, "--precision", "bf16")
     assert (code, out) == (2, "")
-    assert err == ["error: --precision bf16: this processor has no AVX512-BF16; leave it out"]
+    assert err == ["error: --precision bf16: this processor has no AVX512-BF16, or the kernels were built without it; "
+                   "leave it out"]
 
 
 def test_another_instruction_set_has_a_file_of_its_own(tmp_path):

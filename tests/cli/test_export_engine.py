@@ -53,6 +53,8 @@ def test_precision_and_gates_left_out_pass_the_self_test(machine, call):
     (["no-such-bundle", "--engine"], "is no bundle"),
     (["{bundle}", "--engine", "--precision", "int4"], "there are: fp32, tf32, fp16"),
     (["{bundle}", "--engine", "--workspace-mib", "0"], "workspace-mib"),
+    (["model.pt", "-o", "{bundle}", "--engine"], "add --profile jetson-nano"),  # known before anything is exported
+    (["small", "--untrained", "-o", "new", "--engine", "--profile", "x86-cpu"], "add --profile jetson-nano"),
 ])
 def test_wrong_usage_is_one_line(machine, call, arguments, what):
     code, out, err = call(export.app, *[a.format(bundle=machine.bundle) for a in arguments])

@@ -197,6 +197,16 @@ def test_a_library_that_does_not_load_is_one_line(tiny_bundle, tmp_path, monkeyp
     assert "\n" not in str(caught.value)
 
 
+def test_graphs_without_functions_need_the_library(tmp_path, monkeypatch):
+    from tiny_bundle import write_tiny_bundle
+
+    from dance_deploy.runtime import kernels
+    monkeypatch.setattr(kernels, "library_path", lambda: None)
+    bundle = write_tiny_bundle(tmp_path / "nano", profile="jetson-nano")
+    with pytest.raises(OperationError, match="exported for jetson-nano.*make -C kernels, or export it again"):
+        open_runner(bundle.path)
+
+
 @pytest.mark.skipif(library_path() is None, reason="the op library is not built: run make -C kernels")
 def test_kernels_that_the_environment_asks_for_in_vain_are_wrong_usage(tiny_bundle):
     """In processes of their own: the library reads DANCE_ISA once."""

@@ -118,7 +118,8 @@ def _target_and_path(library: str, precision: str) -> tuple[Target, str]:
         raise InputError(refused)
     target = tuned_costs.target_of(library, precision)
     if target is None:
-        raise InputError("--precision bf16: this processor has no AVX512-BF16; leave it out" if precision == "bf16" else
+        raise InputError("--precision bf16: this processor has no AVX512-BF16, or the kernels were built without it; "
+                         "leave it out" if precision == "bf16" else
                          f"'{library}' is older than this command; build it anew with: make -C kernels")
     path = tuned_costs.path_of(target)
     if path is None:
