@@ -10,6 +10,7 @@ pytest.importorskip("onnxruntime")
 from dance_deploy.cli import export, run, train  # noqa: E402
 from dance_deploy.cli.entry import exit_code_of  # noqa: E402
 from dance_deploy.data import open_dataset  # noqa: E402
+from dance_deploy.errors import InputError  # noqa: E402
 
 SOURCE = '''
 from torch import nn
@@ -71,3 +72,22 @@ def test_from_a_file_of_ones_own_to_a_bundle(call, tmp_path, monkeypatch):
 def test_an_architecture_of_ours_takes_no_file(call, tmp_path):
     code, _, err = call(export, "small", "--untrained", "--arch", "mine.py:net", "-o", tmp_path / "b")
     assert code == 2 and "--arch goes with a checkpoint" in err
+
+
+def test_what_export_will_refuse_is_said_before_training(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(SOURCE.replace("F.relu(self.stem(x))", "F.hardswish(self.stem(x))"))
+    open_dataset("rendered", render_dir=tmp_path / "videos", clips_per_class=4, size=(32, 32), frames=8)
+
+    def begun(*_):
+        raise InputError("training began")
+
+    monkeypatch.setattr("dance_deploy.method.training.command.train", begun)
+    asked = [train, "--data", "videos", "--arch", "mine.py:net", "-o", "c.pt"]
+    *_, warning, ended = call(*asked)[2].splitlines()
+    assert "training began" in ended and warning.startswith("warning: dance-export will refuse this network: ")
+    code, _, err = call(export, "mine.py:net", "--untrained", "-o", "bundle")
+    assert code == 2 and err.splitlines()[-1] == "error: " + warning.partition("network: ")[2]
+
+    (tmp_path / "mine.py").write_text(SOURCE)
+    assert "refuse" not in call(*asked)[2]

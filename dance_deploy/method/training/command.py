@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from dance_deploy import models
+from dance_deploy import models, profiles
 from dance_deploy.data import open_dataset
 from dance_deploy.errors import InputError
 from dance_deploy.geometry import ClipSpec
+from dance_deploy.method.surgery import gate_model
 from dance_deploy.method.training.feed import Data, make_data
 from dance_deploy.method.training.loop import Reporter
 from dance_deploy.method.training.outcome import Outcome
@@ -94,8 +95,22 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
         ranks.check_batch(TrainSettings(**options.given()).batch)
         with ranks.first_alone():  # it may have to render the clips
             data, settings = _data(options, spec, reporter)
+        if ranks.is_first and models.is_own(options.arch):
+            _warn_of_export(options.arch, len(data.labels), spec, reporter)
         request = Request(options.arch, options.out, settings, options.init, going_on)
         return train(request, data, reporter, device, ranks)
+
+
+def _warn_of_export(arch: str, classes: int, spec: ClipSpec, reporter: Reporter) -> None:
+    """Say before hours of training, not after, what dance-export will refuse, where its packages are at hand."""
+    try:
+        from dance_deploy.export.graphs import graphs_from_model
+    except ImportError:
+        return
+    try:
+        graphs_from_model(gate_model(models.build(arch, classes), spec.shape).eval(), profiles.load(profiles.DEFAULT))
+    except InputError as error:
+        reporter.say(f"warning: dance-export will refuse this network: {error}")
 
 
 def _data(options: Options, spec: ClipSpec, reporter: Reporter) -> tuple[Data, TrainSettings]:
