@@ -201,7 +201,8 @@ def test_dance_run_tells_joules_a_clip_with_interval_under_a_replayed_log(call, 
         joules, seconds = map(float, re.search(r"([\d.]+) J over ([\d.]+) s", out).groups())
         windows = int(re.search(r"\((\d+) windows\)", out).group(1))
         assert windows == len((tmp_path / "out.jsonl").read_text().splitlines()) == 2397
-        assert joules == pytest.approx(5.0 * seconds, abs=5.0 * 0.005 + 0.0005)     # both are printed rounded
+        # both are printed rounded: the seconds to two places, the joules to four digits
+        assert joules == pytest.approx(5.0 * seconds, abs=5.0 * 0.005 + 0.001 * joules)
         assert low <= a_clip <= high and a_clip == pytest.approx(joules / windows, rel=0.01)
         assert re.search(r"[\d.e-]+ J above idle \(95 % ", out)
 
