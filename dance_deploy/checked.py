@@ -5,11 +5,14 @@ inside the file; the caller adds which file.
 """
 import json
 import math
+import unicodedata
 
 from dance_deploy.errors import InputError
 
 _MAX_ITEMS = 100000
 _LONGEST_SHOWN = 80
+# embeddings, overrides and isolates
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class CheckError(InputError):
@@ -87,9 +90,15 @@ def boolean(value, where):
     return value
 
 
+def _fit_for_terminals(text):
+    """No control characters, line ends, lone surrogates, or marks that turn the direction of what follows. Joiners and
+    other spaces than the plain one stay: many languages write with them."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _TURNING for c in text)
+
+
 def text(value, where, longest=512):
     """1 to `longest` characters, none of them a control character: these strings are printed to terminals."""
-    if type(value) is not str or not 1 <= len(value) <= longest or not value.isprintable():
+    if type(value) is not str or not 1 <= len(value) <= longest or not _fit_for_terminals(value):
         raise wrong(where, value, "1 to %d printable characters" % longest)
     return value
 

@@ -8,18 +8,22 @@ import logging
 import os
 import sys
 
-from dance_deploy.errors import DanceError, OperationError
+from dance_deploy.errors import DanceError, InputError, OperationError
 from dance_deploy.signals import ended_by_signals
 
 MAX_THREADS = 1024  # far above any machine this runs on; 100000 threads start for minutes, or not at all
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# what looking at a path raises wherever it is first looked at
+_NOT_TO_BE_OPENED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 _INTERRUPTED = 130  # what newer Typer makes of Ctrl-C
 
 
 def run(app):
     """Run a Typer app and leave the process with its exit code."""
     _stand_in_for_closed_streams()
+    if hasattr(sys.stdout, "reconfigure"):  # Python 3.7: names of files may hold what the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     _log_to_stderr()
     with ended_by_signals():
         code = exit_code_of(app)
@@ -39,6 +43,8 @@ def exit_code_of(app, args=None):
         _discard_output()
         return 1
     except OSError as error:
+        if error.errno in _NOT_TO_BE_OPENED and error.filename is not None:
+            return fail(InputError("'{}' cannot be opened: {}".format(error.filename, error.strerror)))
         if error.errno not in _NO_ROOM:
             raise
         _discard_output()

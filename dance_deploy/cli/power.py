@@ -151,6 +151,8 @@ def open_from_options(spec, interval_ms, total):
     labels = None if total is None else [label.strip() for label in total.split(",") if label.strip()]
     if labels == []:
         raise InputError("--total names no rail; expected labels with commas between them")
+    if labels is not None and len(set(labels)) < len(labels):
+        raise InputError("--total '{}' names a rail twice; its energy would count twice".format(total))
     return catalog.open_source(spec, None if interval_ms is None else interval_ms / 1e3, labels)
 
 

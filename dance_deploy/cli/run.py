@@ -1,4 +1,5 @@
 """dance-run: predictions for videos from a bundle, with what each window cost."""
+import os
 import sys
 from typing import List, NamedTuple, Optional
 
@@ -93,6 +94,19 @@ def main():
     entry.run(app)
 
 
+def _check_outputs(bundle, arguments, options):
+    """Raise InputError where a file to write is one that is read."""
+    for option, output in (("--json", options.json_path), ("--report", options.report)):
+        if output is None or output == "-":
+            continue
+        place = os.path.realpath(output)
+        if os.path.dirname(place) == os.path.realpath(bundle):
+            raise InputError("{} '{}' lies in the bundle, which holds its own files only; name a place outside".format(
+                option, output))
+        if os.path.exists(place) and place in [os.path.realpath(argument) for argument in arguments]:
+            raise InputError("{} '{}' is an INPUT; it would be replaced".format(option, output))
+
+
 def _run_inputs(path, arguments, options):
     """Run all inputs; returns the exit code. An input that fails is reported in one line, and the others still run."""
     from dance_deploy.runtime.records import JsonLines
@@ -100,6 +114,7 @@ def _run_inputs(path, arguments, options):
     codes, inputs = _expand(arguments)
     if not inputs:
         return max(codes)
+    _check_outputs(path, arguments, options)
     log = run_report.opened_log(options.report, options.json_path)
     sink = JsonLines(options.json_path, any(i.live for i in inputs)) if options.json_path is not None else None
     try:

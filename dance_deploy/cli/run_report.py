@@ -1,4 +1,6 @@
 """dance-run --report: collects what a run gave and writes its page at the end."""
+import os
+
 from dance_deploy.cli import entry
 from dance_deploy.errors import InputError, OperationError
 
@@ -14,7 +16,7 @@ def opened_log(path, json_path):
     from dance_deploy.report.run_log import RunLog
     check_page_path(path)
     check_writable(path)
-    if path == json_path:
+    if json_path is not None and os.path.realpath(path) == os.path.realpath(json_path):
         raise InputError("--report and --json name the same file '{}'; give each its own".format(path))
     return RunLog()
 

@@ -94,7 +94,7 @@ def train(
                   "epochs_aap": epochs_aap, "seed": seed, "batch": batch, "precision": precision, "windows": windows,
                   "lr_dense": lr, **dict.fromkeys(("lr_static", "lr_ava", "lr_aap"), None if lr is None else lr / 2),
                   "lr_controller": lr_controller})
-    train_text.check_json(json_path)
+    train_text.check_json(json_path, out)
     reporter = train_text.reporter()
     try:
         with reporter:

@@ -125,3 +125,8 @@ def _split_by_clip(entries: Sequence[Entry], labels: Sequence[str], source: str)
 
 def _stable_name(entry: Entry) -> str:
     return entry.label + "/" + entry.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def is_number(text: str) -> bool:
+    """Whether it is made of the digits that int() reads; isdigit() alone takes others, such as a raised 2."""
+    return text.isascii() and text.isdigit()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dance_deploy.data.labelled import SPLIT_ALIASES, Entry, one_line
+from dance_deploy.data.labelled import SPLIT_ALIASES, Entry, is_number, one_line
 from dance_deploy.errors import InputError
 
 UCF_CLASSES = "classInd.txt"
@@ -45,7 +45,7 @@ def read_ucf101(folder: Path, split_dir: Path, fold: str | None) -> tuple[list[E
             raise InputError(f"{split_dir}: has no {path.name}; --fold chooses one of {', '.join(there) or 'none'}")
         for where, line in _lines(path):
             name, _, last = line.rpartition(" ")
-            given = int(last) if name and last.isdigit() else None
+            given = int(last) if name and is_number(last) else None
             name = name if given is not None else line
             label = name.split("/")[0]
             if label not in labels:
@@ -136,7 +136,7 @@ def _kinetics_row(path: Path, folder: Path, where: str, row: dict[str, Any], ent
     split = (row.get("split") or path.stem).strip().lower()
     try:
         name = f"{video}_{round(float(row['time_start'])):06d}_{round(float(row['time_end'])):06d}.mp4"
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         problems.append(f"{where}: time_start and time_end are {row.get('time_start')!r} and {row.get('time_end')!r}, "
                         "expected seconds")
         return

@@ -18,6 +18,7 @@ from dance_deploy.data.labelled import (
     DataSplits,
     Entry,
     LabelledVideos,
+    is_number,
     one_line,
     splits_from_entries,
 )
@@ -121,12 +122,16 @@ def _class_folders(folder: Path) -> list[str]:
     return names
 
 
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename}: cannot be read ({error.strerror})")
+
+
 def _entries_of_classes(folder: Path, names: Sequence[str], split: str | None) -> list[Entry]:
     """Return the videos below each class folder, by suffix; raise InputError where a folder has none."""
     entries, empty = [], []
     for name in names:
         found = []
-        for root, folders, files in os.walk(folder / name):
+        for root, folders, files in os.walk(folder / name, onerror=_unreadable):
             folders.sort()
             found += [os.path.join(root, f) for f in sorted(files)
                       if os.path.splitext(f)[1].lower() in VIDEO_SUFFIXES and not f.startswith(".")]
@@ -171,7 +176,7 @@ def _read_split_line(line: str, where: str, folder: Path, labels: Sequence[str],
                      problems: list[str]) -> None:
     """Add what one line of a split file says to `entries`, or to `problems` what is wrong with it."""
     name, _, last = line.rpartition(" ")
-    number = int(last) if name and last.lstrip("-").isdigit() else None
+    number = int(last) if name and is_number(last[last.startswith("-"):]) else None
     name = name.strip() if number is not None else line
     label = name.replace("\\", "/").split("/")[0]
     if label not in labels:
@@ -198,7 +203,7 @@ def _read_classes(folder: Path, split_dir: Path) -> list[str]:
         if not line:
             continue
         label, _, name = line.partition(" ")
-        if not label.isdigit() or not name.strip():
+        if not is_number(label) or not name.strip():
             raise InputError(f"{path}:{number}: got '{line}', expected '<label> <class>', such as '0 walk'")
         if int(label) in names or name.strip() in names.values():
             raise InputError(f"{path}:{number}: label {label} or class '{name.strip()}' stands there twice")
@@ -261,7 +266,7 @@ def _read_row(row: dict[str, Any], path: Path, number: int, entries: list[Entry]
 
 
 def _sorted_labels(names: set[str]) -> list[str]:
-    return sorted(names, key=int) if all(name.isdigit() for name in names) else sorted(names)
+    return sorted(names, key=int) if all(map(is_number, names)) else sorted(names)
 
 
 def select_readable(splits: DataSplits, *, skip: bool = False, progress: Progress | None = None) -> DataSplits:

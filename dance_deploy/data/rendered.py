@@ -8,6 +8,7 @@ size, shaking camera) grows with its `difficulty`, from 0 to 1.
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -167,6 +168,8 @@ def render_dataset(folder: str | Path, clips_per_class: int = 20, seed: int = 0,
         temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private
         os.replace(temporary, folder)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and _is_reusable(folder, parameters):
+            return folder  # another process was faster
         raise OperationError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -9,7 +9,7 @@ from dance_deploy.data.rendered import CLASSES as MOTIONS
 from dance_deploy.data.rendered import render_clip
 from dance_deploy.errors import InputError
 from dance_deploy.method.checkpoint import Checkpoint
-from dance_deploy.method.surgery import gate_model
+from dance_deploy.method.surgery import check_classes, gate_model
 
 SAMPLES = 2
 CLASSES = 400  # as many as Kinetics-400 has, which the architectures' published weights were trained on
@@ -26,6 +26,7 @@ def untrained_checkpoint(arch: str, *, classes: int = CLASSES, seed: int = 0) ->
         raise InputError(f"--seed is {seed}, expected 0 or more, below 2^62")
     spec = architecture.clip
     model = gate_model(models.build(arch, classes, seed=seed), spec.shape)
+    check_classes(model, classes)
     model.controller.start_at(TAU)
     clips = [render_clip(MOTIONS[i], difficulty=0.5, seed=seed + i, frames=spec.frames, size=spec.size)
              for i in range(SAMPLES)]

@@ -174,6 +174,15 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(node.meta["tensor_meta"].shape)
 
 
+def check_classes(model: GatedModel, classes: int) -> None:
+    """Raise InputError unless the network returns [N, classes]: a function that builds it may ignore the number."""
+    result = next(n for n in model.graph.graph.nodes if n.op == "output").args[0]
+    shape = shape_of(result) if isinstance(result, fx.Node) and "tensor_meta" in result.meta else ()
+    if len(shape) != 2 or shape[1] != classes:
+        raise InputError(f"the network returns {list(shape) or 'no tensor'} for {classes} classes, expected "
+                         f"[1, {classes}]; the function that builds it gets their number")
+
+
 def source_of(node: fx.Node) -> fx.Node:
     """The node whose tensor a layer's call reads first; raises InputError where the call is given something else."""
     source = node.args[0] if node.args else None

@@ -46,7 +46,7 @@ def _checked(name: str, factory: Callable[[int], object]) -> Callable[[int], nn.
     def build(num_classes: int) -> nn.Module:
         try:
             model = factory(num_classes)
-        except Exception as error:  # the user's own code: anything can come out of it
+        except (Exception, SystemExit) as error:  # the user's own code: anything can come out of it
             raise InputError(f"'{name}' with {num_classes} classes failed: {_said(error)}") from error
         if not isinstance(model, nn.Module):
             raise InputError(f"'{name}' returned a {type(model).__name__}, expected a torch.nn.Module")
@@ -69,7 +69,7 @@ def _file_module(name: str, path: Path) -> ModuleType:
         sys.path.append(str(path.parent))  # the file may import its neighbours
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"'{name}': {path} cannot be imported: {_said(error)}") from error
     return module
 
@@ -79,11 +79,13 @@ def _named_module(name: str, place: str) -> ModuleType:
         sys.path.append(os.getcwd())  # a console script does not look in the working folder, python -m does
     try:
         return importlib.import_module(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"'{name}': module '{place}' cannot be imported: {_said(error)}; a file is given as "
                          "FILE.py:FUNCTION") from error
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "it ends the program; put what it runs under: if __name__ == '__main__'"
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

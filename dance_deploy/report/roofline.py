@@ -32,15 +32,17 @@ def draw_roofline(prediction: Prediction, path: Path) -> None:
 def _draw_roofs(axes: Any, prediction: Prediction, layers: list[LayerPrediction]) -> None:
     roof = prediction.roof
     points = [(layer.macs_dense / layer.bytes_dense, layer.macs / layer.bytes) for layer in layers]
-    low, high = min(min(p) for p in points), max(max(p) for p in points)
+    shown = [value for point in points for value in point if value > 0]  # a layer of which nothing is kept has no place
+    low, high = min(shown), max(shown)
     x = np.geomspace(min(low, roof.balance) / 2, max(high, roof.balance) * 2, 200)
     axes.loglog(x, np.minimum(x * roof.bytes_per_s, roof.macs_per_s) / 1e9, color="black", linewidth=1.2)
     axes.axvline(roof.balance, color="black", linewidth=0.6, linestyle=":")
     axes.annotate(f"{roof.balance:.1f} MAC a byte", (roof.balance, 0.02), xycoords=("data", "axes fraction"),
                   fontsize=7.5, rotation=90, ha="right")
     for color, marker, name, at in ((DENSE, "o", "dense", 0), (GATED, "x", "at the masks", 1)):
-        rates = [_rate(layer, at) for layer in layers]
-        axes.scatter([p[at] for p in points], rates, s=24, color=color, marker=marker, label=name, alpha=0.8)
+        placed = [(p[at], _rate(layer, at)) for p, layer in zip(points, layers) if p[at] > 0]
+        axes.scatter([x for x, _ in placed], [rate for _, rate in placed], s=24, color=color, marker=marker, label=name,
+                     alpha=0.8)
     axes.set_xlabel("multiply-accumulates per byte (counted)")
     axes.set_ylabel("GMAC/s" + ("" if prediction.assumptions is None else ", by the estimate"))
     axes.set_title(f"roofs: {roof.macs_per_s / 1e9:.0f} GMAC/s, {roof.bytes_per_s / 1e9:.1f} GB/s", fontsize=9)

@@ -65,9 +65,13 @@ def _clips(source, spec, hop, pad):
         frames.close()
 
 
+def _unreadable(error):
+    raise InputError("folder '{}' cannot be read: {}".format(sources.printable(error.filename), error.strerror))
+
+
 def _videos_below(folder):
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found.extend(os.path.join(place, name) for name in names
                      if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."))

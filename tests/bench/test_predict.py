@@ -230,6 +230,8 @@ def run(capsys):
 
 def test_command_prints_writes_and_draws(run, tiny_bundle, tmp_path):
     pytest.importorskip("matplotlib")
+    code, _, err = run(tiny_bundle, "--profile", "nano", "--keep", "features=0.0001", "--plot", tmp_path / "none.png")
+    assert (code, err) == (0, []) and (tmp_path / "none.png").is_file()  # layers of which nothing is kept
     code, out, err = run(tiny_bundle, "--profile", "nano", "--keep", "channels=0.5", "--json", tmp_path / "p.json",
                          "--plot", tmp_path / "p.png")
     assert (code, err) == (0, [])

@@ -74,6 +74,17 @@ def test_an_architecture_of_ours_takes_no_file(call, tmp_path):
     assert code == 2 and "--arch goes with a checkpoint" in err
 
 
+def test_a_network_for_another_number_of_classes_is_refused(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(SOURCE.replace("return Net(classes)", "return Net(400)"))
+    open_dataset("rendered", render_dir=tmp_path / "videos", clips_per_class=4, size=(32, 32), frames=8)
+    for asked in ([train, "--data", "videos", "--arch", "mine.py:net", "-o", "c.pt"],
+                  [export, "mine.py:net", "--untrained", "--classes", "8", "-o", "bundle"]):
+        code, _, err = call(*asked)
+        assert code == 2 and "returns [1, 400] for 8 classes" in err.splitlines()[-1]
+    assert not (tmp_path / "c.pt").exists() and not (tmp_path / "bundle").exists()
+
+
 def test_what_export_will_refuse_is_said_before_training(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(SOURCE.replace("F.relu(self.stem(x))", "F.hardswish(self.stem(x))"))

@@ -87,6 +87,7 @@ def test_windows_shorter_than_the_period_are_not_told(call, nano, tmp_path):
     (["record", "--source", "NANO", "--interval-ms", "0", "-o", "OUT", "--", "true"], 2, "sampling interval is 0 ms"),
     (["record", "--source", "NANO", "--interval-ms", "nan", "-o", "OUT", "--", "true"], 2, "sampling interval is nan"),
     (["record", "--source", "NANO", "--total", "VDD_IN", "-o", "OUT", "--", "true"], 2, "there are: POM_5V_IN"),
+    (["record", "--source", "NANO", "--total", "POM_5V_IN, POM_5V_IN", "-o", "OUT", "--", "true"], 2, "a rail twice"),
     (["record", "--source", "NANO", "--total", ",", "-o", "OUT", "--", "true"], 2, "names no rail"),
     (["record", "--source", "rapl=EMPTY", "-o", "OUT", "--", "true"], 1, "modprobe"),
     (["record", "--source", "NANO", "--idle", "0", "-o", "OUT", "--", "/no/such"], 2, "command '/no/such'"),

@@ -242,6 +242,32 @@ def test_costs_of_kernels_that_do_not_run(run, tiny_bundle, how, arguments, said
     assert (code, len(err), out) == (2, 1, "") and said in err[0]
 
 
+def test_what_is_read_is_not_replaced(run, tiny_bundle, clip_file, tmp_path):
+    with open(clip_file, "rb") as stream:
+        before = stream.read()
+    page, same = tmp_path / "p.html", os.path.join(str(tmp_path), ".", "p.html")
+    for outputs, said in ((["--json", clip_file], "is an INPUT"), (["--report", page, "--json", same], "the same file"),
+                          (["--json", os.path.join(tiny_bundle, "manifest.json")], "lies in the bundle")):
+        code, out, err = run(tiny_bundle, clip_file, *outputs)
+        assert (code, out, len(err)) == (2, "", 1) and said in err[0]
+    with open(clip_file, "rb") as stream:
+        assert stream.read() == before and not list(tmp_path.iterdir())
+
+
+def test_a_folder_below_that_cannot_be_read_is_said(run, tiny_bundle, clip_file, tmp_path, monkeypatch):
+    (tmp_path / "videos" / "locked").mkdir(parents=True)
+    real = os.scandir
+
+    def scandir(place):
+        if str(place).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    code, _, err = run(tiny_bundle, clip_file, tmp_path / "videos")
+    assert code == 2 and len(err) == 1 and "locked' cannot be read: Permission denied" in err[0]
+
+
 def test_output_that_cannot_show_unicode(python, tiny_bundle, clip_file):
     done = python("-m", "dance_deploy.cli.run", tiny_bundle, clip_file, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr

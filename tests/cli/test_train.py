@@ -16,6 +16,7 @@ pytest.importorskip("av")
 from dance_deploy.cli import train, train_text  # noqa: E402
 from dance_deploy.cli.entry import exit_code_of  # noqa: E402
 from dance_deploy.data import open_dataset  # noqa: E402
+from dance_deploy.errors import InputError  # noqa: E402
 from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint  # noqa: E402
 from dance_deploy.method.checkpoint import load_checkpoint  # noqa: E402
 from dance_deploy.method.training.metrics import read_metrics  # noqa: E402
@@ -85,13 +86,33 @@ def test_json_on_stdout_is_all_there_is(run, videos, tmp_path):
     (["--lr", "fast"], "--lr"), (["--lr", "-1"], "--lr is -1.0"),
     (["--json", "absent/c.json"], "--json 'absent/c.json'"), (["-o", "."], "is a folder"),
     (["--clip-stride", "0"], "stride"), (["--static-by", "magnitude"], "--static-by says how --static-share prunes"),
-    (["--epochs-static", "3"], "add --static-share"),
+    (["--epochs-static", "3"], "add --static-share"), (["--json", "./c.pt"], "--json and -o name the same file"),
+    (["-o", "x" * 300 + ".pt"], "File name too long"),
     (["--render-clips", "3"], "--render-clips is for --data rendered")])
 def test_wrong_usage_is_one_line_and_exit_code_2(run, videos, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     code, out, err = run("--data", videos, "-o", "c.pt", *TINY, *arguments)
     assert code == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_of_the_data_is_not_replaced(run, videos, tmp_path):
+    (tmp_path / "list.csv").write_text("path,label\n")
+    code, _, err = run("--data", tmp_path / "list.csv", "-o", tmp_path / "list.csv", *TINY)
+    assert code == 2 and "is the list of the data" in err and (tmp_path / "list.csv").read_text() == "path,label\n"
+
+
+@pytest.mark.parametrize("label, fits", [("می\u200cدود", True), ("jump\u00a0rope", True), ("a\u202eb", False)])
+def test_class_names_that_no_bundle_holds_are_known_before_training(run, videos, tmp_path, monkeypatch, label, fits):
+    def begun(*_):
+        raise InputError("training began")
+
+    monkeypatch.setattr("dance_deploy.method.training.command.train", begun)
+    clips = [os.path.join(root, name) for root, _, names in os.walk(videos) for name in names if name.endswith(".mp4")]
+    lines = [f"{clip},{name}" for clip, name in zip(clips, ["other", label] * 3)]
+    (tmp_path / "data.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
+    code, _, err = run("--data", tmp_path / "data.csv", "-o", tmp_path / "c.pt", *TINY)
+    assert code == 2 and ("training began" if fits else "a bundle cannot hold it") in err
 
 
 def test_one_class_alone_is_refused(run, videos, tmp_path):

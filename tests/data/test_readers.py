@@ -88,6 +88,12 @@ def test_a_clip_on_two_sides_is_refused(folder):
     assert "test.txt:1" in text and "train.txt:1" in text
 
 
+@pytest.mark.parametrize("line", ["run/run 0.mp4 --5", "run/run 0.mp4 \u00b2"])
+def test_a_label_that_is_no_number_is_part_of_the_name(folder, line):
+    put(folder / "splits" / "train.txt", line)
+    assert f"no such video '{line}'" in refused(open_dataset, folder)
+
+
 def test_several_problems_are_counted(folder):
     put(folder / "splits" / "train.txt", "run/x 0", "run/y 0", "run/z 0")
     assert refused(open_dataset, folder).endswith("(and 2 more like it)")
@@ -95,7 +101,7 @@ def test_several_problems_are_counted(folder):
 
 @pytest.mark.parametrize("lines, says", [
     (["0 run", "2 walk"], "without a gap"), (["0 run", "0 walk"], "twice"), (["0 run", "1 run"], "twice"),
-    (["run 0"], "expected '<label> <class>'"), ([], "without a gap"),
+    (["run 0"], "expected '<label> <class>'"), (["\u00b2 run"], "expected '<label> <class>'"), ([], "without a gap"),
     (["0 run", "1 walk", "2 fly"], "no clip for class 'fly'")])
 def test_wrong_classes_file(folder, lines, says):
     put(folder / "splits" / "classes.txt", *lines)

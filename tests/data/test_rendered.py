@@ -1,5 +1,6 @@
 """The rendered data set: the same bytes every time, classes by motion only, difficulty that can be measured."""
 import csv
+import shutil
 import time
 
 import numpy as np
@@ -156,6 +157,19 @@ def test_reused_where_it_is_the_same_and_refused_where_not(folder):
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     with pytest.raises(InputError, match="holds something else"):
         render_dataset(folder, 7, 1, size=(32, 48), frames=10)
+
+
+def test_of_two_that_render_at_once_the_second_takes_what_is_there(tmp_path, monkeypatch):
+    wanted = tmp_path / "shapes"
+    real = rendered._render_files
+
+    def slower(folder, *rest):
+        real(folder, *rest)
+        shutil.copytree(folder, wanted)
+
+    monkeypatch.setattr(rendered, "_render_files", slower)
+    assert render_dataset(wanted, 2, size=(32, 32), frames=4) == wanted
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["shapes"]
 
 
 def test_foreign_folder_is_left_alone(tmp_path):

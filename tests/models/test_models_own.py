@@ -47,6 +47,7 @@ NOT_A_FUNCTION = 3
 def folder(tmp_path, monkeypatch):
     (tmp_path / "own_net.py").write_text(SOURCE)
     (tmp_path / "neighbour.py").write_text("WIDTH = 7\n")
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
     (tmp_path / "bad_syntax.py").write_text("def net(:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
@@ -73,6 +74,7 @@ def test_the_clip_is_the_functions_own_or_the_usual_one(folder):
     ("absent.py:net", "absent.py: no such file"), ("absent_module:net", "module 'absent_module' cannot be imported"),
     ("own_net.py:other", "has no function 'other'"), ("own_net.py:NOT_A_FUNCTION", "has no function"),
     ("bad_syntax.py:net", "cannot be imported: SyntaxError"), ("own_net.py:wrong_clip", "attribute 'clip'"),
+    ("script.py:net", "cannot be imported: it ends the program"),
     ("own_net.py:broken", "with 4 classes failed: ValueError: no such width"),
     ("own_net.py:number", "returned a int"), (":net", "cannot be imported"), ("own_net.py:", "has no function ''")])
 def test_what_cannot_be_built_is_one_line(folder, name, said):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dance_deploy import models, profiles
+from dance_deploy import checked, models, profiles
 from dance_deploy.data import open_dataset
 from dance_deploy.errors import InputError
 from dance_deploy.geometry import ClipSpec
@@ -62,6 +62,8 @@ class Options:
         """Raise InputError for what makes no sense, alone or together, whatever the data."""
         if self.resume and self.restart:
             raise InputError("--resume and --restart exclude each other; give one of them")
+        if self.out.is_file() and os.path.realpath(self.data) == os.path.realpath(self.out):
+            raise InputError(f"-o {self.out} is the list of the data; give the checkpoint another name")
         given = self.given()
         TrainSettings(**given).check()
         for name in ("static_by", "static_allocation", "static_scope", "epochs_static"):
@@ -124,6 +126,11 @@ def _data(options: Options, spec: ClipSpec, reporter: Reporter) -> tuple[Data, T
                           skip_unreadable=options.skip_unreadable, progress=progress, **render)
     if len(splits.labels) < 2:
         raise InputError(f"{options.data}: one class only, '{splits.labels[0]}'; expected two or more to tell apart")
+    for label in splits.labels:
+        try:
+            checked.text(label, "the class name")
+        except checked.CheckError as error:
+            raise InputError(f"{options.data}: {error}; a bundle cannot hold it") from error
     reporter.say(splits.summary())
     flip = options.flip
     if flip is None:

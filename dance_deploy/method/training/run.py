@@ -22,7 +22,7 @@ from dance_deploy.method.checkpoint import (
     save_checkpoint,
 )
 from dance_deploy.method.prune import ChannelGroups, choose_channels, keep_channels, shrink, widths_of
-from dance_deploy.method.surgery import GatedModel, gate_model
+from dance_deploy.method.surgery import GatedModel, check_classes, gate_model
 from dance_deploy.method.training.calibration import calibrate
 from dance_deploy.method.training.evaluation import DenseView, Evaluator, Score
 from dance_deploy.method.training.feed import Data, decoded, targets_of
@@ -142,6 +142,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):  # the controller's start draws from the global generator
             torch.manual_seed(s.seed)
             model = gate_model(network, self.data.clip.shape, s.kinds, s.tau_max)
+        check_classes(model, len(self.data.labels))
         if s.thresholds_from == "budget":
             model.controller.see_budget_only()
         for gate in model.gates:
