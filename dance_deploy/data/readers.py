@@ -176,7 +176,7 @@ def _read_split_line(line: str, where: str, folder: Path, labels: Sequence[str],
                      problems: list[str]) -> None:
     """Add what one line of a split file says to `entries`, or to `problems` what is wrong with it."""
     name, _, last = line.rpartition(" ")
-    number = int(last) if name and is_number(last[last.startswith("-"):]) else None
+    number = int(last) if name and is_number(last.removeprefix("-")) else None
     name = name.strip() if number is not None else line
     label = name.replace("\\", "/").split("/")[0]
     if label not in labels:
