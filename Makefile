@@ -26,9 +26,10 @@ plugin:
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(DEMO)
 
-# one process a core; a few are enough, each needs memory for torch
+# one process a core; a few are enough, each needs memory for torch. Then what must have the machine for itself.
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m 'not real_time'
+	$(BIN)/python -m pytest -m real_time
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """What a convolution costs: multiply-accumulates and memory accesses, counted exactly from the masks.
 
 The one place where cost is defined; training, export, runtime and benchmarks all ask here.
-Rules: a tap that falls into the zero padding, on a dropped frame, a dropped
-feature or a dropped channel costs nothing, in the dense count as in the gated one.
+Rules: a tap that falls into the zero padding, on a dropped frame, a dropped feature or a dropped channel costs nothing,
+in the dense count as in the gated one.
 """
 from typing import NamedTuple
 

@@ -22,6 +22,11 @@ def is_special(path):
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def same_file(one, other):
+    """Whether two paths lead to one file, there already or not; "-" (a stream) and None lead to none."""
+    return not {"-", None} & {one, other} and os.path.realpath(one) == os.path.realpath(other)
+
+
 def check_writable(path, option=None):
     """Raise InputError where a file at `path` cannot be written: before the work whose result it is to hold.
 

@@ -10,6 +10,10 @@ Size3 = Tuple[int, int, int]
 Pads6 = Tuple[int, int, int, int, int, int]
 
 
+# of frames, rows, columns and strides: far above any video network, low enough that counting costs stays cheap
+MAX_EXTENT = 4096
+
+
 class ClipSpec(NamedTuple):
     """How a clip is cut from a video and turned into numbers.
 
@@ -37,12 +41,13 @@ class ClipSpec(NamedTuple):
 
     def check(self):
         """Return self; raise InputError where a field makes no sense."""
-        if self.frames < 1 or self.stride < 1:
-            raise InputError("clip spec: frames and stride must be at least 1 (got {} and {})".format(
-                self.frames, self.stride))
+        for name in ("frames", "stride"):
+            if not 1 <= getattr(self, name) <= MAX_EXTENT:
+                raise InputError("clip spec: {} must be 1 to {} (got {})".format(name, MAX_EXTENT, getattr(self, name)))
         for name in ("resize", "size"):
-            if min(getattr(self, name)) < 1:
-                raise InputError("clip spec: {} must be at least 1x1 (got {}x{})".format(name, *getattr(self, name)))
+            if not 1 <= min(getattr(self, name)) <= max(getattr(self, name)) <= MAX_EXTENT:
+                raise InputError("clip spec: {0} must be 1x1 to {1}x{1} (got {2}x{3})".format(
+                    name, MAX_EXTENT, *getattr(self, name)))
         if self.size[0] > self.resize[0] or self.size[1] > self.resize[1]:
             raise InputError("clip spec: the crop {}x{} is larger than the resized frame {}x{}".format(
                 *(tuple(self.size) + tuple(self.resize))))

@@ -8,7 +8,7 @@ from typing import Dict, NamedTuple, Tuple, Union
 from dance_deploy import checked
 from dance_deploy.checked import CheckError
 from dance_deploy.errors import InputError
-from dance_deploy.geometry import ClipSpec, Conv3dGeometry
+from dance_deploy.geometry import MAX_EXTENT, ClipSpec, Conv3dGeometry
 
 FORMAT = "dance-bundle"
 VERSION = 1
@@ -24,7 +24,7 @@ _CONV_KEYS = ("name", "out_channels", "kernel", "strides", "pads", "dilations", 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 # far above any video network, low enough that counting costs never asks for absurd amounts of memory
-_MAX_CHANNELS, _MAX_EXTENT, _MAX_KERNEL, _MAX_NUMBERS = 65536, 4096, 255, 1 << 28
+_MAX_CHANNELS, _MAX_KERNEL, _MAX_NUMBERS = 65536, 255, 1 << 28
 _MAX_COUNT = 1 << 53
 
 
@@ -136,10 +136,10 @@ def _clip(value):
     checked.mapping(value, "clip", ("frames", "stride", "resize", "size", "mean", "std", "layout"))
     checked.choice(value["layout"], "clip.layout", ("NCTHW",))
     clip = ClipSpec(
-        frames=checked.integer(value["frames"], "clip.frames", 1, _MAX_EXTENT),
-        stride=checked.integer(value["stride"], "clip.stride", 1, _MAX_EXTENT),
-        resize=checked.integers(value["resize"], "clip.resize", 2, 1, _MAX_EXTENT),
-        size=checked.integers(value["size"], "clip.size", 2, 1, _MAX_EXTENT),
+        frames=checked.integer(value["frames"], "clip.frames", 1, MAX_EXTENT),
+        stride=checked.integer(value["stride"], "clip.stride", 1, MAX_EXTENT),
+        resize=checked.integers(value["resize"], "clip.resize", 2, 1, MAX_EXTENT),
+        size=checked.integers(value["size"], "clip.size", 2, 1, MAX_EXTENT),
         mean=checked.numbers(value["mean"], "clip.mean", 3, -1e6, 1e6),
         std=checked.numbers(value["std"], "clip.std", 3, 1e-6, 1e6))
     _limited(clip.shape, "clip")
@@ -171,7 +171,7 @@ def _ungated(value):
         where = "ungated.convs[%d]" % i
         checked.mapping(conv, where, _CONV_KEYS + ("in_channels", "in_size"))
         channels = checked.integer(conv["in_channels"], where + ".in_channels", 1, _MAX_CHANNELS)
-        size = checked.integers(conv["in_size"], where + ".in_size", 3, 1, _MAX_EXTENT)
+        size = checked.integers(conv["in_size"], where + ".in_size", 3, 1, MAX_EXTENT)
         convs.append(_conv({key: conv[key] for key in _CONV_KEYS}, where, (channels,) + size))
     return Ungated(tuple(convs), checked.integer(value["linear_macs"], "ungated.linear_macs", 0, _MAX_COUNT),
                    checked.integer(value["linear_bytes"], "ungated.linear_bytes", 0, _MAX_COUNT))
@@ -181,17 +181,17 @@ def _conv(value, where, input_size):
     """input_size: (C, T, H, W) of what the convolution reads."""
     checked.mapping(value, where, _CONV_KEYS)
     _limited(input_size, where + " (its input)")
-    if max(input_size[1:]) > _MAX_EXTENT:
-        raise checked.wrong(where + " (its input)", input_size, "at most %d positions along an axis" % _MAX_EXTENT)
+    if max(input_size[1:]) > MAX_EXTENT:
+        raise checked.wrong(where + " (its input)", input_size, "at most %d positions along an axis" % MAX_EXTENT)
     conv = Conv3dGeometry(
         name=checked.text(value["name"], where + ".name"),
         in_channels=input_size[0],
         in_size=tuple(input_size[1:]),
         out_channels=checked.integer(value["out_channels"], where + ".out_channels", 1, _MAX_CHANNELS),
         kernel=checked.integers(value["kernel"], where + ".kernel", 3, 1, _MAX_KERNEL),
-        strides=checked.integers(value["strides"], where + ".strides", 3, 1, _MAX_EXTENT),
-        pads=checked.integers(value["pads"], where + ".pads", 6, 0, _MAX_EXTENT),
-        dilations=checked.integers(value["dilations"], where + ".dilations", 3, 1, _MAX_EXTENT),
+        strides=checked.integers(value["strides"], where + ".strides", 3, 1, MAX_EXTENT),
+        pads=checked.integers(value["pads"], where + ".pads", 6, 0, MAX_EXTENT),
+        dilations=checked.integers(value["dilations"], where + ".dilations", 3, 1, MAX_EXTENT),
         group=checked.integer(value["group"], where + ".group", 1, _MAX_CHANNELS))
     if conv.in_channels % conv.group or conv.out_channels % conv.group:
         raise checked.wrong(where + ".group", conv.group, "a divisor of the %d input and %d output channels" % (

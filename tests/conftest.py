@@ -44,5 +44,5 @@ def python():
         environment = dict(os.environ, PYTHONPATH=ROOT, PYTHONDONTWRITEBYTECODE="1", PYTHONIOENCODING="utf-8")
         environment.update(options.pop("env", {}))
         return subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              encoding="utf-8", timeout=60, env=environment, **options)
+                              encoding="utf-8", timeout=180, env=environment, **options)
     return run

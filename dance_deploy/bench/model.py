@@ -82,7 +82,11 @@ class Worker:
     def __init__(self, bundle: Path, peer: str, case: Case) -> None:
         self.peer = peer
         self._process = PeerProcess("dance_deploy.bench.worker", peer, str(bundle), peer, json.dumps(case._asdict()))
-        self.logits = np.array(self._process.answer()["ready"])
+        try:
+            self.logits = np.array(self._process.answer()["ready"])
+        except BaseException:
+            self._process.close()
+            raise
         self.memory_mb: float | None = None
         self.peak_mb = 0.0
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
 
 from dance_deploy.errors import InputError, OperationError
+
+_PATIENCE_S = 5.0  # for a process whose input has ended
 
 
 class PeerProcess:
@@ -15,8 +19,9 @@ class PeerProcess:
 
     def __init__(self, module: str, peer: str, *arguments: str) -> None:
         self.peer = peer
+        # a session of its own: Ctrl-C in a terminal reaches us alone, and we end it
         self._process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, text=True)
+                                         stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def ask(self, line: str) -> dict[str, Any]:
         """Send one line, return the answer; raises InputError or OperationError where the process says so or dies."""
@@ -41,10 +46,14 @@ class PeerProcess:
         return answer
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, whatever it does."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
         except BrokenPipeError:
             pass
-        self._process.wait()
+        try:
+            self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)  # what it started as well
+            self._process.wait()

@@ -47,7 +47,7 @@ def exit_code_of(app, args=None):
             return fail(InputError("'{}' cannot be opened: {}".format(error.filename, error.strerror)))
         if error.errno not in _NO_ROOM:
             raise
-        _discard_output()
+        _flush_or_discard()
         return fail(OperationError("output cannot be written: {}".format(error.strerror)))
     except Exception as error:
         if type(error).__name__ == "Abort":  # click's, or Typer's own copy of it
@@ -77,14 +77,23 @@ def _wrong_usage(error):
 
 
 def _stand_in_for_closed_streams():
-    """A stream that was closed before we began (`>&-`) is None in Python; what is written to it goes nowhere."""
-    for name in ("stdout", "stderr"):
+    """A stream that was closed before we began (`>&-`) is None in Python: what is written to it goes nowhere, and
+    nothing comes from it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, open(os.devnull, mode))
 
 
 def _flush():
     sys.stdout.flush()  # so that a broken pipe shows here and not while the interpreter shuts down
+
+
+def _flush_or_discard():
+    """What was printed is kept where it was another file that found no room."""
+    try:
+        _flush()
+    except OSError:
+        _discard_output()
 
 
 def _discard_output():

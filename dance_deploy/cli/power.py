@@ -126,9 +126,12 @@ def main():
 
 def _measure(output, source_options, work, margin=0.02, needs_total=False):
     """Open the source, do the work, write and show the recording; the exit code."""
-    from dance_deploy.files import check_writable
-    from dance_deploy.power import boards, recording, recording_file
+    from dance_deploy.files import check_writable, same_file
+    from dance_deploy.power import boards, catalog, recording, recording_file
     if output is not None:
+        name, _, place = source_options[0].partition("=")
+        if name == catalog.LOG and same_file(output, place):
+            raise InputError("-o '{}' is the log that --source reads; give it another name".format(output))
         check_writable(output)
     with contextlib.closing(open_from_options(*source_options)) as source:
         if needs_total and not source.total_rails:
@@ -136,9 +139,11 @@ def _measure(output, source_options, work, margin=0.02, needs_total=False):
         with recording.Recorder(source, say=_say) as recorder:
             code = work(recorder)
             found = recorder.recording()
-    if output is not None:
-        recording_file.save(found, output, margin)
-    _show(output or "not kept", found, margin)
+    try:
+        if output is not None:
+            recording_file.save(found, output, margin)
+    finally:  # a full disk must not lose the figures
+        _show(output or "not kept", found, margin)
     if code:
         raise OperationError("the command ended with exit code {}; its energy is no measurement of the work".format(
             code))

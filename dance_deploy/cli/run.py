@@ -94,17 +94,17 @@ def main():
     entry.run(app)
 
 
-def _check_outputs(bundle, arguments, options):
+def _check_outputs(bundle, inputs, options):
     """Raise InputError where a file to write is one that is read."""
+    from dance_deploy.files import same_file
     for option, output in (("--json", options.json_path), ("--report", options.report)):
         if output is None or output == "-":
             continue
-        place = os.path.realpath(output)
-        if os.path.dirname(place) == os.path.realpath(bundle):
+        if same_file(os.path.dirname(os.path.realpath(output)), bundle):
             raise InputError("{} '{}' lies in the bundle, which holds its own files only; name a place outside".format(
                 option, output))
-        if os.path.exists(place) and place in [os.path.realpath(argument) for argument in arguments]:
-            raise InputError("{} '{}' is an INPUT; it would be replaced".format(option, output))
+        if any(same_file(output, video.target) for video in inputs if not video.live):
+            raise InputError("{} '{}' is an INPUT and would be replaced; give it another name".format(option, output))
 
 
 def _run_inputs(path, arguments, options):
@@ -114,7 +114,7 @@ def _run_inputs(path, arguments, options):
     codes, inputs = _expand(arguments)
     if not inputs:
         return max(codes)
-    _check_outputs(path, arguments, options)
+    _check_outputs(path, inputs, options)
     log = run_report.opened_log(options.report, options.json_path)
     sink = JsonLines(options.json_path, any(i.live for i in inputs)) if options.json_path is not None else None
     try:

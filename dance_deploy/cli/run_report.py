@@ -1,6 +1,4 @@
 """dance-run --report: collects what a run gave and writes its page at the end."""
-import os
-
 from dance_deploy.cli import entry
 from dance_deploy.errors import InputError, OperationError
 
@@ -11,12 +9,12 @@ def opened_log(path, json_path):
     """A RunLog for the page at `path`, None without one. Raises InputError where no page can be written there."""
     if path is None:
         return None
-    from dance_deploy.files import check_writable
+    from dance_deploy.files import check_writable, same_file
     from dance_deploy.report.page import check_page_path
     from dance_deploy.report.run_log import RunLog
     check_page_path(path)
     check_writable(path)
-    if json_path is not None and os.path.realpath(path) == os.path.realpath(json_path):
+    if same_file(path, json_path):
         raise InputError("--report and --json name the same file '{}'; give each its own".format(path))
     return RunLog()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dance_deploy.errors import InputError
-from dance_deploy.files import check_writable
+from dance_deploy.files import check_writable, same_file
 from dance_deploy.method.training.outcome import Outcome, write_json
 from dance_deploy.method.training.state import work_folder
 
@@ -131,7 +131,7 @@ def check_json(json_path: str | None, checkpoint: Path) -> None:
     """Raise InputError now, rather than after training, where the file cannot be written or is the checkpoint."""
     if json_path is None or json_path == "-":
         return
-    if os.path.realpath(json_path) == os.path.realpath(checkpoint):
+    if same_file(json_path, checkpoint):
         raise InputError(f"--json and -o name the same file '{json_path}'; give each its own")
     check_writable(json_path, "--json")
 

@@ -122,5 +122,8 @@ def _sysfs_class(name):
 def _tegrastats(command, options):
     from dance_deploy.power.tegrastats_source import TegrastatsSource
     if command:
-        options = dict(options, command=shlex.split(command))
+        try:
+            options = dict(options, command=shlex.split(command))
+        except ValueError as error:
+            raise InputError("power source 'tegrastats={}': {}".format(command, error)) from error
     return TegrastatsSource(**options)

@@ -2,11 +2,10 @@
 import functools
 import io
 import json
-import os
 import sys
 
 from dance_deploy.errors import InputError
-from dance_deploy.files import whole_file
+from dance_deploy.files import same_file, whole_file
 from dance_deploy.power.boards import Boards, total_mw
 from dance_deploy.power.tegrastats import LONGEST_LINE, sample_from_line
 
@@ -68,7 +67,7 @@ def parse_log(path, json_path="-", boards=None, stdin=None, stdout=None, stderr=
     """
     found = ParsedLog()
     stderr = stderr or sys.stderr
-    if "-" not in (path, json_path) and os.path.realpath(path) == os.path.realpath(json_path):
+    if same_file(path, json_path):
         raise InputError("log '{}' would be replaced by its JSON; give the JSON a name of its own".format(path))
     with _opened(path, stdin) as stream:
         objects = _objects(stream, boards or _shipped_boards(), found)

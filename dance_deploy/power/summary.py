@@ -63,16 +63,21 @@ def ratio_half_width(recording):
 
 
 def block_powers_mw(energies, start_s, end_s):
-    """Mean total power of up to 20 equal stretches, each of at least two samples and measured whole; [] if there are
-    none. Stretches, not samples: neighbouring samples resemble each other and would feign certainty."""
+    """Mean total power of up to 20 equal stretches, each of at least two samples and measured whole. Where samples are
+    missing, that of the stretches beside the gaps, if they are half of the time; else []. Stretches, not samples:
+    neighbouring samples resemble each other and would feign certainty."""
     count = min(_MOST_BLOCKS, energies.window(start_s, end_s).samples // LEAST_SAMPLES)
+    beside_gaps = []
     while count >= 1:
         edges = np.linspace(start_s, end_s, count + 1)
         blocks = [energies.window(low, high).total for low, high in zip(edges[:-1], edges[1:])]
-        if all(block is not None and block.energy_j is not None for block in blocks):
-            return [block.average_mw for block in blocks]
+        whole = [block.average_mw for block in blocks if block is not None and block.energy_j is not None]
+        if len(whole) == count:
+            return whole
+        if not beside_gaps and 2 * len(whole) >= count:
+            beside_gaps = whole
         count //= 2
-    return []
+    return beside_gaps
 
 
 def interval_dict(interval):

@@ -77,7 +77,8 @@ class TegrastatsLogSource(Source):
     def _period_s(self):
         """Mean seconds between samples by the printed times. Raises InputError where these cannot tell."""
         times = [sample.timestamp for sample in self._read_samples()]
-        missing = "log '{}': {}; say how far apart its samples are (the interval it was recorded with, in seconds)"
+        missing = ("log '{}': {}; say how far apart its samples are, the interval it was recorded with (--interval-ms, "
+                   "in dance-run --power-interval-ms)")
         if not times or None in times:
             raise InputError(missing.format(self._path, "its lines have no date and time"))
         try:

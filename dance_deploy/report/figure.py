@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dance_deploy.errors import MissingPackageError
-from dance_deploy.files import check_writable, whole_file
+from dance_deploy.errors import InputError, MissingPackageError
+from dance_deploy.files import check_writable, same_file, whole_file
 
 DOTS_PER_INCH = 120
 
@@ -20,8 +20,10 @@ def check_can_draw(what_for: str) -> None:
 
 
 def check_results(json_file: Path | None, plot: Path | None = None) -> None:
-    """Before the work: raise InputError where a file for --json or --plot cannot be written, MissingPackageError where
-    there is nothing to draw with."""
+    """Before the work: raise InputError where a file for --json or --plot cannot be written or one is both,
+    MissingPackageError where there is nothing to draw with."""
+    if same_file(json_file, plot):
+        raise InputError(f"--json and --plot name the same file '{plot}'; give each its own")
     for option, file in (("--json", json_file), ("--plot", plot)):
         if file is not None:
             check_writable(file, option)

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,7 +159,8 @@ def test_command_measures_writes_json_and_draws(tmp_path):
 @pytest.mark.parametrize("arguments, said", [
     (["--against", "tflite"], "tflite"), (["--arch", "vgg"], "vgg"), (["--layers", "L9"], "L9"),
     (["--cpu-time", "--threads", "2"], "--cpu-time"), (["--plot", "."], "--plot '.' cannot be written"),
-    (["--json", "missing/x.json"], "--json 'missing/x.json' cannot be written")])
+    (["--json", "missing/x.json"], "--json 'missing/x.json' cannot be written"),
+    (["--json", "x.png", "--plot", "./x.png"], "--json and --plot name the same file")])
 def test_bad_arguments_are_one_line(arguments, said):
     done = bench(*arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
@@ -182,3 +186,16 @@ def test_a_plot_without_dense_peers(tmp_path):
     assert result.best_peer is None and result.break_even["blob"] is not None
     plot_results([result], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 0
+
+
+@needs_library
+def test_ctrl_c_in_a_terminal_is_one_line():
+    """The terminal tells every process of the foreground group; the peers' are not to speak of it."""
+    bench = subprocess.Popen([sys.executable, "-m", "dance_deploy.cli.bench", "kernels", "--against", "onnxruntime"],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    peers, end_s = Path(f"/proc/{bench.pid}/task/{bench.pid}/children"), time.monotonic() + 60
+    while peers.exists() and not peers.read_text() and time.monotonic() < end_s:
+        time.sleep(0.02)
+    os.killpg(bench.pid, signal.SIGINT)
+    _, err = bench.communicate(timeout=60)
+    assert (bench.returncode, err) == (1, "interrupted\n")

@@ -65,6 +65,12 @@ def test_a_bad_bundle_is_exit_code_2(run, own_bundle, damage, why):
     assert why in json.loads(out)["bundle_error"]
 
 
+def test_a_name_that_the_terminal_cannot_show(python, own_bundle):
+    place = own_bundle.rename(own_bundle.parent / "b\u00fcndel")
+    done = python("-m", "dance_deploy.cli.doctor", place, env={"PYTHONIOENCODING": "ascii"})
+    assert done.stdout.isascii() and "b\\xfcndel" in done.stdout and "Traceback" not in done.stderr
+
+
 def test_what_is_needed_and_lacking_is_exit_code_1(run, monkeypatch):
     """A machine without onnxruntime and without a decoder."""
     absent = ("onnxruntime", "av", "cv2")

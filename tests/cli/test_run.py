@@ -246,10 +246,13 @@ def test_what_is_read_is_not_replaced(run, tiny_bundle, clip_file, tmp_path):
     with open(clip_file, "rb") as stream:
         before = stream.read()
     page, same = tmp_path / "p.html", os.path.join(str(tmp_path), ".", "p.html")
-    for outputs, said in ((["--json", clip_file], "is an INPUT"), (["--report", page, "--json", same], "the same file"),
+    for outputs, said in ((["--json", clip_file], "is an INPUT and would be replaced"),
+                          (["--report", page, "--json", same], "the same file"),
                           (["--json", os.path.join(tiny_bundle, "manifest.json")], "lies in the bundle")):
         code, out, err = run(tiny_bundle, clip_file, *outputs)
         assert (code, out, len(err)) == (2, "", 1) and said in err[0]
+    code, out, err = run(tiny_bundle, os.path.dirname(clip_file), "--json", clip_file)    # an input as part of a folder
+    assert (code, out, len(err)) == (2, "", 1) and "is an INPUT and would be replaced" in err[0]
     with open(clip_file, "rb") as stream:
         assert stream.read() == before and not list(tmp_path.iterdir())
 

@@ -85,7 +85,10 @@ def test_json_on_stdout_is_all_there_is(run, videos, tmp_path):
     (["--data", "absent"], "absent: no such file or folder"), (["--device", "tpu"], "--device is 'tpu'"),
     (["--lr", "fast"], "--lr"), (["--lr", "-1"], "--lr is -1.0"),
     (["--json", "absent/c.json"], "--json 'absent/c.json'"), (["-o", "."], "is a folder"),
-    (["--clip-stride", "0"], "stride"), (["--static-by", "magnitude"], "--static-by says how --static-share prunes"),
+    (["--clip-stride", "0"], "stride"), (["--clip-stride", "4097"], "stride must be 1 to 4096"),
+    (["--windows", "9" * 30], "--windows is 999"), (["--epochs-aap", "9" * 30], "--epochs-aap is 999"),
+    (["--clip", "5000x24x30"], "frames must be 1 to 4096"),
+    (["--static-by", "magnitude"], "--static-by says how --static-share prunes"),
     (["--epochs-static", "3"], "add --static-share"), (["--json", "./c.pt"], "--json and -o name the same file"),
     (["-o", "x" * 300 + ".pt"], "File name too long"),
     (["--render-clips", "3"], "--render-clips is for --data rendered")])
@@ -112,7 +115,7 @@ def test_class_names_that_no_bundle_holds_are_known_before_training(run, videos,
     lines = [f"{clip},{name}" for clip, name in zip(clips, ["other", label] * 3)]
     (tmp_path / "data.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
     code, _, err = run("--data", tmp_path / "data.csv", "-o", tmp_path / "c.pt", *TINY)
-    assert code == 2 and ("training began" if fits else "a bundle cannot hold it") in err
+    assert code == 2 and ("training began" if fits else "a bundle cannot hold it, so rename it") in err
 
 
 def test_one_class_alone_is_refused(run, videos, tmp_path):

@@ -1,6 +1,7 @@
 """What training reads: every video is decoded before the first epoch; what ends a decoding process is one line."""
 import os
 import shutil
+import time
 
 import pytest
 
@@ -13,7 +14,13 @@ from training_helpers import TINY_CLIP  # noqa: E402
 from dance_deploy.data import open_dataset  # noqa: E402
 from dance_deploy.data.dataset import ClipDataset  # noqa: E402
 from dance_deploy.errors import InputError, OperationError  # noqa: E402
-from dance_deploy.method.training.feed import decoded, evaluation_batches, loaded, make_data  # noqa: E402
+from dance_deploy.method.training.feed import (  # noqa: E402
+    decoded,
+    decoding_processes,
+    evaluation_batches,
+    loaded,
+    make_data,
+)
 from dance_deploy.method.training.settings import TrainSettings  # noqa: E402
 
 SETTINGS = TrainSettings(windows=1, eval_windows=1)
@@ -66,5 +73,20 @@ class Killed(Dataset):
 
 
 def test_a_decoding_process_that_is_killed_is_one_line():
-    with pytest.raises(OperationError, match="a process that decodes videos was killed"):
+    with pytest.raises(OperationError, match="a process that decodes videos was killed"), decoding_processes():
         list(loaded(DataLoader(Killed(), num_workers=1)))
+
+
+class Slow(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        time.sleep(60)
+
+
+def test_one_that_is_killed_while_the_network_computes_is_too():
+    with pytest.raises(OperationError, match="a process that decodes videos was killed"), decoding_processes():
+        batches = iter(DataLoader(Slow(), num_workers=1))
+        batches._workers[0].kill()
+        time.sleep(60)  # a step of training; torch's handler of SIGCHLD ends it

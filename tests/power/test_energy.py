@@ -7,6 +7,7 @@ from power_trees import trace_of
 
 from dance_deploy.power.energy import Energies
 from dance_deploy.power.source import COUNTER, Reading
+from dance_deploy.power.summary import block_powers_mw
 from dance_deploy.power.trace import column, gap_limit_s, period_of, trace_from_readings
 
 
@@ -67,6 +68,16 @@ def test_a_gap_makes_the_energy_unknown_and_not_smaller_or_guessed():
     assert (beside.energy_j, beside.missing_s) == (pytest.approx(5.0), 0.0)
     part = total(trace, 4.5, 7.0)    # starts inside the gap
     assert (part.energy_j, part.missing_s) == (None, pytest.approx(1.5))
+
+
+@pytest.mark.parametrize("gap_s, known", [(0.0, 20), (1.6, (10, 19)), (8.0, 0)])
+def test_idle_is_told_beside_a_gap_where_half_of_it_was_measured(gap_s, known):
+    time_s = np.arange(0.0, 10.05, 0.05)
+    time_s = time_s[(time_s <= 1.0) | (time_s >= 1.0 + gap_s)]
+    found = block_powers_mw(Energies(trace_of(time_s, np.full(len(time_s), 1500.0)), ["VDD_IN"]), 0.0, 10.0)
+    assert found == [pytest.approx(1500.0)] * len(found)
+    low, high = known if isinstance(known, tuple) else (known, known)
+    assert low <= len(found) <= high
 
 
 def test_a_source_that_died_leaves_the_rest_unknown():

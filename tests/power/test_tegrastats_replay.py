@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tegrastats_lines import LINES, has_ended
 
+pytestmark = pytest.mark.real_time
 REPLAY = str(Path(__file__).resolve().parents[2] / "tools" / "tegrastats_replay.py")
 
 

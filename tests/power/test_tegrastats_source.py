@@ -11,6 +11,7 @@ from dance_deploy.errors import InputError, OperationError
 from dance_deploy.power.tegrastats_log import TegrastatsLogSource
 from dance_deploy.power.tegrastats_source import TegrastatsSource
 
+pytestmark = pytest.mark.real_time
 REPLAY = str(Path(__file__).resolve().parents[2] / "tools" / "tegrastats_replay.py")
 NANO = "RAM 1/2MB CPU [0%@1] GPU@30C PMIC@50C CV0@-256C POM_5V_IN {0}/{0} POM_5V_GPU 0/0 POM_5V_CPU 100/100"
 # the least step between two arrivals that a busy machine does not turn into one

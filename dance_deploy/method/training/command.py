@@ -13,9 +13,10 @@ import torch
 from dance_deploy import checked, models, profiles
 from dance_deploy.data import open_dataset
 from dance_deploy.errors import InputError
+from dance_deploy.files import same_file
 from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.surgery import gate_model
-from dance_deploy.method.training.feed import Data, make_data
+from dance_deploy.method.training.feed import Data, decoding_processes, make_data
 from dance_deploy.method.training.loop import Reporter
 from dance_deploy.method.training.outcome import Outcome
 from dance_deploy.method.training.precision import keep_freed_memory
@@ -62,7 +63,7 @@ class Options:
         """Raise InputError for what makes no sense, alone or together, whatever the data."""
         if self.resume and self.restart:
             raise InputError("--resume and --restart exclude each other; give one of them")
-        if self.out.is_file() and os.path.realpath(self.data) == os.path.realpath(self.out):
+        if self.out.is_file() and same_file(self.data, self.out):
             raise InputError(f"-o {self.out} is the list of the data; give the checkpoint another name")
         given = self.given()
         TrainSettings(**given).check()
@@ -100,7 +101,8 @@ def train_from_options(options: Options, reporter: Reporter) -> Outcome | None:
         if ranks.is_first and models.is_own(options.arch):
             _warn_of_export(options.arch, len(data.labels), spec, reporter)
         request = Request(options.arch, options.out, settings, options.init, going_on)
-        return train(request, data, reporter, device, ranks)
+        with decoding_processes():
+            return train(request, data, reporter, device, ranks)
 
 
 def _warn_of_export(arch: str, classes: int, spec: ClipSpec, reporter: Reporter) -> None:
@@ -130,7 +132,7 @@ def _data(options: Options, spec: ClipSpec, reporter: Reporter) -> tuple[Data, T
         try:
             checked.text(label, "the class name")
         except checked.CheckError as error:
-            raise InputError(f"{options.data}: {error}; a bundle cannot hold it") from error
+            raise InputError(f"{options.data}: {error}; a bundle cannot hold it, so rename it") from error
     reporter.say(splits.summary())
     flip = options.flip
     if flip is None:

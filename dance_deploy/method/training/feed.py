@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -124,12 +125,20 @@ def training_batches(data: Data, phase: str, epoch: int, *, batch: int, random: 
 
 
 def loaded(loader: DataLoader) -> Iterator[Any]:
-    """The loader's batches. What ended a decoding process arrives with its traceback, and is raised as one line."""
+    """The loader's batches. A video that cannot be decoded arrives with a traceback, and is raised as one line."""
     try:
         yield from loader
     except InputError as error:
         name = f"{type(error).__module__}.{type(error).__qualname__}: "
         raise InputError(str(error).strip().rpartition("\n")[2].removeprefix(name)) from error
+
+
+@contextlib.contextmanager
+def decoding_processes() -> Iterator[None]:
+    """Around all that uses `loaded`: raises OperationError where a decoding process is killed. torch tells of that from
+    a signal handler, so at any line of ours."""
+    try:
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

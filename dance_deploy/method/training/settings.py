@@ -15,6 +15,7 @@ from dance_deploy.method.training.precision import PRECISIONS
 
 PHASES = ("dense", "static", "ava", "aap")
 GATING = ("budget", "clip")
+MAX_COUNT = 1 << 20  # of epochs, windows, clips in a step: nobody means more
 SMALL_DATA = 50  # training clips up to which the most epochs are run; beyond, fewer, as epochs get longer
 EPOCH_WINDOWS = 100  # windows in an epoch of a small data set: a few dozen clips, seen once, are too few steps
 MOST_WINDOWS = 4
@@ -86,9 +87,9 @@ class TrainSettings:
     def check(self) -> TrainSettings:
         """Return self; raise InputError, naming the option or the setting, where a value makes no sense."""
         for name in ("epochs_dense", "epochs_static", "epochs_ava", "epochs_aap"):
-            _at_least(name, getattr(self, name), 0)
+            _in_range(name, getattr(self, name), 0)
         for name in ("batch", "windows", "eval_windows", "eval_every"):
-            _at_least(name, getattr(self, name), 1)
+            _in_range(name, getattr(self, name), 1)
         for name in ("lr_dense", "lr_static", "lr_ava", "lr_aap", "lr_controller"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -157,6 +158,6 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _at_least(name: str, value: int | None, low: int) -> None:
-    if value is not None and value < low:
-        raise InputError(f"{named(name)} is {value}, expected {low} or more")
+def _in_range(name: str, value: int | None, low: int) -> None:
+    if value is not None and not low <= value <= MAX_COUNT:
+        raise InputError(f"{named(name)} is {value}, expected {low} to {MAX_COUNT}")
