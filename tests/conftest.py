@@ -19,6 +19,17 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
+try:
+    import hypothesis
+except ImportError:
+    pass    # tests that need it say so
+else:
+    # a machine that stands still for a while is not a slow test
+    hypothesis.settings.register_profile("dance", deadline=None,
+                                         suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("dance")
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory):
     """Folder of a small real bundle; tests must not change it."""

@@ -196,7 +196,8 @@ def _activation_gate(op_type: str, body: _Body) -> FunctionProto:
 def _keep(body: _Body, means: str, step: int) -> str:
     """bool: not (m < tau * mean m and m < max m), also made the function's output of this step.
 
-    A comparison with NaN is false, so a NaN drops nothing.
+    Less than the largest: by more than float32 sums of equal magnitudes differ (names.GATE_TIE). A comparison with NaN
+    is false, so a NaN drops nothing.
     """
     axes = [1, 2] if step == 2 else [1]
     tau = body.op("Gather", "tau", body.constant([step], np.int64), axis=1)             # [N, 1]
@@ -204,7 +205,9 @@ def _keep(body: _Body, means: str, step: int) -> str:
         tau = body.unsqueeze(tau, [2])                                                  # [N, 1, 1]
     threshold = body.op("Mul", tau, body.reduce("ReduceMean", means, axes, keepdims=1))
     below = body.op("Less", means, threshold)
-    below_largest = body.op("Less", means, body.reduce("ReduceMax", means, axes, keepdims=1))
+    tied = body.op("Mul", body.reduce("ReduceMax", means, axes, keepdims=1),
+                   body.constant(1.0 - names.GATE_TIE, np.float32))
+    below_largest = body.op("Less", means, tied)
     dropped = body.op("And", below, below_largest)
     if body.mask_dtype == "bool":
         return body.op("Not", dropped, to=names.MASK_NAMES[step])

@@ -66,9 +66,9 @@ def check_masks(x, tau, masks, name=None):
     """Say what is wrong with masks that an implementation returned; [] where the contract allows them.
 
     x, tau, masks: as in gate_borderline. Each step is judged on what the earlier steps of `masks` kept. Beside the
-    contract's borderline, a slice within the same distance of the largest magnitude may be kept or dropped (two
-    slices that differ by less than float32 sums resolve), as long as one of them is kept. Where all sums are exact
-    in float32 (small integers), compare with activation_gate for equality instead.
+    contract's borderline, a slice within GATE_TOLERANCE of the largest magnitude may be kept or dropped (two slices
+    that differ by less than float32 sums resolve); one that equals it must be kept. Where all sums are exact in
+    float32 (small integers), compare with activation_gate for equality instead.
     """
     x, tau = _checked(x, tau, name)
     masks = _as_masks(masks, x.shape, name)
@@ -154,11 +154,11 @@ def _is_borderline(magnitudes, tau):
 def _judge(n, step, magnitudes, tau, taken):
     """Messages for one clip's mask `taken` of one step."""
     with np.errstate(invalid="ignore"):
-        near_largest = magnitudes >= magnitudes.max() - names.GATE_TOLERANCE * magnitudes.mean()
+        near_largest = magnitudes >= magnitudes.max() * (1.0 - names.GATE_TOLERANCE)
     allowed = _is_borderline(magnitudes, tau) | near_largest
     mask_name = names.MASK_NAMES[step]
     problems = []
-    if near_largest.any() and not (taken & near_largest).any():
+    if not taken[magnitudes == magnitudes.max()].all():
         problems.append(f"n={n}: {mask_name} drops the largest magnitude {magnitudes.max():.9g}")
     wrong = np.argwhere((taken != _keep(magnitudes, tau)) & ~allowed)
     for index in wrong[:SHOWN_DIFFERENCES]:

@@ -82,3 +82,6 @@ PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
 
 # An implementation may decide differently only where |m - tau * mean| <= GATE_TOLERANCE * mean.
 GATE_TOLERANCE = 1e-5
+# Float32 sums cannot tell equal magnitudes from those that differ by less, relative to the largest: implementations
+# keep what is so near it, lest they drop some of several that attain it.
+GATE_TIE = 64 * 2.0 ** -24

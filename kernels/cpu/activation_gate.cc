@@ -11,6 +11,9 @@ namespace {
 constexpr int64_t kPassPixels = 512;  // of a frame, as one work item
 constexpr int64_t kStripPixels = 1024, kLastStripPixels = 128;  // channels-last strips hold all channels
 
+// Of equal magnitudes, sums in float (isa.h's are 64 deep) may differ by as much: see names.py, GATE_TIE.
+constexpr double kTie = 64.0 / (1 << 24);
+
 // keep[i] = unless m < tau * mean m, and not the largest; m = sums / terms, which is left in sums. A NaN makes every
 // comparison false.
 void decide(double* sums, int64_t count, double terms, double tau, uint8_t* keep) {
@@ -20,8 +23,8 @@ void decide(double* sums, int64_t count, double terms, double tau, uint8_t* keep
     total += sums[i];
     if (!(sums[i] <= largest)) largest = sums[i];
   }
-  const double threshold = tau * (total / double(count));
-  for (int64_t i = 0; i < count; ++i) keep[i] = !((sums[i] < threshold) & (sums[i] < largest));
+  const double threshold = tau * (total / double(count)), tied = largest * (1.0 - kTie);
+  for (int64_t i = 0; i < count; ++i) keep[i] = !((sums[i] < threshold) & (sums[i] < tied));
 }
 
 // Whether float32 means of that sum say what the values say: nothing infinite or NaN in them, and nothing lost below

@@ -26,18 +26,26 @@ uint64_t rows_in_range(const ConvGeometry& g, int64_t ho) {
   return rows;
 }
 
+// Columns of the input between the first and the last that output columns [begin, end) read: none where all of these lie
+// in the padding.
+struct Columns { int64_t from, to; };
+
+Columns columns_of(const ConvGeometry& g, int64_t begin, int64_t end) {
+  const int64_t reach = (g.kernel[2] - 1) * g.dilations[2] + 1;
+  return {std::max<int64_t>(0, begin * g.strides[2] - g.pads[2]),
+          std::min(g.w, (end - 1) * g.strides[2] - g.pads[2] + reach)};
+}
+
 // What of the input rows the spans of row ho read.
 void widen(const ConvGeometry& g, int64_t ho, const Span* begin, const Span* end, int32_t* read) {
-  const int64_t reach = (g.kernel[2] - 1) * g.dilations[2] + 1;
   for (const Span* span = begin; span != end; ++span) {
-    const int64_t from = std::max<int64_t>(0, span->begin * g.strides[2] - g.pads[2]);
-    const int64_t to = std::min(g.w, (span->end - 1) * g.strides[2] - g.pads[2] + reach);
-    for (int64_t kh = 0; kh < g.kernel[1] && from < to; ++kh) {
+    const Columns columns = columns_of(g, span->begin, span->end);
+    for (int64_t kh = 0; kh < g.kernel[1]; ++kh) {
       if (!(span->kernel_rows >> kh & 1)) continue;
       int32_t* const row = read + 2 * input_row(g, ho, kh);
       const bool any = row[0] < row[1];
-      row[0] = int32_t(any ? std::min<int64_t>(row[0], from) : from);
-      row[1] = int32_t(any ? std::max<int64_t>(row[1], to) : to);
+      row[0] = int32_t(any ? std::min<int64_t>(row[0], columns.from) : columns.from);
+      row[1] = int32_t(any ? std::max<int64_t>(row[1], columns.to) : columns.to);
     }
   }
 }
@@ -53,12 +61,13 @@ LiveSpans find_spans(const ConvGeometry& g, const Kept& kept, int32_t gap, Works
   std::fill(read, so_far, 0);
   if (counts) count_kept(g, kept.masks.feature, so_far);
   const int64_t reach = (g.kernel[2] - 1) * g.dilations[2] + 1;
+  const Columns whole = columns_of(g, 0, g.out[2]);
   Span* next = spans;
   for (int64_t ho = 0; ho < g.out[1]; ++ho) {
     first[ho] = int32_t(next - spans);
     const uint64_t in_range = rows_in_range(g, ho);
     if (!counts) {
-      if (in_range) *next++ = {0, int32_t(g.out[2]), in_range};
+      if (in_range && whole.from < whole.to) *next++ = {0, int32_t(g.out[2]), in_range};
       continue;
     }
     const Span* const row_begin = next;

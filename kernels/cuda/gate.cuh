@@ -133,13 +133,15 @@ DANCE_DEVICE Extremes block_extremes(const double* magnitudes, int count) {
   return all;
 }
 
+constexpr double kTie = 64.0 / (1 << 24);  // as on the CPU
+
 // Keep unless less than tau x the mean, and keep what is largest. A NaN anywhere makes the mean NaN, and nothing is less.
 DANCE_DEVICE void decide(const double* magnitudes, int count, float tau, void* mask, int as_float, long long first) {
   const Extremes all = block_extremes(magnitudes, count);
-  const double threshold = static_cast<double>(tau) * (all.sum / count);
+  const double threshold = static_cast<double>(tau) * (all.sum / count), tied = all.largest * (1.0 - kTie);
   for (int i = threadIdx.x; i < count; i += kThreads) {
     const double value = magnitudes[i];
-    set_mask(mask, as_float, first + i, !(value < threshold && value < all.largest));
+    set_mask(mask, as_float, first + i, !(value < threshold && value < tied));
   }
   __syncthreads();
 }

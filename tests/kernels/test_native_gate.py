@@ -59,6 +59,22 @@ def test_exact_sums_give_the_definitions_masks(lib, isa, channels_last, dtype):
 
 
 @pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("shape", [(1, 3, 3, 7, 7), (1, 7, 5, 9, 11), (2, 33, 4, 17, 30), (1, 64, 2, 5, 3)])
+def test_all_that_attain_the_largest_are_kept(lib, isa, shape, channels_last):
+    """However sums are rounded: those of 0.1, and of the same integers in another order in each frame."""
+    tau = np.full((shape[0], 3), 1.01, np.float32)
+    masks = run(lib, np.full(shape, 0.1, np.float32), tau, channels_last=channels_last)
+    assert all(mask.all() for mask in masks)
+    n, c, t, h, w = shape
+    rng = np.random.default_rng(0)
+    frames = [rng.permutation(np.arange(n * c * h * w) % 5).reshape(n, c, h, w) for _ in range(t)]
+    x = np.stack(frames, 2).astype(np.float32)
+    masks = run(lib, x, tau, channels_last=channels_last)
+    assert definition.check_masks(x, tau, masks) == []
+    np.testing.assert_array_equal(masks.frame_keep, definition.activation_gate(x, tau).frame_keep)
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
 def test_zero_thresholds_keep_everything_whatever_x_holds(lib, isa, channels_last):
     x = np.zeros((1, 3, 2, 5, 4), np.float32)
     x[0, 1, 0, 2, 2], x[0, 2, 1] = np.nan, np.inf

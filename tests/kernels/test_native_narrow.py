@@ -2,6 +2,7 @@
 import native_kernels
 import numpy as np
 import pytest
+from conv_cases import full_masks
 
 from dance_deploy.ops import definition
 
@@ -157,3 +158,18 @@ def test_no_pixel_kept_gives_the_clamped_bias(lib, isa):
     masks = [np.ones((1, 2), bool), np.ones((1, 16), bool), np.zeros((1, 4, 5), bool)]
     y = native_kernels.gated_conv3d(lib, x, w, b, masks, channels_last=True, minimum=0.0, pads=(1,) * 6)
     assert np.array_equal(y, np.broadcast_to(np.maximum(b, 0)[None, :, None, None, None], y.shape))
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("kernel, size, strides, pads", [
+    ((1, 1, 1), (1, 3, 1), (1, 1, 2), (0, 0, 1, 0, 0, 0)), ((1, 1, 1), (2, 2, 1), (1, 1, 9), (0, 0, 8, 0, 0, 0)),
+    ((3, 3, 3), (3, 3, 1), (1, 1, 9), (1, 1, 5, 1, 1, 1)), ((1, 1, 2), (2, 3, 1), (1, 1, 5), (0, 0, 4, 0, 0, 0))])
+def test_columns_that_lie_in_the_padding_are_the_bias(lib, isa, kernel, size, strides, pads, channels_last):
+    """All of them do, and nothing is dropped: what the memory held before must not be read instead."""
+    attributes = dict(strides=strides, pads=pads, dilations=(1, 1, 1))
+    w, b = np.ones((2, 2, *kernel), np.float32), np.full(2, 7.0, np.float32)
+    for value, columns in ((123.0, 40), (1.0, size[2])):
+        x = np.full((1, 2, *size[:2], columns), value, np.float32)
+        y = native_kernels.gated_conv3d(lib, x, w, b, full_masks(x.shape), channels_last=channels_last, **attributes)
+    np.testing.assert_array_equal(y, definition.gated_conv3d(x, w, b, *full_masks(x.shape), **attributes))
+    assert (y == 7.0).all()

@@ -144,6 +144,15 @@ def test_gate_function_hides_no_fault(value, tau):
     assert masks.feature_keep[1, 3, 4]
 
 
+@both_layouts
+def test_gate_function_keeps_all_that_attain_the_largest(channels_last):
+    session = gate_session(17, 8, "bool", channels_last=channels_last)
+    for shape in ((1, 3, 3, 7, 7), (1, 7, 5, 9, 11), (2, 33, 4, 17, 30)):
+        tau = np.full((shape[0], 3), 1.01, np.float32)
+        masks = run_gate(session, np.full(shape, 0.1, np.float32), tau, channels_last)
+        assert all(mask.all() for mask in masks)
+
+
 def run_conv(session, case, channels_last=False, mask_dtype="bool"):
     def layout(a):
         return np.ascontiguousarray(np.moveaxis(a, 1, -1)) if channels_last else a

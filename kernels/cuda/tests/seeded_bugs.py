@@ -90,7 +90,7 @@ BUGS = {
                                                "for (int c = lane; c < min(p.c, 32); c += 32) sum += sum_of"),
     "channels judged on dropped frames": ("gate.cuh", "if (kept(p.frame_keep, p.as_float, first_frame + t)) sum",
                                           "if (true) sum"),
-    "the largest may be dropped": ("gate.cuh", "!(value < threshold && value < all.largest)", "!(value < threshold)"),
+    "the largest may be dropped": ("gate.cuh", "!(value < threshold && value < tied)", "!(value < threshold)"),
     "on the threshold is dropped": ("gate.cuh", "!(value < threshold &&", "!(value <= threshold &&"),
     "extremes without a barrier": (
         "gate.cuh", "maxima[threadIdx.x / 32] = largest;\n  __syncthreads();", "maxima[threadIdx.x / 32] = largest;"),
