@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dance_deploy.method.saliency import Magnitudes, magnitudes, relative
+from dance_deploy.ops import names
 
 TEMPERATURE = 0.2
 
@@ -29,11 +30,13 @@ class Masks(NamedTuple):
 def keep(m: torch.Tensor, tau: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
     """Straight-through mask of magnitudes m [N, ...] at thresholds tau [N], same shape as m.
 
-    1 unless m < tau * mean(m); every position that attains the maximum is 1. NaN drops nothing.
+    1 unless m < tau * mean(m); every position that attains the maximum, as far as float32 sums can tell
+    (names.GATE_TIE), is 1. NaN drops nothing.
     """
     flat = m.flatten(1)
     threshold = tau.unsqueeze(1) * flat.mean(1, keepdim=True)
-    hard = ~(flat < threshold) | (flat == flat.amax(1, keepdim=True))
+    tied = flat.amax(1, keepdim=True) * (1.0 - names.GATE_TIE)
+    hard = ~((flat < threshold) & (flat < tied))
     hard = hard.to(m.dtype)
     if torch.is_grad_enabled():
         soft = torch.sigmoid((relative(m) - tau.unsqueeze(1)) / temperature)

@@ -67,7 +67,7 @@ def check_masks(x, tau, masks, name=None):
 
     x, tau, masks: as in gate_borderline. Each step is judged on what the earlier steps of `masks` kept. Beside the
     contract's borderline, a slice within GATE_TOLERANCE of the largest magnitude may be kept or dropped (two slices
-    that differ by less than float32 sums resolve); one that equals it must be kept. Where all sums are exact in
+    that differ by less than long float32 sums resolve), as long as one of them is kept. Where all sums are exact in
     float32 (small integers), compare with activation_gate for equality instead.
     """
     x, tau = _checked(x, tau, name)
@@ -158,7 +158,7 @@ def _judge(n, step, magnitudes, tau, taken):
     allowed = _is_borderline(magnitudes, tau) | near_largest
     mask_name = names.MASK_NAMES[step]
     problems = []
-    if not taken[magnitudes == magnitudes.max()].all():
+    if near_largest.any() and not (taken & near_largest).any():
         problems.append(f"n={n}: {mask_name} drops the largest magnitude {magnitudes.max():.9g}")
     wrong = np.argwhere((taken != _keep(magnitudes, tau)) & ~allowed)
     for index in wrong[:SHOWN_DIFFERENCES]:

@@ -43,6 +43,12 @@ def test_exact_where_all_sums_are_exact(seed, tau):
                 break
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 3, 7, 7), (2, 33, 4, 17, 30), (1, 64, 2, 5, 3)])
+def test_all_that_attain_the_largest_are_kept(shape):
+    masks = gate_masks(torch.full(shape, 0.1), torch.full((shape[0], 3), 1.01))
+    assert all(bool((mask == 1).all()) for mask in masks)
+
+
 def test_masks_are_hard_in_value_and_soft_in_slope():
     m = torch.tensor([[0.5, 0.9, 1.1, 1.5]], requires_grad=True)
     tau = torch.tensor([1.0], requires_grad=True)
