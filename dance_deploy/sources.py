@@ -127,3 +127,8 @@ def guess_content(head):
     if all(32 <= byte < 127 or byte in (9, 10, 13) for byte in head):
         return "is a web page or XML, not a video" if head.lstrip().startswith(b"<") else "is text, not a video"
     return "is not a video that can be decoded"
+
+
+def refuse_unreadable(error):
+    """For os.walk's `onerror`, which passes over a folder silently where there is none: raise InputError."""
+    raise InputError("folder '{}' cannot be read: {}".format(printable(error.filename), error.strerror))

@@ -23,6 +23,7 @@ from dance_deploy.data.labelled import (
     splits_from_entries,
 )
 from dance_deploy.errors import InputError
+from dance_deploy.sources import refuse_unreadable
 
 log = logging.getLogger(__name__)
 
@@ -122,16 +123,12 @@ def _class_folders(folder: Path) -> list[str]:
     return names
 
 
-def _unreadable(error: OSError) -> None:
-    raise InputError(f"{error.filename}: cannot be read ({error.strerror})")
-
-
 def _entries_of_classes(folder: Path, names: Sequence[str], split: str | None) -> list[Entry]:
     """Return the videos below each class folder, by suffix; raise InputError where a folder has none."""
     entries, empty = [], []
     for name in names:
         found = []
-        for root, folders, files in os.walk(folder / name, onerror=_unreadable):
+        for root, folders, files in os.walk(folder / name, onerror=refuse_unreadable):
             folders.sort()
             found += [os.path.join(root, f) for f in sorted(files)
                       if os.path.splitext(f)[1].lower() in VIDEO_SUFFIXES and not f.startswith(".")]

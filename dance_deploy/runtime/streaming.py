@@ -65,13 +65,9 @@ def _clips(source, spec, hop, pad):
         frames.close()
 
 
-def _unreadable(error):
-    raise InputError("folder '{}' cannot be read: {}".format(sources.printable(error.filename), error.strerror))
-
-
 def _videos_below(folder):
     found = []
-    for place, folders, names in os.walk(folder, onerror=_unreadable):
+    for place, folders, names in os.walk(folder, onerror=sources.refuse_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found.extend(os.path.join(place, name) for name in names
                      if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."))

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kPassPixels = 512;  // of a frame, as one work item
 constexpr int64_t kStripPixels = 1024, kLastStripPixels = 128;  // channels-last strips hold all channels
 
-// Of equal magnitudes, sums in float (isa.h's are 64 deep) may differ by as much: see names.py, GATE_TIE.
+// Of equal magnitudes, sums in float (magnitude.inc adds 64 deep) may differ by as much: see names.py, GATE_TIE.
 constexpr double kTie = 64.0 / (1 << 24);
 
 // keep[i] = unless m < tau * mean m, and not the largest; m = sums / terms, which is left in sums. A NaN makes every

@@ -3,6 +3,7 @@ import gc
 import os
 import shutil
 import time
+from functools import partial
 
 import pytest
 
@@ -70,32 +71,27 @@ def forgotten():
     gc.collect()
 
 
-class Killed(Dataset):
-    """Ends the process that reads it, as a system without memory does."""
+class Calls(Dataset):
+    """Four clips; to read one is to call `action` in a decoding process."""
+
+    def __init__(self, action):
+        self.action = action
 
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
-        os._exit(9)
+        self.action()
 
 
 def test_a_decoding_process_that_is_killed_is_one_line(forgotten):
     with pytest.raises(OperationError, match="a process that decodes videos was killed"), decoding_processes():
-        list(loaded(DataLoader(Killed(), num_workers=1)))
-
-
-class Slow(Dataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        time.sleep(60)
+        list(loaded(DataLoader(Calls(partial(os._exit, 9)), num_workers=1)))  # as a system without memory ends it
 
 
 def test_one_that_is_killed_while_the_network_computes_is_too(forgotten):
     with pytest.raises(OperationError, match="a process that decodes videos was killed"), decoding_processes():
-        batches = iter(DataLoader(Slow(), num_workers=1))
+        batches = iter(DataLoader(Calls(partial(time.sleep, 60)), num_workers=1))
         batches._workers[0].kill()
         for _ in range(600):  # a step of training; torch's handler of SIGCHLD ends it
             time.sleep(0.1)
