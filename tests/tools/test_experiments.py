@@ -3,6 +3,7 @@ import contextlib
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint  #
 from dance_deploy.export.untrained import untrained_checkpoint  # noqa: E402
 from dance_deploy.runtime.kernels import library_path  # noqa: E402
 from tools.experiments import __main__ as command  # noqa: E402
-from tools.experiments import times  # noqa: E402
+from tools.experiments import fresh, times  # noqa: E402
+from tools.experiments.fresh_report import ALONE, DENSE, Answers, write_fresh  # noqa: E402
 from tools.experiments.report import rank_correlation, write_report  # noqa: E402
-from tools.experiments.runs import options_of, runs_of  # noqa: E402
+from tools.experiments.runs import dataset_of, options_of, runs_of  # noqa: E402
 from tools.experiments.table import NO_GATES, TABLES, Setting, Table  # noqa: E402
 from tools.experiments.times_report import GATED, UNGATED, Point, write_times  # noqa: E402
 
@@ -79,6 +81,88 @@ def test_a_table_is_trained_once_and_reported(data, tmp_path, monkeypatch, capfd
     for name, stage in (("half", "dense"), ("both", "static")):
         scores = json.loads((runs / f"{name}_s0.train" / "results.json").read_text())["scores"]
         assert found[name]["static"] == scores[found[name]["split"]][stage]
+
+
+@pytest.mark.skipif(library_path() is None, reason="the op library is not built: run make -C kernels")
+def test_finished_runs_answer_new_clips_once(tmp_path, monkeypatch, capfd):
+    pytest.importorskip("av")
+    settings = {"dance": Setting("gates", {"epochs_ava": 1, "epochs_aap": 1}, own_dense=True),
+                "only": Setting("none", {"static_share": 0.5, "epochs_static": 1, **NO_GATES}),
+                "half": Setting("smaller", {"epochs_dense": 1, **NO_GATES}, clip={"clip": "6x10x12"})}
+    monkeypatch.setitem(TABLES, "tiny", Table(
+        "Tiny", "small", settings, data="rendered", options={"clip": "6x20x24", "render_clips": 4}, seeds=(0,),
+        changes={"epochs_dense": 1, "windows": 1}))
+    runs = tmp_path / "runs"
+    threads = torch.get_num_threads()
+    try:
+        asked = ["tiny", "--runs", str(runs), "--out", str(tmp_path)]
+        assert exit_code_of(command.app, [*asked, "--threads", "1", "--as-trained"]) == 0, capfd.readouterr().err
+    finally:
+        torch.set_num_threads(threads)
+    asked += ["--only", "dance,only,half", "--clips", "2"]
+    assert exit_code_of(fresh.app, asked) == 0, capfd.readouterr().err
+    monkeypatch.setattr(fresh, "Evaluator", lambda *_, **__: pytest.fail("was measured before"))
+    assert exit_code_of(fresh.app, asked) == 0
+    found = json.loads((tmp_path / "tiny-fresh.json").read_text())
+    points = found["points"]
+    assert {(p["setting"], p["what"]) for p in points} == {
+        ("dance", "dense"), ("dance", "gated"), ("only", "without gates"), ("half", "without gates")}
+    assert len(found["difficulty"]) == 16 and all(len(p["right_windows"]) == len(p["right_clip"]) == 16 for p in points)
+    assert all(0 <= right <= p["windows"] for p in points for right in p["right_windows"])
+    own = {line["setting"]: line for line in map(json.loads, (tmp_path / "tiny.jsonl").read_text().splitlines())}
+    for point in points:
+        if point["what"] == "without gates":
+            of = own[point["setting"]]
+            assert point["shares"] == [pytest.approx(of["pruned_macs"] / of["original_macs"], abs=1e-4)] * 16
+    # other clips than the table's own, but what its network answers to those is what training measured
+    own_seeds, new_seeds = ({row.rsplit(",", 1)[1] for row in (runs / name / "manifest.csv").read_text().split()[1:]}
+                            for name in ("rendered", "rendered-fresh-2"))
+    assert own_seeds and new_seeds and not own_seeds & new_seeds
+    run = next(run for run in runs_of(TABLES["tiny"], ["dance"], [0], []))
+    monkeypatch.undo()
+    monkeypatch.setitem(TABLES, "tiny", Table("Tiny", "small", settings, data="rendered", seeds=(0,),
+                                              options={"clip": "6x20x24", "render_clips": 4}))
+    dataset = dataset_of("rendered", runs, TABLES["tiny"], run)
+    again = fresh._answers_of_run(run, runs, own["dance"], dataset)
+    results = json.loads((runs / "dance_s0.train" / "results.json").read_text())
+    scores = results["scores"][own["dance"]["split"]]["gated"]
+    assert [(one.budget, sum(one.right_windows), sum(one.right_clip)) for one in again] == [
+        (score["budget"], score["right_windows"], score["right_clips"]) for score in scores]
+    assert [np.mean(one.shares) for one in again] == [pytest.approx(score["share"], abs=1e-3) for score in scores]
+
+
+def test_new_clips_are_rendered_ones(tmp_path, capfd):
+    code = exit_code_of(fresh.app, ["weizmann", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path), "--only",
+                                    "dance"])
+    err = capfd.readouterr().err
+    assert code == 2 and err.count("\n") == 1 and "'weizmann'" in err and list(tmp_path.iterdir()) == []
+
+
+def test_new_clips_are_reported_beside_what_was_chosen_on_the_old(tmp_path):
+    """Chosen: budget 0.5, by the runs' own figures, though on the new clips budget 0.4 is better."""
+    def answers(setting, what, budget, right, share, seed):
+        return Answers(setting, seed, what, budget, 5, [right + i % 2 for i in range(10)], [1] * 9 + [0],
+                       [share + 0.01 * i for i in range(10)])
+
+    points, figures_of = [], []
+    for seed in (0, 1):
+        alone = replace(answers("only-bn-50", ALONE, None, 0, 0.5, seed), right_windows=[3, 2] * 5)
+        points += [answers("dance", DENSE, None, 4, 1.0, seed), answers("dance", GATED, 0.5, 2 + seed, 0.4, seed),
+                   answers("dance", GATED, 0.4, 4, 0.3, seed), alone]
+        gated = [{"right_clips": 9, "clips": 10, "right_windows": right, "windows": 50, "budget": b, "share": b}
+                 for b, right in ((0.9, 50), (0.5, 44), (0.4, 40))]
+        figures_of += [{**figures("dance", seed, 1000), "gated": gated},
+                       {**figures("only-bn-50", seed, 500), "gated": []}]
+    write_fresh(tmp_path, "rendered", figures_of, points, [i / 10 for i in range(10)])
+    text = (tmp_path / "rendered-fresh.md").read_text()
+    assert "| dense network (the teacher) | 2 |  | 1.045 | 90.0 % (90.0-90.0) | 90.0 % (90.0-90.0) |  |  |" in text
+    assert ("| dance | 2 | 0.5 | 0.445 | 90.0 % (90.0-90.0) | 60.0 % (50.0-70.0) | -30.00 (-30.00 to -30.00) | "
+            "+1.00, +1.00 |") in text
+    found = re.search(r"\| `only-bn-50` \(2\) \| 0.545 \| 90.0 % \| 50.0 % \| `dance` at budget 0.5 \| 0.445 \| "
+                      r"90.0 % \| 60.0 % \| \+10.00 \((.*) to (.*)\) \|", text)
+    assert -10.0 < float(found[1]) < 0.0 and 20.0 < float(found[2]) < 30.0  # five clips at -10, five at +30
+    assert (tmp_path / "rendered-fresh.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((tmp_path / "rendered-fresh.json").read_text())["points"]) == 8
 
 
 def test_an_unfinished_run_of_other_settings_is_begun_again_where_asked(tmp_path, monkeypatch, capfd):

@@ -14,11 +14,10 @@ from dance_deploy.cli.entry import MAX_THREADS
 from dance_deploy.cli.entry import run as run_app
 from dance_deploy.cli.train_text import reporter
 from dance_deploy.errors import InputError
-from dance_deploy.method.training.state import work_folder
 from dance_deploy.report.figure import check_can_draw
 from tools.experiments.arguments import REPORTS, check_folder, names, numbers, table_and_data
 from tools.experiments.report import write_report
-from tools.experiments.runs import Run, measure_run, runs_of, train_run
+from tools.experiments.runs import is_finished, measure_run, runs_of, train_run
 from tools.experiments.table import TABLES
 
 app = typer.Typer(add_completion=False)
@@ -58,7 +57,7 @@ def main(
             for run in wanted:
                 shown.say(f"== {run.tag(run.name)}")
                 train_run(chosen, run, source, runs, shown, restart=restart)
-        finished = [run for run in every if _is_finished(run, runs)]
+        finished = [run for run in every if is_finished(run, runs)]
         told = shown.progress("measuring")
         measured = []
         for run in finished:
@@ -69,10 +68,6 @@ def main(
         raise InputError(f"{runs}: holds no finished run of this table; leave out --report-only")
     write_report(chosen, table, measured, out, _difficulty(runs) if source == "rendered" else {})
     print(f"{len(measured)} runs; {out / (table + '.md')} is written", file=sys.stderr)
-
-
-def _is_finished(run: Run, folder: Path) -> bool:
-    return (work_folder(run.checkpoint(folder)) / "results.json").is_file()
 
 
 def _difficulty(runs: Path) -> dict[str, float]:

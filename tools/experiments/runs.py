@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from dance_deploy.bundle import Bundle, open_bundle
 from dance_deploy.data import open_dataset
 from dance_deploy.data.dataset import ClipDataset
 from dance_deploy.errors import InputError
+from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint
 from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint
 from dance_deploy.method.training.command import Options, train_from_options
 from dance_deploy.method.training.evaluation import Evaluator
@@ -67,9 +70,43 @@ def runs_of(table: Table, only: list[str], seeds: list[int], folds: list[str]) -
                     yield Run(name, setting, seed, fold, table.dense)
 
 
+def is_finished(run: Run, folder: Path) -> bool:
+    """Whether the run has been trained to its end."""
+    return (work_folder(run.checkpoint(folder)) / "results.json").is_file()
+
+
+def finished_runs(table: Table, only: list[str], seeds: list[int], folds: list[str], folder: Path) -> list[Run]:
+    """Those of `runs_of` that are finished, to be measured; a line for each that is not.
+
+    Raises InputError where `only` names nothing, or a setting of which none is finished or that has no checkpoint.
+    """
+    if not only:
+        raise InputError(f"--only names nothing; choose from {', '.join(table.settings)}")
+    wanted = list(runs_of(table, only, seeds, folds))
+    finished = [run for run in wanted if is_finished(run, folder)]
+    for run in wanted:
+        if run.setting.changes.get("random_masks"):
+            raise InputError(f"{run.tag(run.name)}: random masks have no checkpoint, so there is nothing to measure")
+        if run.name not in {other.name for other in finished}:
+            raise InputError(f"{run.tag(run.name)} is not finished in {folder}; train it first: "
+                             "python -m tools.experiments")
+        if run not in finished:
+            print(f"{run.tag(run.name)} is not finished and left out", file=sys.stderr)
+    return finished
+
+
+def bundle_of(run: Run, folder: Path) -> Bundle:
+    """The bundle of a finished run; kept beside its checkpoint."""
+    path = folder / f"{run.tag(run.name)}.bundle"
+    checkpoint = run.checkpoint(folder)
+    if not path.is_dir() or path.stat().st_mtime < checkpoint.stat().st_mtime:
+        bundle_from_checkpoint(load_checkpoint(checkpoint), path)
+    return open_bundle(path)
+
+
 def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporter, *, restart: bool = False) -> None:
     """Train a run, or go on with it (restart: begin it again); returns at once where it is finished."""
-    if (work_folder(run.checkpoint(folder)) / "results.json").is_file():
+    if is_finished(run, folder):
         return
     options = replace(options_of(table, run, data, folder), resume=not restart, restart=restart)
     if options.init is not None and not options.init.is_file():

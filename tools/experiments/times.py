@@ -23,19 +23,15 @@ import typer
 from dance_deploy.bench.command import machine_line
 from dance_deploy.bench.peers import built_library, open_session
 from dance_deploy.bench.ungated import ungated_graph
-from dance_deploy.bundle import Bundle, open_bundle
+from dance_deploy.bundle import Bundle
 from dance_deploy.cli.entry import MAX_THREADS
 from dance_deploy.cli.entry import run as run_app
-from dance_deploy.errors import InputError
-from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint
-from dance_deploy.method.checkpoint import load_checkpoint
 from dance_deploy.method.training.evaluation import Evaluator
-from dance_deploy.method.training.state import work_folder
 from dance_deploy.report.figure import check_can_draw
 from dance_deploy.runtime.runner import Runner
 from tools.experiments.arguments import REPORTS, check_folder, names, numbers, table_and_data
 from tools.experiments.report import share_of_original
-from tools.experiments.runs import Run, dataset_of, measure_run, runs_of
+from tools.experiments.runs import bundle_of, dataset_of, finished_runs, measure_run
 from tools.experiments.table import TABLES
 from tools.experiments.times_report import GATED, UNGATED, Point, write_times
 
@@ -61,26 +57,15 @@ def main(
 ) -> None:
     """Time finished runs of a table at every budget, beside other runtimes; writes <table>-time.md, .png and .json."""
     chosen, source = table_and_data(table, data)
-    if not names(only):
-        raise InputError(f"--only names nothing; choose from {', '.join(chosen.settings)}")
-    wanted = list(runs_of(chosen, names(only), numbers(seeds), [fold] if fold else []))
     check_can_draw("the report")
     check_folder("--out", out, *(f"{table}-time.{suffix}" for suffix in ("md", "png", "json")))
-    finished = [run for run in wanted if (work_folder(run.checkpoint(runs)) / "results.json").is_file()]
-    for run in wanted:
-        if chosen.settings[run.name].changes.get("random_masks"):
-            raise InputError(f"{run.tag(run.name)}: random masks have no checkpoint, so there is nothing to time")
-        if run.name not in {other.name for other in finished}:
-            raise InputError(f"{run.tag(run.name)} is not finished in {runs}; train it first, by the same command "
-                             "without .times")
-        if run not in finished:
-            print(f"{run.tag(run.name)} is not finished and left out", file=sys.stderr)
+    wanted = finished_runs(chosen, names(only), numbers(seeds), [fold] if fold else [], runs)
     timed: list[tuple[Point, Milliseconds, list[np.ndarray]]] = []
     with ExitStack() as stack:
-        for run in finished:
+        for run in wanted:
             figures = measure_run(run, source, runs, chosen)
             clips = _windows(dataset_of(source, runs, chosen, run), windows)
-            timed += [(*point, clips) for point in points_of(stack, _bundle(run, runs), figures, threads)]
+            timed += [(*point, clips) for point in points_of(stack, bundle_of(run, runs), figures, threads)]
         measure(timed, rounds)
     write_times(out, table, {"windows": len(timed[0][2]), "rounds": rounds, "threads": threads, "stream": STREAM,
                              "machine": machine_line()}, [point for point, _, _ in timed])
@@ -91,14 +76,6 @@ def _windows(dataset: Any, count: int) -> list[np.ndarray]:
     evaluator = Evaluator(dataset, workers=0, device=torch.device("cpu"))
     clips = [clip[None].numpy() for batch in evaluator.batches() for clip in batch.clip]
     return [np.ascontiguousarray(clips[i]) for i in np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int)]
-
-
-def _bundle(run: Run, folder: Path) -> Bundle:
-    path = folder / f"{run.tag(run.name)}.bundle"
-    checkpoint = run.checkpoint(folder)
-    if not path.is_dir() or path.stat().st_mtime < checkpoint.stat().st_mtime:
-        bundle_from_checkpoint(load_checkpoint(checkpoint), path)
-    return open_bundle(path)
 
 
 def points_of(stack: ExitStack, bundle: Bundle, figures: dict[str, Any], threads: int

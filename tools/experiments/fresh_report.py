@@ -1,0 +1,179 @@
+"""The report of accuracy on new clips: Markdown, a plot, and the raw figures as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dance_deploy.files import whole_file
+from dance_deploy.power.intervals import mean_interval
+from dance_deploy.report.figure import new_figure, save_figure
+from tools.experiments.report import rank_correlation, share_of_original
+from tools.experiments.table import TABLES
+
+DENSE, ALONE, GATED = "dense", "without gates", "gated"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one operating point of one run answered. what: DENSE (the teacher), ALONE or GATED; of each clip: how many
+    of its `windows` were right, whether it was (1 or 0), and its mean share of the original MACs."""
+
+    setting: str
+    seed: int
+    what: str
+    budget: float | None
+    windows: int
+    right_windows: list[int]
+    right_clip: list[int]
+    shares: list[float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operating point over its seeds; windows, clips: [seeds, clips of the data] in percent of each clip's."""
+
+    setting: str
+    what: str
+    budget: float | None
+    seeds: tuple[int, ...]
+    macs: float
+    windows: np.ndarray
+    clips: np.ndarray
+    shares: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """For a table's cell."""
+        return f"`{self.setting}`" + ("" if self.budget is None else f" at budget {self.budget:g}")
+
+
+def write_fresh(folder: Path, table: str, figures: Sequence[dict[str, Any]], answers: Sequence[Answers],
+                difficulty: Sequence[float]) -> None:
+    """Write <folder>/<table>-fresh.json, .md and .png. figures: of the runs, on the table's own test clips; difficulty:
+    of each new clip."""
+    with whole_file(folder / f"{table}-fresh.json") as stream:
+        json.dump({"table": table, "difficulty": list(difficulty), "points": [asdict(one) for one in answers]}, stream)
+    rows = rows_of(answers)
+    with whole_file(folder / f"{table}-fresh.md") as stream:
+        stream.write("\n".join([*_head(table, rows), *_main_table(rows, difficulty), *_against_alone(rows, figures), "",
+                                f"![accuracy over MACs on new clips]({table}-fresh.png)", ""]))
+    _plot(rows, TABLES[table].title, folder / f"{table}-fresh.png")
+
+
+def rows_of(answers: Sequence[Answers]) -> list[Row]:
+    """The points of each setting and budget as one row, in the points' order, dense networks first."""
+    groups: dict[tuple[str, str, float | None], list[Answers]] = {}
+    for one in sorted(answers, key=lambda one: one.what != DENSE):
+        groups.setdefault((one.setting, one.what, one.budget), []).append(one)
+    return [Row(setting, what, budget, tuple(sorted(one.seed for one in of)),
+                float(np.mean([one.shares for one in of])),
+                np.array([100.0 * np.array(one.right_windows) / one.windows for one in of]),
+                100.0 * np.array([one.right_clip for one in of]), np.array([one.shares for one in of]))
+            for (setting, what, budget), of in groups.items()]
+
+
+def _head(table: str, rows: Sequence[Row]) -> list[str]:
+    return [f"# On new clips: {TABLES[table].title}", "",
+            f"Written by `python -m tools.experiments.fresh {table}`: {rows[0].windows.shape[1]} clips rendered anew, "
+            "easy and hard ones alike, by which nothing was trained, tuned or chosen. Means over the runs of each row, "
+            "in brackets the lowest and highest. MACs are counted from the masks, controller included, as a share of "
+            "the original dense network's; they are not times. Bundles answer as `dance-run` has them answer."]
+
+
+def _main_table(rows: Sequence[Row], difficulty: Sequence[float]) -> list[str]:
+    lines = ["", "The last column: rank correlation (Spearman) of the clips' share of the MACs with their difficulty.",
+             "", "| setting | runs | budget | MACs | clips right | windows right | windows, points to dense (95 %) | "
+             "share and difficulty |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    dense = [row for row in rows if row.what == DENSE]
+    for row in rows:
+        name = "dense network (the teacher)" if row.what == DENSE else row.setting
+        budget = "" if row.budget is None else f"{row.budget:g}"
+        against = "" if row.what == DENSE or not dense or not set(row.seeds) <= set(dense[0].seeds) else _points(
+            row, dense[0])
+        follows = "" if row.what != GATED else ", ".join(
+            f"{rank_correlation(shares.tolist(), difficulty):+.2f}" for shares in row.shares)
+        lines.append(f"| {name} | {len(row.seeds)} | {budget} | {row.macs:.3f} | {_mean(row.clips)} | "
+                     f"{_mean(row.windows)} | {against} | {follows} |")
+    return lines
+
+
+def _mean(percent: np.ndarray) -> str:
+    of_seeds = percent.mean(1)
+    ends = f" ({of_seeds.min():.1f}-{of_seeds.max():.1f})" if len(of_seeds) > 1 else ""
+    return f"{of_seeds.mean():.1f} %{ends}"
+
+
+def _points(row: Row, other: Row) -> str:
+    """Difference in windows with the same seeds and its interval over the clips, which both answered."""
+    of_clips = (row.windows - other.windows[[other.seeds.index(seed) for seed in row.seeds]]).mean(0)
+    found = mean_interval(of_clips)
+    return f"{found.estimate:+.2f}" + (f" ({found.low:+.2f} to {found.high:+.2f})" if found.finite else "")
+
+
+def _against_alone(rows: Sequence[Row], figures: Sequence[dict[str, Any]]) -> list[str]:
+    """Each network without gates beside the point with gates that the table's own test clips would have one take."""
+    lines = []
+    for alone in [row for row in rows if row.what == ALONE]:
+        own = {(f["setting"], f["seed"]): f for f in figures}
+        macs = float(np.mean([share_of_original(own[alone.setting, seed], 1.0) for seed in alone.seeds]))
+        chosen: tuple[tuple[float, float], Row] | None = None
+        for row in rows:
+            if row.what != GATED or not set(alone.seeds) <= set(row.seeds):
+                continue
+            scores = [(f, g) for f in (own[row.setting, seed] for seed in alone.seeds) for g in f["gated"]
+                      if g["budget"] == row.budget]
+            share = float(np.mean([share_of_original(f, g["share"]) for f, g in scores]))
+            rank = (float(np.mean([g["right_windows"] / g["windows"] for _, g in scores])), -share)
+            if share <= macs and (chosen is None or rank > chosen[0]):
+                chosen = rank, row
+        if chosen is None:
+            lines.append(f"| {alone.name} ({len(alone.seeds)}) | {_cells(alone)} | none |  |  |  |  |")
+            continue
+        best = _of_seeds(chosen[1], alone.seeds)
+        lines.append(f"| {alone.name} ({len(alone.seeds)}) | {_cells(alone)} | {best.name} | {_cells(best)} | "
+                     f"{_points(best, alone)} |")
+    return lines and [
+        "", "## Networks without gates, and with gates for no more MACs", "",
+        "Each network without gates (runs in brackets) beside the point with gates that answers most windows of the "
+        "table's own test clips right for no more MACs, with the same seeds. The interval is over clips; networks of "
+        "other seeds would differ by more.", "",
+        "| without gates | MACs | clips | windows | with gates | MACs | clips | windows | points of windows (95 %) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |", *lines]
+
+
+def _of_seeds(row: Row, seeds: Sequence[int]) -> Row:
+    at = [row.seeds.index(seed) for seed in seeds]
+    return Row(row.setting, row.what, row.budget, tuple(seeds), float(row.shares[at].mean()), row.windows[at],
+               row.clips[at], row.shares[at])
+
+
+def _cells(row: Row) -> str:
+    return f"{row.macs:.3f} | {row.clips.mean():.1f} % | {row.windows.mean():.1f} %"
+
+
+def _plot(rows: Sequence[Row], title: str, path: Path) -> None:
+    figure = new_figure(11.0, 4.2, "the report")
+    axes = figure.subplots(1, 2, sharex=True)
+    for axis, of in zip(axes, ("clips", "windows")):
+        for setting in dict.fromkeys(row.setting for row in rows if row.what != DENSE):
+            of_setting = [row for row in rows if row.setting == setting and row.what != DENSE]
+            axis.plot([row.macs for row in of_setting], [getattr(row, of).mean() for row in of_setting], marker="o",
+                      markersize=4, label=f"{setting} ({len(of_setting[0].seeds)})")
+        for row in rows:
+            if row.what == DENSE:
+                axis.axhline(getattr(row, of).mean(), color="black", linewidth=0.8, linestyle="--", label="dense")
+        axis.set_xscale("log")
+        axis.set_xticks([0.05, 0.1, 0.2, 0.3, 0.5, 1.0], ["0.05", "0.1", "0.2", "0.3", "0.5", "1"])
+        axis.minorticks_off()
+        axis.set_xlabel("share of the original dense MACs (counted)")
+        axis.set_ylabel(f"{of} right, %")
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    figure.suptitle(title)
+    save_figure(figure, path)
