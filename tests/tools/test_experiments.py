@@ -3,7 +3,6 @@ import contextlib
 import json
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,31 +137,26 @@ def test_new_clips_are_rendered_ones(tmp_path, capfd):
     assert code == 2 and err.count("\n") == 1 and "'weizmann'" in err and list(tmp_path.iterdir()) == []
 
 
-def test_new_clips_are_reported_beside_what_was_chosen_on_the_old(tmp_path):
-    """Chosen: budget 0.5, by the runs' own figures, though on the new clips budget 0.4 is better."""
-    def answers(setting, what, budget, right, share, seed):
-        return Answers(setting, seed, what, budget, 5, [right + i % 2 for i in range(10)], [1] * 9 + [0],
-                       [share + 0.01 * i for i in range(10)])
+def test_points_with_gates_are_chosen_by_one_half_of_the_new_clips_and_measured_on_the_other(tmp_path):
+    """Even clips are answered best at budget 0.5, odd ones at 0.4, so the odd are measured at 0.5, the even at 0.4."""
+    def answers(setting, what, budget, right, share):
+        return [Answers(setting, seed, what, budget, 5, right * 5, [1] * 9 + [0],
+                        [share + 0.01 * i for i in range(10)]) for seed in (0, 1)]
 
-    points, figures_of = [], []
-    for seed in (0, 1):
-        alone = replace(answers("only-bn-50", ALONE, None, 0, 0.5, seed), right_windows=[3, 2] * 5)
-        points += [answers("dance", DENSE, None, 4, 1.0, seed), answers("dance", GATED, 0.5, 2 + seed, 0.4, seed),
-                   answers("dance", GATED, 0.4, 4, 0.3, seed), alone]
-        gated = [{"right_clips": 9, "clips": 10, "right_windows": right, "windows": 50, "budget": b, "share": b}
-                 for b, right in ((0.9, 50), (0.5, 44), (0.4, 40))]
-        figures_of += [{**figures("dance", seed, 1000), "gated": gated},
-                       {**figures("only-bn-50", seed, 500), "gated": []}]
-    write_fresh(tmp_path, "rendered", figures_of, points, [i / 10 for i in range(10)])
+    points = [*answers("dance", DENSE, None, [4, 5], 1.0), *answers("dance", GATED, 0.9, [5, 5], 0.9),
+              *answers("dance", GATED, 0.5, [5, 3], 0.4), *answers("dance", GATED, 0.4, [4, 4], 0.3),
+              *answers("only-bn-50", ALONE, None, [3, 3], 0.5), *answers("only-bn-25", ALONE, None, [3, 3], 0.25)]
+    write_fresh(tmp_path, "rendered", points, [i / 10 for i in range(10)])
     text = (tmp_path / "rendered-fresh.md").read_text()
     assert "| dense network (the teacher) | 2 |  | 1.045 | 90.0 % (90.0-90.0) | 90.0 % (90.0-90.0) |  |  |" in text
-    assert ("| dance | 2 | 0.5 | 0.445 | 90.0 % (90.0-90.0) | 60.0 % (50.0-70.0) | -30.00 (-30.00 to -30.00) | "
-            "+1.00, +1.00 |") in text
-    found = re.search(r"\| `only-bn-50` \(2\) \| 0.545 \| 90.0 % \| 50.0 % \| `dance` at budget 0.5 \| 0.445 \| "
-                      r"90.0 % \| 60.0 % \| \+10.00 \((.*) to (.*)\) \|", text)
-    assert -10.0 < float(found[1]) < 0.0 and 20.0 < float(found[2]) < 30.0  # five clips at -10, five at +30
+    assert "| dance | 2 | 0.5 | 0.445 | 90.0 % (90.0-90.0) | 80.0 % (80.0-80.0) | -10.00 (" in text
+    assert "| +1.00, +1.00 |" in text
+    found = re.search(r"\| `only-bn-50` \(2\) \| 0.545 \| 90.0 % \| 60.0 % \| `dance` at budget 0.5, `dance` at budget "
+                      r"0.4 \| 0.395 \| 90.0 % \| 70.0 % \| \+10.00 \((.*) to (.*)\) \|", text)
+    assert 0.0 < float(found[1]) < 10.0 < float(found[2]) < 20.0  # five clips at +20, five at 0
+    assert "| `only-bn-25` (2) | 0.295 | 90.0 % | 60.0 % | none |" in text
     assert (tmp_path / "rendered-fresh.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((tmp_path / "rendered-fresh.json").read_text())["points"]) == 8
+    assert len(json.loads((tmp_path / "rendered-fresh.json").read_text())["points"]) == 12
 
 
 def test_an_unfinished_run_of_other_settings_is_begun_again_where_asked(tmp_path, monkeypatch, capfd):

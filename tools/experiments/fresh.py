@@ -1,10 +1,10 @@
-"""Accuracy on clips rendered anew: many more than a table's test part has, and none that anything was chosen by.
+"""Accuracy on clips rendered anew: many more than a table's test part has, and none that settings were chosen by.
 
     python -m tools.experiments.fresh rendered-large --runs FOLDER --only static25,only-bn-15 --seeds 0,1,2
 
-A table's own test clips are few (one window in 240 is 0.4 points) and operating points are chosen by them. Here those
-choices are kept and their accuracy is measured on other clips. Bundles answer as dance-run has them answer; networks
-without gates as one graph of our kernels; the dense network, the teacher, in PyTorch.
+A table's own test clips are few: one window in 240 is 0.4 points, and differences between settings are no larger.
+Bundles answer as dance-run has them answer; networks without gates as one graph of our kernels; the dense network, the
+teacher, in PyTorch.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main(
             if told is not None:
                 told(number + 1, len(wanted))
     difficulty = read_difficulties(folder)
-    write_fresh(out, table, figures, found, [difficulty[path] for path, _ in videos.videos])
+    write_fresh(out, table, found, [difficulty[path] for path, _ in videos.videos])
     print(f"{len(found)} points; {out / (table + '-fresh.md')} is written", file=sys.stderr)
 
 

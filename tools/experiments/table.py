@@ -173,7 +173,7 @@ TABLES = {
     "rendered-large": Table(
         "Rendered shapes in motion, of graded difficulty, twice as high and wide", "small",
         {name: _rendered("96x120", "48x60")[name] for name in (
-            "dance", "static50", "static25", "static25-features", "only-bn-50", "only-bn-25", "only-bn-15",
-            "only-bn-10-all", "half-size")},
+            "dance", "static50", "static25", "only-bn-50", "only-bn-25", "only-bn-20", "only-bn-15", "only-bn-10-all",
+            "half-size")},
         data="rendered", options={"clip": "16x96x120", "render_clips": 30}, changes=RENDERED),
 }
