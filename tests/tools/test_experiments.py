@@ -152,7 +152,7 @@ def test_points_with_gates_are_chosen_by_one_half_of_the_new_clips_and_measured_
     assert "| dance | 2 | 0.5 | 0.445 | 90.0 % (90.0-90.0) | 80.0 % (80.0-80.0) | -10.00 (" in text
     assert "| +1.00, +1.00 |" in text
     found = re.search(r"\| `only-bn-50` \(2\) \| 0.545 \| 90.0 % \| 60.0 % \| `dance` at budget 0.5, `dance` at budget "
-                      r"0.4 \| 0.395 \| 90.0 % \| 70.0 % \| \+10.00 \((.*) to (.*)\) \|", text)
+                      r"0.4 \| 0.395 \| 90.0 % \| 70.0 % \| \+10.00 \((.*) to (.*)\) \| \+10.0, \+10.0 \|", text)
     assert 0.0 < float(found[1]) < 10.0 < float(found[2]) < 20.0  # five clips at +20, five at 0
     assert "| `only-bn-25` (2) | 0.295 | 90.0 % | 60.0 % | none |" in text
     assert (tmp_path / "rendered-fresh.png").read_bytes().startswith(b"\x89PNG")

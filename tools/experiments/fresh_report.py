@@ -125,7 +125,7 @@ def _against_alone(rows: Sequence[Row]) -> list[str]:
         candidates = [_of_seeds(row, alone.seeds) for row in rows
                       if row.what == GATED and row.macs <= alone.macs and set(alone.seeds) <= set(row.seeds)]
         if not candidates:
-            lines.append(f"| {alone.name} ({len(alone.seeds)}) | {_cells(alone)} | none |  |  |  |  |")
+            lines.append(f"| {alone.name} ({len(alone.seeds)}) | {_cells(alone)} | none |  |  |  |  |  |")
             continue
         even = np.arange(alone.windows.shape[1]) % 2 == 0
         by_even, by_odd = (max(candidates, key=lambda row: (row.windows[:, half].mean(), -row.macs))
@@ -134,15 +134,16 @@ def _against_alone(rows: Sequence[Row]) -> list[str]:
                                   for of in ("windows", "clips", "shares")})
         name = by_even.name if by_even is by_odd else f"{by_even.name}, {by_odd.name}"
         lines.append(f"| {alone.name} ({len(alone.seeds)}) | {_cells(alone)} | {name} | {_cells(best)} | "
-                     f"{_points(best, alone)} |")
+                     f"{_points(best, alone)} | "
+                     + ", ".join(f"{d:+.1f}" for d in (best.windows - alone.windows).mean(1)) + " |")
     return lines and [
         "", "## Networks without gates, and with gates for no more MACs", "",
         "Each network without gates (runs in brackets) beside the point with gates, for no more MACs and with the same "
         "seeds, that answers most windows right: of every second clip, measured on the others, and the other way "
-        "round (two points where these differ). The interval is over clips; networks of other seeds would differ by "
-        "more.", "",
-        "| without gates | MACs | clips | windows | with gates | MACs | clips | windows | points of windows (95 %) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |", *lines]
+        "round (two points where these differ). The interval is over clips, networks of other seeds would differ by "
+        "more: the last column has each seed's difference.", "",
+        "| without gates | MACs | clips | windows | with gates | MACs | clips | windows | points of windows (95 %) "
+        "| by seed |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", *lines]
 
 
 def _of_seeds(row: Row, seeds: Sequence[int]) -> Row:
