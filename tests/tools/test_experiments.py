@@ -159,6 +159,21 @@ def test_points_with_gates_are_chosen_by_one_half_of_the_new_clips_and_measured_
     assert len(json.loads((tmp_path / "rendered-fresh.json").read_text())["points"]) == 12
 
 
+def test_seeds_are_compared_with_themselves_whatever_their_order(tmp_path):
+    """Two points that answer alike, seed by seed; one in the order 0, 1, the other 1, 0. A third of seed 1 alone."""
+    def answers(setting, what, budget, seed, share=0.5):
+        return Answers(setting, seed, what, budget, 5, [1 + 3 * seed] * 10, [seed] * 10, [share + 0.1 * seed] * 10)
+
+    points = [answers("dance", DENSE, None, 1), answers("dance", DENSE, None, 0), answers("dance", GATED, 0.5, 0),
+              answers("dance", GATED, 0.5, 1), answers("only-bn-50", ALONE, None, 1),
+              answers("only-bn-50", ALONE, None, 0), answers("only-bn-25", ALONE, None, 1, 0.45)]
+    write_fresh(tmp_path, "rendered", points, [i / 10 for i in range(10)])
+    text = (tmp_path / "rendered-fresh.md").read_text()
+    assert "| dance | 2 | 0.5 | 0.550 | 50.0 % (0.0-100.0) | 50.0 % (20.0-80.0) | +0.00 (+0.00 to +0.00) |" in text
+    assert re.search(r"\| `only-bn-50` \(2\) \|.* \| \+0.0, \+0.0 \|", text)
+    assert "| `only-bn-25` (1) | 0.550 | 100.0 % | 80.0 % | none |" in text  # gates take 0.6 with that seed
+
+
 def test_an_unfinished_run_of_other_settings_is_begun_again_where_asked(tmp_path, monkeypatch, capfd):
     pytest.importorskip("av")
     changes = {"epochs_dense": 1, "epochs_ava": 0, "epochs_aap": 1, "windows": 1}

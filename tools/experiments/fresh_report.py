@@ -73,7 +73,9 @@ def rows_of(answers: Sequence[Answers]) -> list[Row]:
     groups: dict[tuple[str, str, float | None], list[Answers]] = {}
     for one in sorted(answers, key=lambda one: one.what != DENSE):
         groups.setdefault((one.setting, one.what, one.budget), []).append(one)
-    return [Row(setting, what, budget, tuple(sorted(one.seed for one in of)),
+    for of in groups.values():
+        of.sort(key=lambda one: one.seed)
+    return [Row(setting, what, budget, tuple(one.seed for one in of),
                 np.array([100.0 * np.array(one.right_windows) / one.windows for one in of]),
                 100.0 * np.array([one.right_clip for one in of]), np.array([one.shares for one in of]))
             for (setting, what, budget), of in groups.items()]
@@ -122,8 +124,9 @@ def _against_alone(rows: Sequence[Row]) -> list[str]:
     measured on the other half, and the other way round."""
     lines = []
     for alone in [row for row in rows if row.what == ALONE]:
-        candidates = [_of_seeds(row, alone.seeds) for row in rows
-                      if row.what == GATED and row.macs <= alone.macs and set(alone.seeds) <= set(row.seeds)]
+        gated = [_of_seeds(row, alone.seeds) for row in rows
+                 if row.what == GATED and set(alone.seeds) <= set(row.seeds)]
+        candidates = [row for row in gated if row.macs <= alone.macs]
         if not candidates:
             lines.append(f"| {alone.name} ({len(alone.seeds)}) | {_cells(alone)} | none |  |  |  |  |  |")
             continue
