@@ -38,10 +38,11 @@ from dance_deploy.models import build
 from dance_deploy.report.figure import check_can_draw
 from dance_deploy.runtime.runner import Runner, scores_from_logits
 from tools.experiments.arguments import REPORTS, check_folder, names, numbers, table_and_data
-from tools.experiments.fresh_report import ALONE, DENSE, GATED, Answers, write_fresh
+from tools.experiments.fresh_report import ALONE, DENSE, Answers, write_fresh
 from tools.experiments.report import share_of_original
 from tools.experiments.runs import Run, bundle_of, dataset_of, finished_runs, measure_run
 from tools.experiments.table import TABLES
+from tools.experiments.times_report import GATED
 
 app = typer.Typer(add_completion=False)
 RENDER_SEED = 1  # the tables' own clips have 0

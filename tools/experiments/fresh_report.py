@@ -11,11 +11,11 @@ import numpy as np
 
 from dance_deploy.files import whole_file
 from dance_deploy.power.intervals import mean_interval
-from dance_deploy.report.figure import new_figure, save_figure
-from tools.experiments.report import rank_correlation
+from tools.experiments.report import draw_accuracy, rank_correlation
 from tools.experiments.table import TABLES
+from tools.experiments.times_report import GATED
 
-DENSE, ALONE, GATED = "dense", "without gates", "gated"
+DENSE, ALONE = "dense", "without gates"
 
 
 @dataclass(frozen=True)
@@ -159,22 +159,10 @@ def _cells(row: Row) -> str:
 
 
 def _plot(rows: Sequence[Row], title: str, path: Path) -> None:
-    figure = new_figure(11.0, 4.2, "the report")
-    axes = figure.subplots(1, 2, sharex=True)
-    for axis, of in zip(axes, ("clips", "windows")):
-        for setting in dict.fromkeys(row.setting for row in rows if row.what != DENSE):
-            of_setting = [row for row in rows if row.setting == setting and row.what != DENSE]
-            axis.plot([row.macs for row in of_setting], [getattr(row, of).mean() for row in of_setting], marker="o",
-                      markersize=4, label=f"{setting} ({len(of_setting[0].seeds)})")
-        for row in rows:
-            if row.what == DENSE:
-                axis.axhline(getattr(row, of).mean(), color="black", linewidth=0.8, linestyle="--", label="dense")
-        axis.set_xscale("log")
-        axis.set_xticks([0.05, 0.1, 0.2, 0.3, 0.5, 1.0], ["0.05", "0.1", "0.2", "0.3", "0.5", "1"])
-        axis.minorticks_off()
-        axis.set_xlabel("share of the original dense MACs (counted)")
-        axis.set_ylabel(f"{of} right, %")
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
-    figure.suptitle(title)
-    save_figure(figure, path)
+    dense = next(((row.clips.mean(), row.windows.mean()) for row in rows if row.what == DENSE), None)
+    lines: dict[str, list[tuple[float, float, float]]] = {}
+    for row in rows:
+        if row.what != DENSE:
+            lines.setdefault(f"{row.setting} ({len(row.seeds)})", []).append(
+                (row.macs, row.clips.mean(), row.windows.mean()))
+    draw_accuracy(title, dense, lines, path)

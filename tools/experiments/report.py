@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -263,21 +263,37 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _plot(table: Table, measured: Sequence[Figures], path: Path) -> None:
+    denses = list({(m["seed"], m["fold"]): m["dense"] for m in measured}.values())
+    lines = {}
+    for name, runs in by_setting(measured).items():
+        groups = [[(m, g) for m in runs for g in m["gated"] if g["budget"] == b] for b in _budgets(runs)]
+        if not groups:
+            groups = [[(m, m["static"] or m["dense"]) for m in runs]]  # without gates: a point
+        lines[f"{name} ({len(runs)})"] = [
+            (float(np.mean([share_of_original(m, g["share"]) for m, g in group])), *_right([g for _, g in group]))
+            for group in groups]
+    draw_accuracy(table.title, _right(denses), lines, path)
+
+
+def _right(scores: Sequence[Figures]) -> tuple[float, float]:
+    """Right clips and windows in percent, means over the scores."""
+    clips, windows = (float(np.mean([100.0 * score[f"right_{of}"] / score[of] for score in scores]))
+                      for of in ("clips", "windows"))
+    return clips, windows
+
+
+def draw_accuracy(title: str, dense: tuple[float, float] | None,
+                  lines: Mapping[str, Sequence[tuple[float, float, float]]], path: Path) -> None:
+    """Draw right clips and windows over MACs. dense: percent of both; lines: by label, share of the original MACs and
+    percent of both at each of its points."""
     figure = new_figure(11.0, 4.2, "the report")
     axes = figure.subplots(1, 2, sharex=True)
-    for axis, of in zip(axes, ("clips", "windows")):
-        right = f"right_{of}"
-        dense = {(m["seed"], m["fold"]): m["dense"] for m in measured}
-        axis.axhline(np.mean([100.0 * d[right] / d[of] for d in dense.values()]), color="black", linewidth=0.8,
-                     linestyle="--", label="dense")
-        for name, runs in by_setting(measured).items():
-            groups = [[(m, g) for m in runs for g in m["gated"] if g["budget"] == b] for b in _budgets(runs)]
-            if not groups:
-                groups = [[(m, m["static"] or m["dense"]) for m in runs]]  # without gates: a point
-            points = [[(share_of_original(m, g["share"]), 100.0 * g[right] / g[of]) for m, g in group]
-                      for group in groups]
-            mean = np.array([np.mean(p, axis=0) for p in points])
-            axis.plot(mean[:, 0], mean[:, 1], marker="o", markersize=4, label=f"{name} ({len(runs)})")
+    for number, (axis, of) in enumerate(zip(axes, ("clips", "windows"))):
+        if dense is not None:
+            axis.axhline(dense[number], color="black", linewidth=0.8, linestyle="--", label="dense")
+        for label, points in lines.items():
+            axis.plot([point[0] for point in points], [point[1 + number] for point in points], marker="o", markersize=4,
+                      label=label)
         axis.set_xscale("log")
         axis.set_xticks([0.05, 0.1, 0.2, 0.3, 0.5, 1.0], ["0.05", "0.1", "0.2", "0.3", "0.5", "1"])
         axis.minorticks_off()
@@ -285,5 +301,5 @@ def _plot(table: Table, measured: Sequence[Figures], path: Path) -> None:
         axis.set_ylabel(f"{of} right, %")
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
-    figure.suptitle(table.title)
+    figure.suptitle(title)
     save_figure(figure, path)

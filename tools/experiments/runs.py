@@ -88,8 +88,8 @@ def finished_runs(table: Table, only: list[str], seeds: list[int], folds: list[s
         if run.setting.changes.get("random_masks"):
             raise InputError(f"{run.tag(run.name)}: random masks have no checkpoint, so there is nothing to measure")
         if run.name not in {other.name for other in finished}:
-            raise InputError(f"{run.tag(run.name)} is not finished in {folder}; train it first: "
-                             "python -m tools.experiments")
+            raise InputError(f"{run.tag(run.name)} is not finished in {folder}; leave it out, or train it first: "
+                             "python -m tools.experiments, with the same table, --runs, --only and --seeds")
         if run not in finished:
             print(f"{run.tag(run.name)} is not finished and left out", file=sys.stderr)
     return finished
