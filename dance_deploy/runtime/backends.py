@@ -165,14 +165,19 @@ def mask_outputs(manifest):
     return found
 
 
-def body_with_masks(bundle):
-    """Bytes of the body graph with the masks as additional outputs: protobuf merges messages laid end to end.
+def mask_part(manifest):
+    """Bytes that make body.onnx return the masks as well, laid behind its own: protobuf merges such messages.
 
     The part in the bundle states types too, and ONNX Runtime's op library gives bool where a graph for TensorRT 8 says
     float32: here the outputs have names alone, and runtimes infer the rest.
     """
-    outputs = [(12, message([(1, name)])) for name, _ in mask_outputs(bundle.manifest)]  # GraphProto.output, in .graph
-    return b"".join((bundle.read("body.onnx"), message([(7, message(outputs))])))
+    outputs = [(12, message([(1, name)])) for name, _ in mask_outputs(manifest)]  # GraphProto.output, in .graph
+    return message([(7, message(outputs))])
+
+
+def body_with_masks(bundle):
+    """Bytes of the body graph with the masks as additional outputs."""
+    return b"".join((bundle.read("body.onnx"), mask_part(bundle.manifest)))
 
 
 def controller_file(manifest, library):

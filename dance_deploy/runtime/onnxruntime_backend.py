@@ -3,7 +3,8 @@ import logging
 
 from dance_deploy import profiles
 from dance_deploy.errors import InputError, OperationError
-from dance_deploy.runtime import backends
+from dance_deploy.manifest import CONTROLLER_KERNELS
+from dance_deploy.runtime import backends, stem_magnitudes
 
 _LOG = logging.getLogger(__name__)
 _ONLY_FATAL = 4  # ONNX Runtime's log severity; it raises every error as well, and we report that
@@ -18,6 +19,8 @@ class Backend(backends.BackendBase):
     def __init__(self):
         super(Backend, self).__init__()
         self._controller = self._body = self._dense = None
+        self._hands_on = False
+        self._measured = (None, None)  # the last stem, and its magnitudes
 
     def load_impl(self, bundle, gated, dense, threads):
         ort = import_onnxruntime()
@@ -36,20 +39,39 @@ class Backend(backends.BackendBase):
                 self.description += ", bfloat16"
             if tuned is not None:
                 self.description += ", tuned costs"
-            # the body first: while a session is made, its weights are in memory three times
-            self._body = _session(ort, body_options, bundle, "body.onnx", backends.body_with_masks(bundle))
             controller = backends.controller_file(bundle.manifest, library)
-            self._controller = _session(ort, options, bundle, controller, bundle.read(controller))
+            graphs = self._read_graphs(bundle, controller)
+            # the body first: while a session is made, its weights are in memory three times
+            self._body = _session(ort, body_options, bundle, "body.onnx", graphs.pop())
+            self._controller = _session(ort, options, bundle, controller, graphs.pop())
         else:
             self.description = "standard ops"
         if dense:
             self._dense = _session(ort, options, bundle, "dense.onnx", bundle.read("dense.onnx"))
 
+    def _read_graphs(self, bundle, controller):
+        """[bytes of the controller, of the body with its masks]; controller: name of its file."""
+        first, body = bundle.read(controller), bundle.read("body.onnx")
+        handed = stem_magnitudes.hand_on(first, body) if controller == CONTROLLER_KERNELS else None
+        self._hands_on = handed is not None
+        first, body = handed or ([first], [body])
+        return [b"".join(first), b"".join(body + [backends.mask_part(bundle.manifest)])]
+
     def run_controller_impl(self, clip, budget):
-        return _run(self._controller, "controller.onnx", ["stem", "tau"], {"clip": clip, "budget": budget})
+        outputs = ["stem", "tau"] + (list(stem_magnitudes.NAMES) if self._hands_on else [])
+        found = _run(self._controller, "controller.onnx", outputs, {"clip": clip, "budget": budget})
+        if self._hands_on:
+            found[0].flags.writeable = False  # or what was measured would no longer be of it
+            self._measured = found[0], found[2:]
+        return found[:2]
 
     def run_body_impl(self, stem, tau):
-        found = _run(self._body, "body.onnx", ["logits", "kept"] + self._mask_names, {"stem": stem, "tau": tau})
+        feeds = {"stem": stem, "tau": tau}
+        if self._hands_on:
+            of, found = self._measured
+            self._measured = (None, None)  # the stem's memory serves the next one
+            feeds.update(zip(stem_magnitudes.NAMES, found if of is stem else stem_magnitudes.measure(stem)))
+        found = _run(self._body, "body.onnx", ["logits", "kept"] + self._mask_names, feeds)
         return found[0], found[1], found[2:]
 
     def run_dense_impl(self, clip):
@@ -57,6 +79,7 @@ class Backend(backends.BackendBase):
 
     def close(self):
         self._controller = self._body = self._dense = None
+        self._measured = (None, None)
 
     def _add_library(self, options, precision):
         """Register our op library for sessions of a precision; returns its path and the TunedCosts they go by, or None

@@ -10,206 +10,277 @@
 namespace dance {
 namespace {
 
-constexpr int64_t kItems = 8;              // fewer leave threads idle at the end
-constexpr int64_t kItemPixels = 640;       // of output
-constexpr int64_t kSumBytes = 24 << 10;    // of sums worked on together: half of the L1 cache
-// In products of a vector, measured with AVX-512: what surrounds those of an input pixel with a kernel row of one frame;
-// clearing a vector of sums; adding up and storing one of outputs.
-constexpr double kPixelProducts = 9, kClearProducts = 1.5, kOutputProducts = 13;
+constexpr int64_t kItems = 8;             // fewer leave threads idle at the end
+constexpr int64_t kSumBytes = 24 << 10;   // of outputs that are added up before they are stored: half of the L1 cache
+constexpr int kBatch = 60;                // pixels whose products wait in the L1 cache to be added up: whole tiles
+constexpr int64_t kGathered = 64;         // pixels that are gathered in one go
+constexpr int kMostGroups = 64;           // kernel rows
+constexpr int64_t kMostStride = 4;        // along H and W: each combination has its own weights
+constexpr int64_t kMostBytes = 1 << 20;   // of weights, which are packed once more
+constexpr int64_t kMostFloats = int64_t(1) << 30;  // that places are counted in
+// In products of a vector, measured with AVX-512: what surrounds those of an input pixel in one output frame, and in one pass;
+// adding a vector to a row of outputs; a vector of outputs, from clearing to storing; putting blocks of them together.
+constexpr double kPixelProducts = 4, kPassProducts = 4, kAddProducts = 2, kOutputProducts = 6, kJoinProducts = 6;
+
+int64_t extra_columns(const ByPixelLayout& layout) { return layout.positions(0) - 1; }
 
 class ByPixelClip : ClipCall {
  public:
-  ByPixelClip(const ClipCall& clip, const LiveSpans& spans)
-      : ClipCall(clip), layout_(g_, isa_), spans_(spans), columns_(g_.out[2] + g_.kernel[2] - 1),
-        step_(std::max<int64_t>(1, kSumBytes / 4 / (columns_ * layout_.width))),
+  explicit ByPixelClip(const ClipCall& clip)
+      : ClipCall(clip), layout_(g_, isa_), columns_(g_.out[2] + 2 * extra_columns(layout_)),
+        extra_rows_((g_.kernel[1] - 1) * g_.dilations[1] / g_.strides[1]),
         magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
-    find_inputs();
-    find_weights();
     list_pixels();
-    const int64_t rows = std::max<int64_t>(1, std::min(kItemPixels, g_.out[0] * out_pixels() / kItems) / g_.out[2]);
-    const int64_t item_rows = std::min(rows, g_.out[1]);
-    step_ = std::min(step_, item_rows);
-    const int64_t parts = (g_.out[1] + item_rows - 1) / item_rows, items = g_.out[0] * parts;
+    gather();
+    find_weights();
+    rows_ = std::min(g_.out[1], std::max<int64_t>(1, g_.out[0] * g_.out[1] / kItems));
+    const int64_t parts = (g_.out[1] + rows_ - 1) / rows_, items = g_.out[0] * parts;
     const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
     sums_ = ws_.sums.of<float>(workers * std::size_t(worker_sums()));
-    row_in_ = ws_.rows.of<int64_t>(workers * std::size_t(2 * most_rows()));
     segments_ = ws_.segments.of<Segment>(workers * std::size_t(g_.kernel[0]));
     magnitudes_.begin(parts, 1, ws_);
     for_items(parallel_, items, [&](int worker, int64_t item) {
-      const int64_t part = item % parts, to = item / parts, begin = part * item_rows;
-      const int64_t end = std::min(begin + item_rows, g_.out[1]);
-      compute(worker, to, begin, end);
-      magnitudes_.add(part, 0, to, 0, g_.m, begin * g_.out[2], (end - begin) * g_.out[2]);
+      compute(worker, item / parts, item % parts);
     });
     magnitudes_.end();
   }
 
  private:
-  int64_t most_rows() const { return step_ * columns_; }
-  // Of input columns, then of output pixels, which are written in whole vectors.
+  // Sums of all rows that an item's pixels may add to, block after block; a vector more is written.
+  int64_t item_rows() const { return rows_ + 2 * extra_rows_; }
+  int64_t item_sums() const { return item_rows() * columns_ * g_.m + isa_.vector; }
+  float* sums_of(float* sums, int64_t index) const {
+    return sums + item_rows() * columns_ * layout_.block_begin(index);
+  }
+  // Those; of a row, blocks together; products.
   int64_t worker_sums() const {
-    return most_rows() * layout_.width + 2 * isa_.vector + step_ * g_.out[2] * g_.m + isa_.vector;
+    const int64_t floats = item_sums() + g_.out[2] * g_.m + kBatch * isa_.block() + isa_.vector;
+    return (floats + 15) / 16 * 16;
+  }
+  // Input rows before this one are all that output rows before `ho` read.
+  int64_t inputs_before(int64_t ho) const {
+    const int64_t reach = (g_.kernel[1] - 1) * g_.dilations[1] + 1;
+    return std::min(g_.h, std::max<int64_t>(0, (ho - 1) * g_.strides[1] - g_.pads[1] + reach));
   }
 
-  void find_inputs();
-  void find_weights();
   void list_pixels();
-  void compute(int worker, int64_t to, int64_t begin, int64_t end) const;
-  void add_inputs(RowsArgs& a, int64_t begin, int64_t end, int64_t* row_in, int32_t* row_out) const;
-  void add_up(int64_t begin, int64_t end, int64_t index, const float* sums, float* out) const;
+  void gather();
+  void find_weights();
+  int find_segments(int64_t to, Segment* out) const;
+  void compute(int worker, int64_t to, int64_t part) const;
+  void add_pass(const ByPixelPass& pass, int64_t from, int64_t end, int64_t row, RowsArgs& a, ScatterSumsArgs& add) const;
+  const float* whole_row(int64_t row, float* sums, float* out) const;
 
   const ByPixelLayout layout_;
-  const LiveSpans spans_;
-  const int64_t columns_;            // of sums: input columns that an output reads, from -pad on
-  int64_t step_;                     // rows of output worked on together
+  const int64_t columns_;            // of sums: of the map, and beside it those that its rim's inputs add to
+  const int64_t extra_rows_;         // above and below an item's, likewise
   Magnitudes magnitudes_;            // parts: those of the rows
-  const float* x_ = nullptr;         // [T][H][W][stride]
-  int64_t stride_ = 0;
-  bool index_inputs_ = false;
+  int64_t rows_ = 0;                 // of output, of an item
+  const int32_t* first_ = nullptr;   // [classes][H + 1] into the two lists
+  const int32_t* pixels_ = nullptr;  // in the map; class after class, row after row
+  const int32_t* places_ = nullptr;  // of the first output that each adds to by kernel row 0, in a map of columns_
+  int32_t count_ = 0;                // of both
+  float* x_ = nullptr;               // [listed pixels][T][kept channels]
   const float* weights_ = nullptr;
   const int32_t* weight_index_ = nullptr;
   const float* bias_ = nullptr;      // [M]; channels last: for every pixel of a row
-  const int32_t* first_ = nullptr;   // [H + 1] into kept_columns_
-  const int32_t* kept_columns_ = nullptr;
   float* sums_ = nullptr;
-  int64_t* row_in_ = nullptr;
   Segment* segments_ = nullptr;
 };
 
-void ByPixelClip::find_inputs() {
-  if (g_.channels_last && g_.type == Type::f32) {
-    x_ = static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c;
-    stride_ = g_.c;
-    index_inputs_ = !kept_.all_channels;
-    return;
-  }
-  const Loaded loaded = load_kept(call_, n_, isa_, kept_, {1, kept_.channels, false}, ws_, parallel_);
-  x_ = loaded.x, stride_ = loaded.stride;
+// Kept pixels that an output reads. Those of one class read the same kernel positions.
+void ByPixelClip::list_pixels() {
+  const int64_t classes = layout_.strides[0] * layout_.strides[1];
+  int32_t* first = ws_.float_mask.of<int32_t>(std::size_t(classes * (g_.h + 1) + 2 * kept_.pixels));
+  int32_t* const pixels = first + classes * (g_.h + 1);
+  int32_t* const places = pixels + kept_.pixels;
+  first_ = first, pixels_ = pixels, places_ = places;
+  int32_t next = 0;
+  for (int row = 0; row < layout_.strides[0]; ++row)
+    for (int column = 0; column < layout_.strides[1]; ++column) {
+      const bool read = column < layout_.kernel[1] && layout_.kernel_row(row, 0) < layout_.kernel[0];
+      const int64_t positions = read ? layout_.positions(column) : 0;
+      for (int64_t h = 0; h < g_.h; ++h) {
+        *first++ = next;
+        if (!read || (h + g_.pads[1]) % g_.strides[1] != row) continue;
+        const int64_t place = (h + g_.pads[1]) / g_.strides[1] * columns_ + extra_columns(layout_);
+        for (int64_t w = 0; w < g_.w; ++w) {
+          if (!kept_.masks.feature[h * g_.w + w] || (w + g_.pads[2]) % g_.strides[2] != column) continue;
+          const int64_t to = (w + g_.pads[2]) / g_.strides[2] - (positions - 1);
+          if (to >= g_.out[2]) break;
+          pixels[next] = int32_t(h * g_.w + w);
+          places[next++] = int32_t(place + to);
+        }
+      }
+      *first++ = next;
+    }
+  count_ = next;
+}
+
+// Pixels one after the other, the frames of each side by side: kernel frames are one run of the reduction.
+void ByPixelClip::gather() {
+  const bool as_it_lies = g_.channels_last && g_.type == Type::f32;
+  Loaded from{static_cast<const float*>(call_.x) + (as_it_lies ? n_ * g_.t * pixels() * g_.c : 0), g_.c};
+  if (!as_it_lies) from = load_kept(call_, n_, isa_, kept_, {1, kept_.channels, false}, ws_, parallel_);
+  x_ = ws_.components.of<float>(std::size_t(count_ * g_.t * kept_.channels));
+  for_items(parallel_, (count_ + kGathered - 1) / kGathered, [&](int, int64_t item) {
+    GatherPixelsArgs a{};
+    a.step = from.stride;
+    a.pixels = pixels_ + item * kGathered;
+    a.count = std::min(kGathered, count_ - item * kGathered);
+    a.channels = as_it_lies && !kept_.all_channels ? kept_.channel : nullptr;
+    a.length = kept_.channels;
+    a.out_step = g_.t * kept_.channels;
+    for (int64_t t = 0; t < g_.t; ++t) {
+      if (!kept_.read_frame[t]) continue;
+      a.x = from.x + t * pixels() * from.stride;
+      a.out = x_ + item * kGathered * a.out_step + t * kept_.channels;
+      isa_.gather_pixels(a);
+    }
+  });
 }
 
 void ByPixelClip::find_weights() {
   weights_ = call_.packed->by_pixel(g_);
   bias_ = repeated_bias(*this, g_.channels_last ? g_.out[2] : 1);
   if (kept_.all_channels) return;
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + kPrefetchRows));
-  std::copy(kept_.channel, kept_.channel + kept_.channels, index);
-  extend_index(index, kept_.channels, g_.c);
+  const int64_t entries = g_.kernel[0] * kept_.channels;
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(entries + kPrefetchRows));
+  for (int64_t kt = 0, i = 0; kt < g_.kernel[0]; ++kt)
+    for (int32_t c = 0; c < kept_.channels; ++c) index[i++] = int32_t(kt * g_.c) + kept_.channel[c];
+  extend_index(index, entries, g_.kernel[0] * g_.c);
   weight_index_ = index;
 }
 
-// Kept pixels that an output reads, row by row.
-void ByPixelClip::list_pixels() {
-  int32_t* first = ws_.float_mask.of<int32_t>(std::size_t(g_.h + 1 + kept_.pixels));
-  int32_t* next = first + g_.h + 1;
-  first_ = first, kept_columns_ = next;
-  const int64_t end = std::min(g_.w, columns_ - g_.pads[2]);
-  for (int64_t h = 0; h < g_.h; ++h) {
-    first[h] = int32_t(next - kept_columns_);
-    for (int64_t w = 0; w < end; ++w)
-      if (kept_.masks.feature[h * g_.w + w]) *next++ = int32_t(w);
-  }
-  first[g_.h] = int32_t(next - kept_columns_);
-}
-
-void ByPixelClip::compute(int worker, int64_t to, int64_t begin, int64_t end) const {
-  RowsArgs a{};
-  Segment* segments = segments_ + worker * g_.kernel[0];
-  a.segments = segments;
+// What output frame `to` reads of a pixel: runs of kept frames.
+int ByPixelClip::find_segments(int64_t to, Segment* out) const {
+  int count = 0;
+  int64_t after = -1;  // the frame that would go on with the last run
   for (int64_t kt = 0; kt < g_.kernel[0]; ++kt) {
     const int64_t t = to * g_.strides[0] - g_.pads[0] + kt * g_.dilations[0];
     if (t < 0 || t >= g_.t || !kept_.masks.frame[t]) continue;
-    segments[a.segment_count++] = {t * pixels() * stride_, kt * g_.kernel[1] * g_.c, kept_.channels, 0};
+    if (t == after) out[count - 1].length += kept_.channels;
+    else out[count++] = {t * kept_.channels, kt * g_.c, kept_.channels, 0};
+    after = g_.dilations[0] == 1 ? t + 1 : -1;
   }
-  float* const acc = sums_ + worker * worker_sums();
-  float* const out = acc + most_rows() * layout_.width + 2 * isa_.vector;
-  int64_t* const row_in = row_in_ + worker * 2 * most_rows();
-  a.x = x_;
+  return count;
+}
+
+// Input rows are added up one after the other, and output rows stored as soon as they are complete.
+void ByPixelClip::compute(int worker, int64_t to, int64_t part) const {
+  const int64_t begin = part * rows_, end = std::min(begin + rows_, g_.out[1]);
+  const int64_t step = std::max<int64_t>(1, kSumBytes / 4 / (columns_ * g_.m));
+  Segment* const segments = segments_ + worker * g_.kernel[0];
+  float* const sums = sums_ + worker * worker_sums();
+  float* const whole = sums + item_sums();
+  RowsArgs a{};
+  a.segments = segments;
+  a.segment_count = find_segments(to, segments);
+  a.step = g_.t * kept_.channels;
   a.weight_index = weight_index_;
-  a.index_inputs = index_inputs_;
-  a.acc = acc;
-  a.vectors = layout_.vectors();
-  a.accumulate = true;
-  for (int64_t first = begin; first < end; first += step_) {
-    const int64_t last = std::min(first + step_, end);
-    const bool any = a.segment_count > 0 && spans_.begin(first) != spans_.begin(last);
-    for (int64_t index = 0; any && index < layout_.blocks; ++index) {
-      std::memset(acc, 0, std::size_t((last - first) * columns_ * layout_.width) * 4);
-      a.weights = weights_ + layout_.offset(index);
-      add_inputs(a, first, last, row_in, reinterpret_cast<int32_t*>(row_in + most_rows()));
-      add_up(first, last, index, acc, out);
-    }
+  a.acc = whole + g_.out[2] * g_.m;
+  ScatterSumsArgs add{};
+  add.sums = a.acc;
+  const bool any = a.segment_count > 0;
+  int64_t clear = 0, added = std::min(g_.h, std::max<int64_t>(0, begin * g_.strides[1] - g_.pads[1]));
+  for (int64_t first = begin; first < end; first += step) {
+    const int64_t last = std::min(first + step, end);
+    const int64_t rows = last - begin + 2 * extra_rows_, from = added;  // that may be added to
+    added = std::max(from, inputs_before(last));
+    for (int64_t index = 0; any && index < layout_.blocks; ++index)
+      std::memset(sums_of(sums, index) + clear * columns_ * layout_.columns(index), 0,
+                  std::size_t((rows - clear) * columns_ * layout_.columns(index)) * 4);
+    clear = rows;
+    if (any)
+      layout_.for_passes([&](int64_t index, const ByPixelPass& pass) {
+        add.acc = sums_of(sums, index);
+        add.outputs = layout_.columns(index);
+        add_pass(pass, from, added, begin, a, add);
+      });
     for (int64_t ho = first; ho < last; ++ho)
-      store_row(*this, bias_, to, ho, any && spans_.begin(ho) != spans_.end(ho) ? out + (ho - first) * g_.out[2] * g_.m : nullptr);
+      store_row(*this, bias_, to, ho, any ? whole_row(ho - begin, sums, whole) : nullptr);
+    magnitudes_.add(part, 0, to, 0, g_.m, first * g_.out[2], (last - first) * g_.out[2]);
   }
 }
 
-// All kept inputs of output rows [begin, end), one row of the kernel after the other.
-void ByPixelClip::add_inputs(RowsArgs& a, int64_t begin, int64_t end, int64_t* row_in, int32_t* row_out) const {
-  const float* const weights = a.weights;
-  a.row_in = row_in, a.row_out = row_out;
-  for (int64_t kh = 0; kh < g_.kernel[1]; ++kh) {
-    int rows = 0;
-    for (int64_t ho = begin; ho < end; ++ho) {
-      const int64_t h = ho * g_.strides[1] - g_.pads[1] + kh * g_.dilations[1];
-      if (h < 0 || h >= g_.h) continue;
-      const int32_t place = int32_t((ho - begin) * columns_ + g_.pads[2]);
-      for (int32_t i = first_[h]; i < first_[h + 1]; ++i) {
-        row_in[rows] = (h * g_.w + kept_columns_[i]) * stride_;
-        row_out[rows++] = place + kept_columns_[i];
-      }
-    }
-    a.rows = rows;
-    a.weights = weights + kh * g_.c * layout_.width;
+// All pixels of the pass's class in input rows [from, end); row: of output, that the sums begin with.
+void ByPixelClip::add_pass(const ByPixelPass& pass, int64_t from, int64_t end, int64_t row, RowsArgs& a,
+                           ScatterSumsArgs& add) const {
+  static const struct Identity {
+    int32_t rows[kBatch];
+    Identity() { for (int i = 0; i < kBatch; ++i) rows[i] = i; }
+  } kIdentity;
+  const int32_t* const first = first_ + (pass.row * layout_.strides[1] + pass.column) * (g_.h + 1);
+  int64_t at[kMostGroups];
+  for (int i = 0; i < pass.rows; ++i) {
+    const int64_t up = layout_.kernel_row(pass.row, pass.first + i) * g_.dilations[1] / g_.strides[1];
+    at[i] = (extra_rows_ - row - up) * columns_ * add.outputs;
+  }
+  add.at = at;
+  add.groups = pass.rows, add.lanes = pass.lanes;
+  add.step = pass.vectors * isa_.vector;
+  a.vectors = pass.vectors;
+  a.weights = weights_ + pass.weights;
+  a.row_out = kIdentity.rows;
+  const int64_t count = first[end] - first[from], batches = (count + kBatch - 1) / kBatch;
+  for (int64_t i = 0; i < batches; ++i) {
+    const int64_t pixel = first[from] + count * i / batches;
+    a.rows = add.rows = int(first[from] + count * (i + 1) / batches - pixel);
+    a.x = x_ + pixel * a.step;
     isa_.rows(a);
+    add.place = places_ + pixel;
+    isa_.scatter_sums(add);
   }
-  a.weights = weights;
 }
 
-void ByPixelClip::add_up(int64_t begin, int64_t end, int64_t index, const float* sums, float* out) const {
-  NeighbourSumsArgs a{};
-  a.step = layout_.width;
-  a.taps = int(g_.kernel[2]);
-  a.outputs = layout_.columns(index);
-  a.out_step = g_.m;
-  for (int64_t ho = begin; ho < end; ++ho, sums += columns_ * layout_.width, out += g_.out[2] * g_.m) {
-    float* const row = out + layout_.block_begin(index);
-    int64_t done = 0;
-    for (const Span* span = spans_.begin(ho); span != spans_.end(ho); ++span) {
-      if (index == 0) std::memset(out + done * g_.m, 0, std::size_t((span->begin - done) * g_.m) * 4);
-      a.sums = sums + span->begin * layout_.width;
-      a.out = row + span->begin * g_.m;
-      a.pixels = span->end - span->begin;
-      isa_.neighbour_sums(a);
-      done = span->end;
-    }
-    if (index == 0) std::memset(out + done * g_.m, 0, std::size_t((g_.out[2] - done) * g_.m) * 4);
+// Sums of an item's output row, [W'][M]; put together in `out` where outputs have several blocks.
+const float* ByPixelClip::whole_row(int64_t row, float* sums, float* out) const {
+  const int64_t first = (row + extra_rows_) * columns_ + extra_columns(layout_);
+  if (layout_.blocks == 1) return sums + first * g_.m;
+  for (int64_t index = 0; index < layout_.blocks; ++index) {
+    const int64_t columns = layout_.columns(index);
+    const float* const from = sums_of(sums, index) + first * columns;
+    for (int64_t wo = 0; wo < g_.out[2]; ++wo)
+      std::memcpy(out + wo * g_.m + layout_.block_begin(index), from + wo * columns, std::size_t(columns) * 4);
   }
+  return out;
 }
 
 }  // namespace
 
 double by_pixel_products(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
   const ConvGeometry& g = call.geometry;
-  if (call.pairs || g.group != 1 || kept.all_pixels || kept.channels == 0 || g.strides[2] != 1 || g.dilations[2] != 1 ||
-      g.kernel[1] > kSpanKernelRows || g.kernel[2] > isa.block() || !call.packed || call.packed->isa != &isa)
+  if (call.pairs || g.group != 1 || kept.all_pixels || kept.channels == 0 || g.dilations[2] != 1 ||
+      g.strides[1] > kMostStride || g.strides[2] > kMostStride || g.kernel[1] > kMostGroups || g.kernel[2] > isa.block() ||
+      !call.packed || call.packed->isa != &isa)
     return std::numeric_limits<double>::infinity();
   const ByPixelLayout layout(g, isa);
-  int64_t pairs = 0;  // of live output and kernel frames
-  for (int64_t to = 0; to < g.out[0]; ++to)
+  if (layout.floats() * 4 > kMostBytes) return std::numeric_limits<double>::infinity();
+  const int64_t extra = (g.kernel[1] - 1) * g.dilations[1] / g.strides[1] + 1;
+  if ((std::max(g.h, g.out[1]) + 2 * extra) * (g.out[2] + 2 * extra_columns(layout) + g.w) * g.m > kMostFloats)
+    return std::numeric_limits<double>::infinity();
+  int64_t pairs = 0, frames = 0;  // of live output and kernel frames; of output frames
+  for (int64_t to = 0; to < g.out[0]; ++to) {
+    const int64_t before = pairs;
     for (int64_t kt = 0; kt < g.kernel[0]; ++kt) {
       const int64_t t = to * g.strides[0] - g.pads[0] + kt * g.dilations[0];
       pairs += t >= 0 && t < g.t && kept.masks.frame[t];
     }
-  const double vectors = double(layout.blocks * layout.vectors()), outputs = double(g.out[0] * g.out[1] * g.out[2]);
-  const double rows = double(g.kernel[1]) / double(g.strides[1]) * double(kept.pixels);  // read by an output frame
-  return rows * double(pairs) * (vectors * double(kept.channels) + kPixelProducts * double(layout.blocks)) +
-         outputs * (kClearProducts * vectors + kOutputProducts * double((g.m + isa.vector - 1) / isa.vector));
+    frames += pairs > before;
+  }
+  double steps = 0;  // of pixels that lie as likely in each class
+  layout.for_passes([&](int64_t, const ByPixelPass& pass) {
+    const double adds = double(pass.rows * ((pass.lanes + isa.vector - 1) / isa.vector));
+    steps += double(pairs * kept.channels * pass.vectors) + double(frames) * (kPassProducts + kAddProducts * adds);
+  });
+  const double share = double(kept.pixels) / double(g.strides[1] * g.strides[2]);
+  return share * steps + double(kept.pixels * g.t) * kPixelProducts +
+         (kOutputProducts + (layout.blocks > 1 ? kJoinProducts : 0)) *
+             double(g.out[0] * g.out[1] * g.out[2] * g.m) / isa.vector;
 }
 
-void by_pixel_conv3d(const ClipCall& clip, const LiveSpans& spans) {
-  ByPixelClip(clip, spans).run();
-}
+void by_pixel_conv3d(const ClipCall& clip) { ByPixelClip(clip).run(); }
 
 }  // namespace dance

@@ -1,6 +1,7 @@
 // Which variant a call takes: an estimate of the work that the masks leave to each, in steps. One step multiplies one
 // input channel of one row with one block of output channels: the innermost line of rows.inc.
 #include <algorithm>
+#include <cmath>
 
 #include "by_pixel.h"
 #include "costs.h"
@@ -18,6 +19,7 @@ constexpr double kTileStep = 1.0 / 8;  // a step of the products ...
 constexpr double kTileEnds = 0.5;      // ... beside which counts, directly, rounding a float of X, and storing one of Y
 constexpr int kTileSize = 4;           // of Winograd's; smaller ones read their weights too often for so few products
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
+constexpr double kByPixelSteps = 1.4;     // a product of by_pixel.cc: what it multiplies and adds to goes through the cache
 // Tiles of few live pairs; measured where the other costs were.
 constexpr double kAddSteps = 4;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
 constexpr double kPixelSteps = 40;    // ... and beginning and storing the sums of an output pixel
@@ -44,9 +46,15 @@ bool winograd_allowed(const ConvCall& call, const Kept& kept, const IsaKernels& 
          (g.kernel[0] - 1) * g.dilations[0] < kMostFrames;
 }
 
-// How many outputs read position i of an axis with a kernel of 3 and stride 1.
-int64_t readers(int64_t i, int64_t pad, int64_t out) {
-  return std::max<int64_t>(0, std::min(out - 1, i + pad) - std::max<int64_t>(0, i + pad - 2) + 1);
+// How many pairs of an output and a kernel position read position i of an axis (0: T).
+int64_t readers(const ConvGeometry& g, int axis, int64_t i) {
+  const int64_t stride = g.strides[axis], dilation = g.dilations[axis], last = i + g.pads[axis];
+  if (stride == 1 && dilation == 1)
+    return std::max<int64_t>(0, std::min(g.out[axis] - 1, last) - std::max<int64_t>(0, last - g.kernel[axis] + 1) + 1);
+  int64_t count = 0;
+  for (int64_t at = last; at > last - g.kernel[axis] * dilation && at >= 0; at -= dilation)
+    count += at % stride == 0 && at / stride < g.out[axis];
+  return count;
 }
 
 // Pairs (output pixel, kernel position) that are live.
@@ -54,8 +62,9 @@ double direct_pixels(const ConvGeometry& g, const uint8_t* feature) {
   int64_t positions = 0;
   for (int64_t h = 0; h < g.h; ++h) {
     int64_t row = 0;
-    for (int64_t w = 0; w < g.w; ++w) row += feature[h * g.w + w] * readers(w, g.pads[2], g.out[2]);
-    positions += row * readers(h, g.pads[1], g.out[1]);
+    for (int64_t w = 0; w < g.w; ++w)
+      if (feature[h * g.w + w]) row += readers(g, 2, w);
+    if (row) positions += row * readers(g, 1, h);
   }
   return double(positions);
 }
@@ -63,8 +72,8 @@ double direct_pixels(const ConvGeometry& g, const uint8_t* feature) {
 // The same with all pixels kept.
 double all_positions(const ConvGeometry& g) {
   int64_t rows = 0, columns = 0;
-  for (int64_t h = 0; h < g.h; ++h) rows += readers(h, g.pads[1], g.out[1]);
-  for (int64_t w = 0; w < g.w; ++w) columns += readers(w, g.pads[2], g.out[2]);
+  for (int64_t h = 0; h < g.h; ++h) rows += readers(g, 1, h);
+  for (int64_t w = 0; w < g.w; ++w) columns += readers(g, 2, w);
   return double(rows * columns);
 }
 
@@ -147,6 +156,7 @@ class Estimate {
   double winograd(const Kept& kept, int size) const;
   Split split(const Kept& kept, int size) const;
   double direct(const Kept& kept) const;
+  double by_pixel(const Kept& kept) const;
 
  private:
   static constexpr Costs kBuiltIn{};
@@ -195,7 +205,7 @@ double Estimate::direct_steps(const Work& work, double positions, PaddedWay way)
     const double products = double(g_.m) * double((int64_t(work.channels) + isa_.vector - 1) / isa_.vector);
     return kFewOutputsSteps * products / isa_.max_vectors * positions * work.pairs;
   }
-  const double weights = weight_steps(work, 9.0 * double(g_.kernel[0]));
+  const double weights = weight_steps(work, double(g_.kernel[0] * g_.kernel[1] * g_.kernel[2]));
   const double ends = by_tiles_ ? kTileEnds * (work.inputs * halves_ * double(g_.h * g_.w * g_.c) +
                                                work.outputs * double(g_.out[1] * g_.out[2] * g_.m)) : 0;
   return work.channels * blocks() * positions * work.pairs * step_ + ends + weights;
@@ -269,9 +279,11 @@ double Estimate::direct(const Kept& kept) const {
   steps *= costs_.holes + costs_.scattered * kept.scattered() / left.channels;
   if (g_.m <= 2 * isa_.vector) steps *= costs_.narrow_holes;
   // zeros are read where that is faster
-  const double with_zeros = std::min(steps, direct_steps(left, all_positions(g_), way));
-  return way == PaddedWay::none ? with_zeros
-                                : std::min(with_zeros, by_pixel_products(call_, kept, isa_) / isa_.max_vectors);
+  return std::min(steps, direct_steps(left, all_positions(g_), way));
+}
+
+double Estimate::by_pixel(const Kept& kept) const {
+  return kByPixelSteps * by_pixel_products(call_, kept, isa_) / isa_.max_vectors;
 }
 
 }  // namespace
@@ -279,7 +291,8 @@ double Estimate::direct(const Kept& kept) const {
 Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
   const ConvGeometry& g = call.geometry;
   const Tiling direct_only{0, 0};
-  if (call.variant == Variant::direct || !winograd_allowed(call, kept, isa)) return direct_only;
+  const bool direct = call.variant == Variant::direct || call.variant == Variant::by_pixel;
+  if (direct || !winograd_allowed(call, kept, isa)) return direct_only;
   if (call.variant != Variant::automatic) {
     const int size = int(call.variant) % 10;
     const bool mixed = int(call.variant) > 10 && !call.pairs;
@@ -290,13 +303,21 @@ Tiling choose_tiling(const ConvCall& call, const Kept& kept, const IsaKernels& i
   if (size == 0) return direct_only;
   const bool whole = kept.all_pixels || call.pairs;
   const Split split = whole ? Split{1, estimate.winograd(kept, size)} : estimate.split(kept, size);
-  return split.steps < kGain * estimate.direct(kept) ? Tiling{size, split.least_pairs} : direct_only;
+  const double without = std::min(estimate.direct(kept), estimate.by_pixel(kept));
+  return split.steps < kGain * without ? Tiling{size, split.least_pairs} : direct_only;
+}
+
+bool by_pixel_pays(const ConvCall& call, const Kept& kept, const IsaKernels& isa) {
+  const Estimate estimate(call, isa);
+  const double steps = estimate.by_pixel(kept);
+  return std::isfinite(steps) && steps < estimate.direct(kept);
 }
 
 bool estimate_variants(const ConvCall& call, const Kept& kept, const IsaKernels& isa, VariantSteps& steps) {
   if (!winograd_allowed(call, kept, isa)) return false;
   const Estimate estimate(call, isa);
-  steps = {estimate.direct(kept), estimate.winograd(kept, 2), estimate.winograd(kept, 4)};
+  const double direct = std::min(estimate.direct(kept), estimate.by_pixel(kept));
+  steps = {direct, estimate.winograd(kept, 2), estimate.winograd(kept, 4)};
   return true;
 }
 

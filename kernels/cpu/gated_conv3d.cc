@@ -1,8 +1,10 @@
 #include "gated_conv3d.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
+#include "by_pixel.h"
 #include "clip_call.h"
 #include "depthwise.h"
 #include "load.h"
@@ -361,8 +363,11 @@ void Clip::store_pixels(StoreArgs a, const FrameChunk& chunk, int32_t f, int64_t
 }
 
 void run_general(const ClipCall& clip, const Tiling& tiling) {
-  if (tiling.size > 0) winograd_conv3d(clip, tiling);
+  const bool asked = clip.call_.variant == Variant::by_pixel;
+  if (asked && std::isfinite(by_pixel_products(clip.call_, clip.kept_, clip.isa_))) by_pixel_conv3d(clip);
+  else if (tiling.size > 0) winograd_conv3d(clip, tiling);
   else if (padded_way(clip.call_, clip.kept_.channels, clip.isa_) != PaddedWay::none) padded_conv3d(clip);
+  else if (by_pixel_pays(clip.call_, clip.kept_, clip.isa_)) by_pixel_conv3d(clip);
   else Clip(clip).run();
 }
 

@@ -48,7 +48,7 @@ struct PackedWeights {
 // How a convolution is computed. automatic: whatever an estimate from the masks says is fastest; the others are taken
 // where the convolution allows them, else direct. mixed: Winograd, with tiles of few live pairs computed pixel by pixel; where
 // it is asked for, all but in bfloat16 tiles with fewer than half of the pairs of a whole one.
-enum class Variant : int { automatic = 0, direct = 1, winograd2 = 2, winograd4 = 4, mixed2 = 12, mixed4 = 14 };
+enum class Variant : int { automatic = 0, direct = 1, winograd2 = 2, by_pixel = 3, winograd4 = 4, mixed2 = 12, mixed4 = 14 };
 
 struct Pairs;
 

@@ -128,13 +128,28 @@ struct FewOutputsArgs {
   int64_t out_step;
 };
 
-// out[pixel][m] = sum over taps of sums[pixel + tap][tap][m]: what the columns that a pixel reads add to it.
-struct NeighbourSumsArgs {
-  const float* sums;             // of the first pixel's first column; a vector past the last is read
-  int64_t step;                  // floats from column to column
-  int taps, outputs, pixels;
-  float* out;                    // where out_step is `outputs`, a vector past the last may be written
+// Some channels of some pixels of a frame, in the order of a list: out[i][c] = x[pixels[i]][channels[c]].
+struct GatherPixelsArgs {
+  const float* x;                // [pixels][step]
+  int64_t step;
+  const int32_t* pixels;         // [count]
+  int64_t count;
+  const int32_t* channels;       // [length], or null: the first ones
+  int64_t length;
+  float* out;                    // [count][out_step]
   int64_t out_step;
+};
+
+// acc[place[r] * outputs + at[g] + i] += sums[r][g][i]: rows of sums to where each of their groups belongs.
+struct ScatterSumsArgs {
+  const float* sums;             // [rows][step]
+  int64_t step;
+  int rows;
+  const int32_t* place;          // [rows]
+  int64_t outputs;
+  int groups, lanes;             // lanes: of a group
+  const int64_t* at;             // [groups]
+  float* acc;                    // a vector past what is added to is read and written
 };
 
 constexpr int kFewOutputsTile = 4;
@@ -297,7 +312,8 @@ struct IsaKernels {
   void (*pointwise)(const PointwiseArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*few_outputs)(const FewOutputsArgs&);
-  void (*neighbour_sums)(const NeighbourSumsArgs&);
+  void (*gather_pixels)(const GatherPixelsArgs&);
+  void (*scatter_sums)(const ScatterSumsArgs&);
   void (*narrow)(const DepthwiseArgs&);  // strips of narrow groups: see pack.h
   void (*load)(const LoadArgs&);
   void (*whole_vectors)(const WholeVectorsArgs&);

@@ -1,11 +1,11 @@
 // Compiled once per instruction set with DANCE_ISA (its name), DANCE_VECTOR (floats in a vector), DANCE_REGISTERS
 // (vector registers), DANCE_SUPPORTED (an expression: does this machine have it) and DANCE_PAIRS (PAIR(name) for each variant
 // of pair_kernels.cc that goes with it, best first). See the Makefile.
+#include "by_pixel.inc"
 #include "depthwise.inc"
 #include "few_outputs.inc"
 #include "layout.inc"
 #include "magnitude.inc"
-#include "neighbour_sums.inc"
 #include "narrow.inc"
 #include "pointwise.inc"
 #include "rows.inc"
@@ -36,7 +36,7 @@ const IsaKernels DANCE_TABLE(DANCE_ISA) = {
     DANCE_TEXT(DANCE_ISA),   DANCE_ISA::supported,      DANCE_ISA::kVector,     DANCE_ISA::kMaxVectors,
     DANCE_ISA::kStripPixels,
     DANCE_ISA::rows,         DANCE_ISA::tap_rows,       DANCE_ISA::pointwise,   DANCE_ISA::depthwise,
-    DANCE_ISA::few_outputs,  DANCE_ISA::neighbour_sums, DANCE_ISA::narrow,
+    DANCE_ISA::few_outputs,  DANCE_ISA::gather_pixels,  DANCE_ISA::scatter_sums, DANCE_ISA::narrow,
     DANCE_ISA::load_activation,
     DANCE_ISA::whole_vectors,
     DANCE_ISA::select,       DANCE_ISA::store_sums,     DANCE_ISA::abs_sum,      DANCE_ISA::abs_sum_slices,

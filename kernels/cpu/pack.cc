@@ -102,17 +102,20 @@ void pack_by_output(const PackedLayout& from, const float* packed, const int32_t
 
 void pack_by_pixel(const PackedLayout& from, const ByPixelLayout& to, const float* packed, float* out) {
   std::memset(out, 0, std::size_t(to.floats()) * 4);
-  for (int64_t block = 0; block < to.blocks; ++block)
-    for (int64_t m = to.block_begin(block); m < to.block_begin(block + 1); ++m) {
-      const int64_t index = m / from.block, width = int64_t(from.vectors(index)) * from.vector;
-      const float* weights = packed + from.offset(0, index) + m % from.block;
-      float* column = out + to.offset(block) + m - to.block_begin(block);
-      for (int64_t row = 0; row < to.rows; ++row)
-        for (int64_t kw = 0; kw < to.columns_w; ++kw)
-          for (int64_t c = 0; c < to.inputs; ++c)
-            column[(row * to.inputs + c) * to.width + kw * to.columns(block)] =
-                weights[((row * to.columns_w + kw) * to.inputs + c) * width];
+  to.for_passes([&](int64_t index, const ByPixelPass& pass) {
+    const int positions = to.positions(pass.column), columns = to.columns(index);
+    for (int lane = 0; lane < pass.rows * pass.lanes; ++lane) {
+      const int kh = to.kernel_row(pass.row, pass.first + lane / pass.lanes);
+      const int kw = pass.column + (positions - 1 - lane % pass.lanes / columns) * to.strides[1];
+      const int64_t m = to.block_begin(index) + lane % columns, block = m / from.block;
+      const int64_t width = int64_t(from.vectors(block)) * from.vector;
+      const float* weights = packed + from.offset(0, block) + m % from.block;
+      for (int64_t kt = 0; kt < to.frames; ++kt)
+        for (int64_t c = 0; c < to.inputs; ++c)
+          out[pass.weights + (kt * to.inputs + c) * pass.vectors * to.vector + lane] =
+              weights[(((kt * to.kernel[0] + kh) * to.kernel[1] + kw) * to.inputs + c) * width];
     }
+  });
 }
 
 // G of F(size x size, 3x3): a kernel's polynomial at the interpolation points, over the product of the point's distances

@@ -77,23 +77,67 @@ struct ByOutputLayout {
 // packed: weights as pack_weights leaves them; channels: which inputs, `count` of them, or null: the first.
 void pack_by_output(const PackedLayout& from, const float* packed, const int32_t* channels, int64_t count, float* out);
 
-// For by_pixel.cc: [block of outputs][kT][kH][C][kW][outputs of the block], the last two rounded up to whole vectors, the
-// same for all blocks, with zeros. Group 1 only, kW at most isa.block().
+// One pass over the kept pixels that lie alike between the strides (row, column: (h + pad) % stride along H and W), by kernel
+// rows [first, first + rows) of those that read them. What such a pixel adds to a row of outputs lies side by side.
+struct ByPixelPass {
+  int row, column;
+  int first, rows;     // of ByPixelLayout::kernel_row
+  int lanes;           // of a kernel row: its positions, the last first as outputs lie, times the outputs of the block
+  int vectors;         // of all rows
+  int64_t weights;     // [kT][C][vectors, all lanes] from here on
+};
+
+// For by_pixel.cc: [block of outputs][pass][kT][C][kernel rows of the pass][its positions][outputs of the block], the last three
+// rounded up to whole vectors, with zeros. Group 1 only, no dilation along W.
 struct ByPixelLayout {
-  int64_t outputs, rows, columns_w, inputs, blocks, width;  // rows: kT * kH; width: floats of one input's weights
-  int vector;
+  int64_t outputs, inputs, frames, blocks;
+  int kernel[2], strides[2], dilation;  // along H and W; dilation: along H
+  int vector, block;
 
   ByPixelLayout(const ConvGeometry& g, const IsaKernels& isa)
-      : outputs(g.m), rows(g.kernel[0] * g.kernel[1]), columns_w(g.kernel[2]), inputs(g.c), vector(isa.vector) {
-    const int64_t most = isa.block() / columns_w;
+      : outputs(g.m), inputs(g.c), frames(g.kernel[0]), kernel{int(g.kernel[1]), int(g.kernel[2])},
+        strides{int(g.strides[1]), int(g.strides[2])}, dilation(int(g.dilations[1])), vector(isa.vector),
+        block(isa.block()) {
+    const int64_t most = block / positions(0);
     blocks = (outputs + most - 1) / most;
-    width = (columns_w * ((outputs + blocks - 1) / blocks) + vector - 1) / vector * vector;
   }
-  int vectors() const { return int(width / vector); }
+
   int64_t block_begin(int64_t index) const { return outputs * index / blocks; }
   int columns(int64_t index) const { return int(block_begin(index + 1) - block_begin(index)); }
-  int64_t offset(int64_t index) const { return index * rows * inputs * width; }
-  int64_t floats() const { return blocks * rows * inputs * width; }
+  // Kernel positions along W that read pixels of a column; most of them: of column 0.
+  int positions(int column) const { return (kernel[1] - column + strides[1] - 1) / strides[1]; }
+  // The i-th kernel row that reads pixels of a row; kernel[0] where there are fewer.
+  int kernel_row(int row, int i) const {
+    int kh = 0;
+    for (; kh < kernel[0]; ++kh)
+      if (kh * dilation % strides[0] == row && i-- == 0) break;
+    return kh;
+  }
+  template <class Do>
+  void for_passes(Do&& with) const {  // with(block of outputs, pass)
+    int64_t weights = 0;
+    for (int64_t index = 0; index < blocks; ++index)
+      for (int row = 0; row < strides[0]; ++row) {
+        int rows = 0;
+        while (kernel_row(row, rows) < kernel[0]) ++rows;
+        for (int column = 0; column < strides[1]; ++column) {
+          const int lanes = column < kernel[1] ? positions(column) * columns(index) : 0;
+          if (lanes == 0 || rows == 0) continue;
+          const int passes = (rows + block / lanes - 1) / (block / lanes);
+          for (int i = 0; i < passes; ++i) {
+            const int first = rows * i / passes, some = rows * (i + 1) / passes - first;
+            const int vectors = (some * lanes + vector - 1) / vector;
+            with(index, ByPixelPass{row, column, first, some, lanes, vectors, weights});
+            weights += frames * inputs * vectors * vector;
+          }
+        }
+      }
+  }
+  int64_t floats() const {
+    int64_t count = 0;
+    for_passes([&](int64_t, const ByPixelPass& pass) { count = pass.weights + frames * inputs * pass.vectors * vector; });
+    return count;
+  }
 };
 
 // packed: weights as pack_weights leaves them.

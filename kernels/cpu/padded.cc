@@ -17,6 +17,9 @@ constexpr double kFewProducts = 0.8, kFewStridedProducts = 0.45;
 constexpr int64_t kItems = 8;          // fewer leave threads idle at the end
 constexpr int64_t kItemPixels = 640;   // of output
 constexpr double kSpanProducts = 150;  // in products of a vector: beginning and ending a span
+constexpr double kOutputProducts = 6;  // a vector of outputs, with its store
+// What a product of by_pixel.cc takes beside one of the spans, along inputs and along outputs.
+constexpr double kByPixelInputs = 0.65, kByPixelOutputs = 1.45;
 constexpr int32_t kGap = 3;            // dead pixels that are computed all the same: a tile of few takes as long
 
 // Rows of the map are copied, with zeros left and right of them and at dropped pixels: then all pixels of a span read the
@@ -341,7 +344,9 @@ double span_products(const ClipCall& clip, const LiveSpans& spans, PaddedWay way
   const double products = way == PaddedWay::inputs ? double(g.m * ((channels + vector - 1) / vector))
                                                    : double((g.m + vector - 1) / vector * channels);
   const int64_t count = spans.end(g.out[1] - 1) - spans.begin(0);
-  return double(positions * frames * g.kernel[2]) * products + kSpanProducts * double(count * g.out[0]);
+  const double outputs = double(g.out[0] * g.out[1] * g.out[2] * g.m) / double(vector);
+  return double(positions * frames * g.kernel[2]) * products + kSpanProducts * double(count * g.out[0]) +
+         kOutputProducts * outputs;
 }
 
 }  // namespace
@@ -360,8 +365,9 @@ PaddedWay padded_way(const ConvCall& call, int64_t kept_channels, const IsaKerne
 void padded_conv3d(const ClipCall& clip) {
   const LiveSpans spans = clip.kept_.channels > 0 ? find_spans(clip.g_, clip.kept_, kGap, clip.ws_) : LiveSpans{};
   const PaddedWay way = padded_way(clip.call_, clip.kept_.channels, clip.isa_);
-  const double by_pixel = by_pixel_products(clip.call_, clip.kept_, clip.isa_);
-  if (by_pixel < span_products(clip, spans, way)) by_pixel_conv3d(clip, spans);
+  const double product = way == PaddedWay::inputs ? kByPixelInputs : kByPixelOutputs;
+  const double by_pixel = product * by_pixel_products(clip.call_, clip.kept_, clip.isa_);
+  if (by_pixel < span_products(clip, spans, way)) by_pixel_conv3d(clip);
   else PaddedClip(clip, spans).run();
 }
 

@@ -44,7 +44,7 @@ void make_winograd_possible(Random& r, DanceConv& v, int64_t* kernel) {
   v.group = 1;
   v.x_shape[1] = v.w_shape[1] = r.among({8, 15, 17, 40});
   v.w_shape[0] = r.among({1, 15, 17, 65});
-  v.variant = int32_t(r.among({0, 2, 4, 12, 14}));
+  v.variant = int32_t(r.among({0, 2, 3, 4, 12, 14}));
   v.prepack = 1;
   for (int i = 1; i < 3; ++i) kernel[i] = 3, v.strides[i] = v.dilations[i] = 1, v.x_shape[2 + i] = r.range(1, 15);
 }
@@ -54,7 +54,7 @@ void make_narrow(Random& r, DanceConv& v, int64_t* kernel) {
   v.group = 1;
   v.x_shape[1] = v.w_shape[1] = r.among({1, 2, 3, 4, 8, 13, 16, 17});
   v.w_shape[0] = r.among({1, 2, 3, 4, 5, 13, 15, 16, 17});
-  v.variant = 1, v.prepack = 1;
+  v.variant = int32_t(r.among({1, 3})), v.prepack = 1;
   for (int i = 1; i < 3; ++i) kernel[i] = r.among({1, 2, 3}), v.x_shape[2 + i] = r.range(3, 9 * (1 + 2 * (i == 2)));
   if (r.chance(0.7)) v.strides[2] = v.dilations[2] = 1;
 }
@@ -71,7 +71,7 @@ bool make_case(Random& r, Case& c) {
   v.channels_last = r.chance(0.5), v.prepack = r.chance(0.5);
   for (int i = 0; i < 3; ++i)
     v.x_shape[2 + i] = r.range(1, 9), v.strides[i] = r.range(1, 3), v.dilations[i] = r.among({1, 1, 2});
-  v.variant = int32_t(r.among({0, 1}));
+  v.variant = int32_t(r.among({0, 1, 3}));
   const bool few = r.chance(0.3);
   if (few) make_narrow(r, v, kernel);
   else if (r.chance(0.5)) make_winograd_possible(r, v, kernel);

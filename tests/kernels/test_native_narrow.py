@@ -50,19 +50,21 @@ def test_narrow_layers_agree_with_the_definition(lib, isa, inputs, outputs):
         assert definition.check_output(y, reference, with_norm=False) == []
 
 
-@pytest.mark.parametrize("outputs", (1, 2, 3, 4, 5, 8, 9, 13, 15, 16, 17, 33))
+@pytest.mark.parametrize("outputs", (1, 2, 3, 4, 5, 8, 9, 13, 15, 16, 17, 33, 65))
 @pytest.mark.parametrize("inputs", (1, 2, 4, 7, 8, 13, 16, 17))
 def test_few_kept_pixels_agree_with_the_definition(lib, isa, inputs, outputs):
-    """Few enough to be computed from the inputs' side wherever rows are read without a stride along W."""
+    """From the inputs' side, wherever there is no dilation along W."""
     rng = np.random.default_rng(1000 * inputs + outputs)
     kernel = [(3, 3, 3), (3, 3, 3), (1, 3, 3), (2, 1, 5), (3, 2, 4), (1, 7, 7)][rng.integers(6)]
-    strides, dilations = (*(int(s) for s in rng.integers(1, 3, 2)), 1), (*(int(d) for d in rng.integers(1, 3, 2)), 1)
+    strides = tuple(int(s) for s in rng.choice([1, 1, 2, 2, 3, 4], 3))
+    dilations = (*(int(d) for d in rng.integers(1, 4, 2)), 1)
     pads = tuple(int(p) for p in rng.integers(0, 4, 6))
-    x = rng.standard_normal((2, inputs, 5, 14, int(rng.integers(9, 41)))).astype(np.float32)
+    size = [max(most, d * (k - 1) + 1) for most, d, k in zip((5, 14, int(rng.integers(9, 41))), dilations, kernel)]
+    x = rng.standard_normal((2, inputs, *size)).astype(np.float32)
     w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((outputs, inputs, *kernel), outputs))
     n, c, t, h, width = x.shape
     masks = [rng.random(shape) < rate for shape, rate in (((n, t), 0.8), ((n, c), rng.choice([0.6, 1])),
-                                                          ((n, h, width), rng.choice([0.02, 0.08, 0.2])))]
+                                                          ((n, h, width), rng.choice([0.02, 0.08, 0.2, 0.6])))]
     attributes = dict(strides=strides, pads=pads, dilations=dilations)
     shape = definition.gated_conv3d(x, w, b, *masks, **attributes).shape
     z = rng.standard_normal(shape).astype(np.float32) if rng.random() < 0.5 else None
@@ -74,7 +76,7 @@ def test_few_kept_pixels_agree_with_the_definition(lib, isa, inputs, outputs):
         run = []
         for threads in (1, 3):
             means = []
-            how = dict(channels_last=channels_last, threads=threads, magnitudes=means, variant=1, **attributes)
+            how = dict(channels_last=channels_last, threads=threads, magnitudes=means, variant=3, **attributes)
             y = native_kernels.gated_conv3d(lib, poison, weights, bias, masks, z=extra, minimum=0.0, **how)
             run.append([a.tobytes() for a in (y, *means)])
         assert definition.check_output(y, reference, with_norm=False) == []
@@ -84,10 +86,10 @@ def test_few_kept_pixels_agree_with_the_definition(lib, isa, inputs, outputs):
 
 
 @pytest.mark.parametrize("value", (np.inf, np.nan))
-@pytest.mark.parametrize("kept", (0.1, 1.0))
+@pytest.mark.parametrize("kept, variant", [(0.1, 3), (0.1, 1), (1.0, 1)])
 @pytest.mark.parametrize("outputs", (1, 2, 3, 4, 5, 13, 16, 17))
 @pytest.mark.parametrize("inputs", (1, 3, 7, 13, 15, 16, 17))
-def test_a_fault_stays_where_it_is_read(lib, isa, inputs, outputs, kept, value):
+def test_a_fault_stays_where_it_is_read(lib, isa, inputs, outputs, kept, variant, value):
     """Lanes past a pixel's channels or a block's outputs multiply by zeros: what is there must not be another's."""
     rng = np.random.default_rng(inputs)
     x, w = np.ones((1, inputs, 3, 12, 31), np.float32), np.ones((outputs, inputs, 3, 3, 3), np.float32)
@@ -96,7 +98,8 @@ def test_a_fault_stays_where_it_is_read(lib, isa, inputs, outputs, kept, value):
     masks[2][0, row, column] = True
     x[0, rng.integers(inputs), 1, row, column] = value
     b = np.zeros(outputs, np.float32)
-    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, channels_last=True, variant=1, pads=(1,) * 6)
+    y = native_kernels.gated_conv3d(lib, poisoned(x, masks), w, b, masks, channels_last=True, variant=variant,
+                                    pads=(1,) * 6)
     reached = np.zeros(y.shape, bool)
     reached[:, :, :, row - 1:row + 2, column - 1:column + 2] = True
     np.testing.assert_array_equal(~np.isfinite(y), reached)

@@ -96,13 +96,27 @@ class Model(object):
 
     def to_bytes(self):
         """The ModelProto, as one message."""
-        graph = [(1, node.to_bytes()) for node in self.nodes] + self._rest
-        graph += [(5, data) for data in self.weights.values()] + [(11, data) for data in self.inputs.values()]
-        graph += [(12, data) for data in self.outputs.values()]
+        weights = [(5, data) for data in self.weights.values()]
+        return message(self._head + [(7, message(self._graph() + weights))] + self._behind())
+
+    def pieces(self):
+        """The ModelProto as pieces to be laid end to end. Weights are none of ours, but of what was read: they are not
+        copied, and stand in a second graph of the message, which readers merge with the first."""
+        found = [message(self._head + [(7, message(self._graph()))] + self._behind())]
+        weights = [piece for data in self.weights.values() for piece in (wire.header(5, len(data)), data)]
+        if weights:
+            found += [wire.header(7, sum(len(piece) for piece in weights))] + weights
+        return found
+
+    def _graph(self):
+        items = [(1, node.to_bytes()) for node in self.nodes] + self._rest
+        items += [(11, data) for data in self.inputs.values()] + [(12, data) for data in self.outputs.values()]
+        return items
+
+    def _behind(self):
         used = {node.domain for node in self.nodes} | {"", "ai.onnx"}
         opsets = [(8, data) for data in self._opsets if _name_of(data, 1) in used]
-        functions = [(25, function.data) for key, function in self.functions.items() if key[0] in used]
-        return message(self._head + [(7, message(graph))] + opsets + functions)
+        return opsets + [(25, function.data) for key, function in self.functions.items() if key[0] in used]
 
     def producers(self):
         """{tensor: the Node that makes it}."""

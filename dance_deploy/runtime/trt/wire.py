@@ -45,8 +45,13 @@ def message(items):
             parts += [encoded_varint(number << 3 | (FIXED32 if len(value) == 4 else FIXED64)), bytes(value)]
         else:
             value = value.encode("utf-8") if isinstance(value, str) else value
-            parts += [encoded_varint(number << 3 | LENGTH), encoded_varint(len(value)), value]
+            parts += [header(number, len(value)), value]
     return b"".join(parts)
+
+
+def header(number, length):
+    """What stands before a value that has a length."""
+    return encoded_varint(number << 3 | LENGTH) + encoded_varint(length)
 
 
 class Fixed(bytes):
