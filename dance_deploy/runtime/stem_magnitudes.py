@@ -1,8 +1,9 @@
 """Hands the magnitudes of `stem` on from the controller to the body's first gate, where both run on our kernels.
 
-A bundle's graphs pass `stem` and `tau` alone (docs/bundle.md): others feed them, and a body must run from these. But what
-makes `stem` has measured it already, for the controller, and a gate that is not told reads all of it once more: 4 % of the time
-of a small network of which little is kept. So the graphs are changed as they are loaded, and the files stay as they are.
+A bundle's graphs pass `stem` and `tau` alone (docs/bundle.md): others feed them, and a body must run from these. But
+what makes `stem` has measured it already, for the controller, and a gate that is not told reads all of it again: 4 %
+of the time of a small network of which little is kept. So the graphs are changed as they are loaded, and the files stay
+as they are.
 """
 import numpy as np
 
@@ -15,8 +16,8 @@ NAMES = tuple("stem:" + name for name in names.MAGNITUDES)
 
 
 def hand_on(controller, body):
-    """(controller, body): the same graphs with NAMES as outputs of the one and inputs of the other, each as pieces to be
-    laid end to end; None where nothing in them measures `stem`, or no gate reads it.
+    """(controller, body): the same graphs with NAMES as outputs of the one and inputs of the other, each as pieces to
+    be laid end to end; None where nothing in them measures `stem`, or no gate reads it.
 
     controller, body: bytes of controller_kernels.onnx and of body.onnx.
     """
