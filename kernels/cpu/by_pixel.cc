@@ -12,6 +12,8 @@ namespace {
 
 constexpr int64_t kItems = 8;             // fewer leave threads idle at the end
 constexpr int64_t kSumBytes = 24 << 10;   // of outputs that are added up before they are stored: half of the L1 cache
+constexpr int64_t kItemBytes = 256 << 10; // of outputs of an item: no more memory than the L2 cache has, each worker ...
+constexpr int64_t kLeastRows = 8;         // ... but for so many rows: what neighbours read too is computed for each
 constexpr int kBatch = 60;                // pixels whose products wait in the L1 cache to be added up: whole tiles
 constexpr int64_t kGathered = 64;         // pixels that are gathered in one go
 constexpr int kMostGroups = 64;           // kernel rows
@@ -35,7 +37,8 @@ class ByPixelClip : ClipCall {
     list_pixels();
     gather();
     find_weights();
-    rows_ = std::min(g_.out[1], std::max<int64_t>(1, g_.out[0] * g_.out[1] / kItems));
+    rows_ = std::max(kLeastRows, kItemBytes / 4 / (columns_ * g_.m));
+    rows_ = std::min({rows_, g_.out[1], std::max<int64_t>(1, g_.out[0] * g_.out[1] / kItems)});
     const int64_t parts = (g_.out[1] + rows_ - 1) / rows_, items = g_.out[0] * parts;
     const std::size_t workers = std::size_t(std::min<int64_t>(parallel_.workers, items));
     sums_ = ws_.sums.of<float>(workers * std::size_t(worker_sums()));

@@ -174,6 +174,20 @@ def test_seeds_are_compared_with_themselves_whatever_their_order(tmp_path):
     assert "| `only-bn-25` (1) | 0.550 | 100.0 % | 80.0 % | none |" in text  # gates take 0.6 with that seed
 
 
+def test_settings_that_differ_in_one_thing_stand_side_by_side_at_equal_budgets(tmp_path):
+    """dance with seeds 2 and 0, ava-0 with 0 and 1: seed 0 is all they share; budget 0.3 only one of them has."""
+    def answers(setting, budget, seed, right):
+        return Answers(setting, seed, GATED, budget, 5, right * 5, [1] * 10, [budget] * 10)
+
+    points = [answers("dance", 0.5, 2, [0, 0]), answers("dance", 0.5, 0, [5, 4]), answers("dance", 0.3, 0, [5, 5]),
+              answers("ava-0", 0.5, 0, [4, 4]), answers("ava-0", 0.5, 1, [5, 5])]
+    write_fresh(tmp_path, "rendered", points, [i / 10 for i in range(10)])
+    text = (tmp_path / "rendered-fresh.md").read_text()
+    found = re.findall(r"\| AVA's term \| (.*) \| 0.500, 0.500 \| \+10.00 \((.*) to (.*)\) \| \+10.0 \|", text)
+    assert [budget for budget, *_ in found] == ["0.5"]
+    assert 0.0 < float(found[0][1]) < 10.0 < float(found[0][2]) < 20.0
+
+
 def test_an_unfinished_run_of_other_settings_is_begun_again_where_asked(tmp_path, monkeypatch, capfd):
     pytest.importorskip("av")
     changes = {"epochs_dense": 1, "epochs_ava": 0, "epochs_aap": 1, "windows": 1}

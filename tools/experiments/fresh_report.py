@@ -12,7 +12,7 @@ import numpy as np
 from dance_deploy.files import whole_file
 from dance_deploy.power.intervals import mean_interval
 from tools.experiments.report import draw_accuracy, rank_correlation
-from tools.experiments.table import TABLES
+from tools.experiments.table import COMPARISONS, TABLES
 from tools.experiments.times_report import GATED
 
 DENSE, ALONE = "dense", "without gates"
@@ -63,7 +63,8 @@ def write_fresh(folder: Path, table: str, answers: Sequence[Answers], difficulty
         json.dump({"table": table, "difficulty": list(difficulty), "points": [asdict(one) for one in answers]}, stream)
     rows = rows_of(answers)
     with whole_file(folder / f"{table}-fresh.md") as stream:
-        stream.write("\n".join([*_head(table, rows), *_main_table(rows, difficulty), *_against_alone(rows), "",
+        stream.write("\n".join([*_head(table, rows), *_main_table(rows, difficulty), *_against_alone(rows),
+                                *_side_by_side(rows), "",
                                 f"![accuracy over MACs on new clips]({table}-fresh.png)", ""]))
     _plot(rows, TABLES[table].title, folder / f"{table}-fresh.png")
 
@@ -147,6 +148,30 @@ def _against_alone(rows: Sequence[Row]) -> list[str]:
         "more: the last column has each seed's difference.", "",
         "| without gates | MACs | clips | windows | with gates | MACs | clips | windows | points of windows (95 %) "
         "| by seed |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", *lines]
+
+
+def _side_by_side(rows: Sequence[Row]) -> list[str]:
+    """Settings that differ in one thing, at the same budgets, with the seeds that both ran with."""
+    points = {(row.setting, row.budget): row for row in rows if row.what == GATED}
+    lines = []
+    for what, name, without in COMPARISONS:
+        pairs = [_same_seeds(points[name, budget], points[without, budget])
+                 for setting, budget in points if setting == name and (without, budget) in points]
+        for one, other in [pair for pair in pairs if pair]:
+            by_seed = ", ".join(f"{d:+.1f}" for d in (one.windows - other.windows).mean(1))
+            lines.append(f"| {what} | {one.budget:g} | {one.macs:.3f}, {other.macs:.3f} | {_points(one, other)} | "
+                         f"{by_seed} |")
+    return lines and [
+        "", "## Settings side by side", "",
+        "Windows right with what is named less those without it, at the same budget and with the same seeds; the "
+        "interval is over clips, as above.", "",
+        "| what differs | budget | MACs | points of windows (95 %) | by seed |", "| --- | --- | --- | --- | --- |",
+        *lines]
+
+
+def _same_seeds(one: Row, other: Row) -> tuple[Row, Row] | None:
+    seeds = [seed for seed in one.seeds if seed in other.seeds]
+    return (_of_seeds(one, seeds), _of_seeds(other, seeds)) if seeds else None
 
 
 def _of_seeds(row: Row, seeds: Sequence[int]) -> Row:

@@ -143,7 +143,7 @@ RENDERED = {"epochs_dense": 40, "epochs_ava": 2, "epochs_aap": 25}
 def _rendered(size: str, half: str) -> dict[str, Setting]:
     """The settings for rendered clips of that height and width; half: half of both."""
     return {
-        **{name: SETTINGS[name] for name in ("dance", "constant", "random")},
+        **{name: SETTINGS[name] for name in ("dance", "ava-0", "constant", "random")},
         "no-ava": _with("no-ava", epochs_aap=27),
         **{name: _with(name, epochs_static=20) for name in ("static50", "static25", "static25-features")},
         **{name: _with(name, epochs_static=47)
