@@ -180,12 +180,15 @@ def test_settings_that_differ_in_one_thing_stand_side_by_side_at_equal_budgets(t
         return Answers(setting, seed, GATED, budget, 5, right * 5, [1] * 10, [budget] * 10)
 
     points = [answers("dance", 0.5, 2, [0, 0]), answers("dance", 0.5, 0, [5, 4]), answers("dance", 0.3, 0, [5, 5]),
-              answers("ava-0", 0.5, 0, [4, 4]), answers("ava-0", 0.5, 1, [5, 5])]
+              answers("dance", 0.4, 0, [4, 4]), answers("ava-0", 0.5, 0, [4, 4]), answers("ava-0", 0.4, 0, [4, 3]),
+              answers("ava-0", 0.5, 1, [5, 5])]
     write_fresh(tmp_path, "rendered", points, [i / 10 for i in range(10)])
     text = (tmp_path / "rendered-fresh.md").read_text()
-    found = re.findall(r"\| AVA's term \| (.*) \| 0.500, 0.500 \| \+10.00 \((.*) to (.*)\) \| \+10.0 \|", text)
-    assert [budget for budget, *_ in found] == ["0.5"]
-    assert 0.0 < float(found[0][1]) < 10.0 < float(found[0][2]) < 20.0
+    lines = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| AVA")]
+    assert lines == ["0.5", "0.4", "mean of 2"]
+    found = re.search(r"\| AVA's term \| 0.5 \| 0.500, 0.500 \| \+10.00 \((.*) to (.*)\) \| \+10.0 \|", text)
+    assert 0.0 < float(found[1]) < 10.0 < float(found[2]) < 20.0
+    assert "| AVA's term | mean of 2 | 0.450, 0.450 | +10.00 (+10.00 to +10.00) | +10.0 |" in text
 
 
 def test_an_unfinished_run_of_other_settings_is_begun_again_where_asked(tmp_path, monkeypatch, capfd):

@@ -155,18 +155,28 @@ def _side_by_side(rows: Sequence[Row]) -> list[str]:
     points = {(row.setting, row.budget): row for row in rows if row.what == GATED}
     lines = []
     for what, name, without in COMPARISONS:
-        pairs = [_same_seeds(points[name, budget], points[without, budget])
+        found = [_same_seeds(points[name, budget], points[without, budget])
                  for setting, budget in points if setting == name and (without, budget) in points]
-        for one, other in [pair for pair in pairs if pair]:
-            by_seed = ", ".join(f"{d:+.1f}" for d in (one.windows - other.windows).mean(1))
-            lines.append(f"| {what} | {one.budget:g} | {one.macs:.3f}, {other.macs:.3f} | {_points(one, other)} | "
-                         f"{by_seed} |")
+        pairs = [pair for pair in found if pair]
+        lines += [_difference(what, f"{one.budget:g}", one, other) for one, other in pairs]
+        if len(pairs) > 1 and len({one.seeds for one, _ in pairs}) == 1:
+            lines.append(_difference(what, f"mean of {len(pairs)}", *map(_mean_of, zip(*pairs))))
     return lines and [
         "", "## Settings side by side", "",
         "Windows right with what is named less those without it, at the same budget and with the same seeds; the "
         "interval is over clips, as above.", "",
         "| what differs | budget | MACs | points of windows (95 %) | by seed |", "| --- | --- | --- | --- | --- |",
         *lines]
+
+
+def _difference(what: str, budget: str, one: Row, other: Row) -> str:
+    by_seed = ", ".join(f"{d:+.1f}" for d in (one.windows - other.windows).mean(1))
+    return f"| {what} | {budget} | {one.macs:.3f}, {other.macs:.3f} | {_points(one, other)} | {by_seed} |"
+
+
+def _mean_of(rows: Sequence[Row]) -> Row:
+    return replace(rows[0], **{of: np.mean([getattr(row, of) for row in rows], axis=0)
+                               for of in ("windows", "clips", "shares")})
 
 
 def _same_seeds(one: Row, other: Row) -> tuple[Row, Row] | None:
