@@ -25,7 +25,9 @@ from dance_deploy.export.untrained import untrained_checkpoint  # noqa: E402
 from dance_deploy.runtime.kernels import library_path  # noqa: E402
 from tools.experiments import __main__ as command  # noqa: E402
 from tools.experiments import fresh, times  # noqa: E402
-from tools.experiments.fresh_report import ALONE, DENSE, Answers, write_fresh  # noqa: E402
+from tools.experiments.fresh_report import write_fresh  # noqa: E402
+from tools.experiments.fresh_rows import ALONE, DENSE, Answers  # noqa: E402
+from tools.experiments.fresh_times import Times  # noqa: E402
 from tools.experiments.report import rank_correlation, write_report  # noqa: E402
 from tools.experiments.runs import dataset_of, options_of, runs_of  # noqa: E402
 from tools.experiments.table import NO_GATES, TABLES, Setting, Table  # noqa: E402
@@ -189,6 +191,56 @@ def test_settings_that_differ_in_one_thing_stand_side_by_side_at_equal_budgets(t
     found = re.search(r"\| AVA's term \| 0.5 \| 0.500, 0.500 \| \+10.00 \((.*) to (.*)\) \| \+10.0 \|", text)
     assert 0.0 < float(found[1]) < 10.0 < float(found[2]) < 20.0
     assert "| AVA's term | mean of 2 | 0.450, 0.450 | +10.00 (+10.00 to +10.00) | +10.0 |" in text
+
+
+def test_points_with_gates_stand_beside_networks_of_the_same_time(tmp_path):
+    """Halfway in time between networks with 40 and 80 % right; the windows of both seeds count, the others do not."""
+    def answers(setting, what, budget, right):
+        return [Answers(setting, seed, what, budget, 5, [right] * 10, [1] * 10, [0.2] * 10) for seed in (0, 1)]
+
+    def timed(setting, what, budget, ms):
+        return [Point(setting, seed, what, budget, 0.2, 1, 1, 1, 1, [ms - 1.0, ms + 1.0]) for seed in (1, 0)]
+
+    gated = [("static25", GATED, 1.0, 4, 9.0), ("static25", GATED, 0.5, 4, 4.0), ("static25", GATED, 0.4, 3, 3.0),
+             ("static25", GATED, 0.3, 3, 1.5)]
+    alone = [("only-bn-15", 2, 3.0), ("only-bn-25", 4, 5.0), ("only-bn-10-all", 1, 2.0)]
+    points = [one for setting, what, budget, right, _ in gated for one in answers(setting, what, budget, right)]
+    points += [one for setting, right, _ in alone for one in answers(setting, ALONE, None, right)]
+    points += [Answers("only-bn-20", 1, ALONE, None, 5, [5] * 10, [1] * 10, [0.2] * 10)]  # lacks a seed
+    times = [one for setting, what, budget, _, ms in gated for one in timed(setting, what, budget, ms)]
+    times += [one for setting, _, ms in alone for one in timed(setting, UNGATED, None, ms)]
+    times += timed("only-bn-20", UNGATED, None, 4.0) + timed("only-bn-25", "OpenVINO", None, 6.0)
+    times += timed("no-ava", GATED, 0.5, 4.0)
+    write_fresh(tmp_path, "rendered", points, [i / 10 for i in range(10)], Times("rendered-time", times))
+    text = (tmp_path / "rendered-fresh.md").read_text()
+    lines = [line for line in text.splitlines() if "our kernels" in line or "OpenVINO" in line]
+    head, rest = "| `static25` at budget {} | 0.200 | 100.0 % | {} % | {} | ", " | 0.200 | 100.0 % | {} % | {} | {} |"
+    assert lines == [
+        head.format(1, "80.0", "9.00") + "`only-bn-25`, our kernels | 5.00" + rest.format(
+            "80.0", "+0.00 (+0.00 to +0.00)", "+0.0, +0.0"),
+        head.format(0.5, "80.0", "4.00") + "`only-bn-15` to `only-bn-25`, our kernels | 3.00 to 5.00" + rest.format(
+            "60.0", "+20.00 (+20.00 to +20.00)", "+20.0, +20.0"),
+        head.format(0.4, "60.0", "3.00") + "`only-bn-15`, our kernels | 3.00" + rest.format(
+            "40.0", "+20.00 (+20.00 to +20.00)", "+20.0, +20.0"),
+        head.format(0.3, "60.0", "1.50") + "`only-bn-10-all`, our kernels | 2.00" + rest.format(
+            "20.0", "+40.00 (+40.00 to +40.00)", "+40.0, +40.0"),
+        *(head.format(budget, right, ms) + "`only-bn-25`, OpenVINO | 6.00" + rest.format(
+            "80.0", f"{points} ({points} to {points})", f"{seed}, {seed}") for budget, right, ms, points, seed in (
+                (1, "80.0", "9.00", "+0.00", "+0.0"), (0.5, "80.0", "4.00", "+0.00", "+0.0"),
+                (0.4, "60.0", "3.00", "-20.00", "-20.0"), (0.3, "60.0", "1.50", "-20.00", "-20.0")))]
+
+
+@pytest.mark.parametrize(("text", "why"), [("{", "cannot be read"), ('{"table": "rendered-large"}', "of table"),
+                                           ('{"table": "rendered", "points": [1]}', "cannot be read"),
+                                           ("[]", "cannot be read"), (None, "cannot be read")])
+def test_times_are_those_of_the_table(tmp_path, capfd, text, why):
+    if text is not None:
+        (tmp_path / "t.json").write_text(text)
+    asked = ["rendered", "--runs", str(tmp_path / "runs"), "--only", "dance", "--times", str(tmp_path / "t.json"),
+             "--out", str(tmp_path / "out")]
+    assert exit_code_of(fresh.app, asked) == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1 and "t.json" in err and why in err and not (tmp_path / "out").exists()
 
 
 def test_an_unfinished_run_of_other_settings_is_begun_again_where_asked(tmp_path, monkeypatch, capfd):

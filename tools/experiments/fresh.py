@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -38,7 +38,9 @@ from dance_deploy.models import build
 from dance_deploy.report.figure import check_can_draw
 from dance_deploy.runtime.runner import Runner, scores_from_logits
 from tools.experiments.arguments import REPORTS, check_folder, names, numbers, table_and_data
-from tools.experiments.fresh_report import ALONE, DENSE, Answers, write_fresh
+from tools.experiments.fresh_report import write_fresh
+from tools.experiments.fresh_rows import ALONE, DENSE, Answers
+from tools.experiments.fresh_times import read_times
 from tools.experiments.report import share_of_original
 from tools.experiments.runs import Run, bundle_of, dataset_of, finished_runs, measure_run
 from tools.experiments.table import TABLES
@@ -67,12 +69,15 @@ def main(
     only: str = typer.Option(..., metavar="NAMES", help="Settings, joined by commas."),
     seeds: str = typer.Option("0", metavar="NUMBERS", help="Of the runs, joined by commas."),
     clips: int = typer.Option(60, min=2, max=10_000, help="New clips of each class."),
+    times: Optional[Path] = typer.Option(None, metavar="FILE", help="The <table>-time.json of tools.experiments.times: "
+                                         "compares at equal milliseconds too."),
     out: Path = typer.Option(REPORTS, metavar="DIR", help="Where the report is written.  [default: docs/experiments]"),
 ) -> None:
     """Measure finished runs of a rendered table on new clips; writes <table>-fresh.md, .png and .json."""
     if table in TABLES and TABLES[table].data is None:
         raise InputError(f"the clips of table '{table}' are files; only rendered ones can be made anew")
     chosen, source = table_and_data(table, None)
+    timed = read_times(times, table) if times else None
     check_can_draw("the report")
     check_folder("--out", out, *(f"{table}-fresh.{suffix}" for suffix in ("md", "png", "json")))
     wanted = finished_runs(chosen, names(only), numbers(seeds), [], runs)
@@ -97,7 +102,7 @@ def main(
             if told is not None:
                 told(number + 1, len(wanted))
     difficulty = read_difficulties(folder)
-    write_fresh(out, table, found, [difficulty[path] for path, _ in videos.videos])
+    write_fresh(out, table, found, [difficulty[path] for path, _ in videos.videos], timed)
     print(f"{len(found)} points; {out / (table + '-fresh.md')} is written", file=sys.stderr)
 
 

@@ -4,82 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from dance_deploy.files import whole_file
-from dance_deploy.power.intervals import mean_interval
+from tools.experiments.fresh_rows import (
+    ALONE,
+    DENSE,
+    Answers,
+    Row,
+    by_seed,
+    cells,
+    of_seeds,
+    points_between,
+    rows_of,
+)
+from tools.experiments.fresh_times import Times, equal_times
 from tools.experiments.report import draw_accuracy, rank_correlation
 from tools.experiments.table import COMPARISONS, TABLES
 from tools.experiments.times_report import GATED
 
-DENSE, ALONE = "dense", "without gates"
 
-
-@dataclass(frozen=True)
-class Answers:
-    """What one operating point of one run answered. what: DENSE (the teacher), ALONE or GATED; of each clip: how many
-    of its `windows` were right, whether it was (1 or 0), and its mean share of the original MACs."""
-
-    setting: str
-    seed: int
-    what: str
-    budget: float | None
-    windows: int
-    right_windows: list[int]
-    right_clip: list[int]
-    shares: list[float]
-
-
-@dataclass(frozen=True)
-class Row:
-    """An operating point over its seeds; all [seeds, clips of the data]: windows and clips
-    right, in percent, and shares of the original MACs."""
-
-    setting: str
-    what: str
-    budget: float | None
-    seeds: tuple[int, ...]
-    windows: np.ndarray
-    clips: np.ndarray
-    shares: np.ndarray
-
-    @property
-    def macs(self) -> float:
-        """Mean share of the original MACs."""
-        return float(self.shares.mean())
-
-    @property
-    def name(self) -> str:
-        """For a table's cell."""
-        return f"`{self.setting}`" + ("" if self.budget is None else f" at budget {self.budget:g}")
-
-
-def write_fresh(folder: Path, table: str, answers: Sequence[Answers], difficulty: Sequence[float]) -> None:
-    """Write <folder>/<table>-fresh.json, .md and .png; difficulty: of each clip."""
+def write_fresh(folder: Path, table: str, answers: Sequence[Answers], difficulty: Sequence[float],
+                times: Times | None = None) -> None:
+    """Write <folder>/<table>-fresh.json, .md and .png; difficulty: of each clip; times: to compare at equal ones."""
     with whole_file(folder / f"{table}-fresh.json") as stream:
         json.dump({"table": table, "difficulty": list(difficulty), "points": [asdict(one) for one in answers]}, stream)
     rows = rows_of(answers)
     with whole_file(folder / f"{table}-fresh.md") as stream:
         stream.write("\n".join([*_head(table, rows), *_main_table(rows, difficulty), *_against_alone(rows),
-                                *_side_by_side(rows), "",
+                                *(equal_times(rows, times) if times else []), *_side_by_side(rows), "",
                                 f"![accuracy over MACs on new clips]({table}-fresh.png)", ""]))
     _plot(rows, TABLES[table].title, folder / f"{table}-fresh.png")
-
-
-def rows_of(answers: Sequence[Answers]) -> list[Row]:
-    """The points of each setting and budget as one row, in the points' order, dense networks first."""
-    groups: dict[tuple[str, str, float | None], list[Answers]] = {}
-    for one in sorted(answers, key=lambda one: one.what != DENSE):
-        groups.setdefault((one.setting, one.what, one.budget), []).append(one)
-    for of in groups.values():
-        of.sort(key=lambda one: one.seed)
-    return [Row(setting, what, budget, tuple(one.seed for one in of),
-                np.array([100.0 * np.array(one.right_windows) / one.windows for one in of]),
-                100.0 * np.array([one.right_clip for one in of]), np.array([one.shares for one in of]))
-            for (setting, what, budget), of in groups.items()]
 
 
 def _head(table: str, rows: Sequence[Row]) -> list[str]:
@@ -98,8 +56,8 @@ def _main_table(rows: Sequence[Row], difficulty: Sequence[float]) -> list[str]:
     for row in rows:
         name = "dense network (the teacher)" if row.what == DENSE else row.setting
         budget = "" if row.budget is None else f"{row.budget:g}"
-        against = "" if row.what == DENSE or not dense or not set(row.seeds) <= set(dense[0].seeds) else _points(
-            row, dense[0])
+        alike = row.what != DENSE and dense and set(row.seeds) <= set(dense[0].seeds)
+        against = points_between(row, dense[0]) if alike else ""
         follows = "" if row.what != GATED else ", ".join(
             f"{rank_correlation(shares.tolist(), difficulty):+.2f}" for shares in row.shares)
         lines.append(f"| {name} | {len(row.seeds)} | {budget} | {row.macs:.3f} | {_mean(row.clips)} | "
@@ -113,23 +71,16 @@ def _mean(percent: np.ndarray) -> str:
     return f"{of_seeds.mean():.1f} %{ends}"
 
 
-def _points(row: Row, other: Row) -> str:
-    """Difference in windows with the same seeds and its interval over the clips, which both answered."""
-    of_clips = (row.windows - other.windows[[other.seeds.index(seed) for seed in row.seeds]]).mean(0)
-    found = mean_interval(of_clips)
-    return f"{found.estimate:+.2f}" + (f" ({found.low:+.2f} to {found.high:+.2f})" if found.finite else "")
-
-
 def _against_alone(rows: Sequence[Row]) -> list[str]:
     """Each network without gates beside the point with gates for no more MACs that is chosen by half of the clips and
     measured on the other half, and the other way round."""
     lines = []
     for alone in [row for row in rows if row.what == ALONE]:
-        gated = [_of_seeds(row, alone.seeds) for row in rows
+        gated = [of_seeds(row, alone.seeds) for row in rows
                  if row.what == GATED and set(alone.seeds) <= set(row.seeds)]
         candidates = [row for row in gated if row.macs <= alone.macs]
         if not candidates:
-            lines.append(f"| {alone.name} ({len(alone.seeds)}) | {_cells(alone)} | none |  |  |  |  |  |")
+            lines.append(f"| {alone.name} ({len(alone.seeds)}) | {cells(alone)} | none |  |  |  |  |  |")
             continue
         even = np.arange(alone.windows.shape[1]) % 2 == 0
         by_even, by_odd = (max(candidates, key=lambda row: (row.windows[:, half].mean(), -row.macs))
@@ -137,9 +88,8 @@ def _against_alone(rows: Sequence[Row]) -> list[str]:
         best = replace(by_odd, **{of: np.where(even, getattr(by_odd, of), getattr(by_even, of))
                                   for of in ("windows", "clips", "shares")})
         name = by_even.name if by_even is by_odd else f"{by_even.name}, {by_odd.name}"
-        lines.append(f"| {alone.name} ({len(alone.seeds)}) | {_cells(alone)} | {name} | {_cells(best)} | "
-                     f"{_points(best, alone)} | "
-                     + ", ".join(f"{d:+.1f}" for d in (best.windows - alone.windows).mean(1)) + " |")
+        lines.append(f"| {alone.name} ({len(alone.seeds)}) | {cells(alone)} | {name} | {cells(best)} | "
+                     f"{points_between(best, alone)} | {by_seed(best, alone)} |")
     return lines and [
         "", "## Networks without gates, and with gates for no more MACs", "",
         "Each network without gates (runs in brackets) beside the point with gates, for no more MACs and with the same "
@@ -170,8 +120,8 @@ def _side_by_side(rows: Sequence[Row]) -> list[str]:
 
 
 def _difference(what: str, budget: str, one: Row, other: Row) -> str:
-    by_seed = ", ".join(f"{d:+.1f}" for d in (one.windows - other.windows).mean(1))
-    return f"| {what} | {budget} | {one.macs:.3f}, {other.macs:.3f} | {_points(one, other)} | {by_seed} |"
+    return (f"| {what} | {budget} | {one.macs:.3f}, {other.macs:.3f} | {points_between(one, other)} | "
+            f"{by_seed(one, other)} |")
 
 
 def _mean_of(rows: Sequence[Row]) -> Row:
@@ -181,16 +131,7 @@ def _mean_of(rows: Sequence[Row]) -> Row:
 
 def _same_seeds(one: Row, other: Row) -> tuple[Row, Row] | None:
     seeds = [seed for seed in one.seeds if seed in other.seeds]
-    return (_of_seeds(one, seeds), _of_seeds(other, seeds)) if seeds else None
-
-
-def _of_seeds(row: Row, seeds: Sequence[int]) -> Row:
-    at = [row.seeds.index(seed) for seed in seeds]
-    return replace(row, seeds=tuple(seeds), windows=row.windows[at], clips=row.clips[at], shares=row.shares[at])
-
-
-def _cells(row: Row) -> str:
-    return f"{row.macs:.3f} | {row.clips.mean():.1f} % | {row.windows.mean():.1f} %"
+    return (of_seeds(one, seeds), of_seeds(other, seeds)) if seeds else None
 
 
 def _plot(rows: Sequence[Row], title: str, path: Path) -> None:
