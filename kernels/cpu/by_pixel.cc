@@ -15,14 +15,13 @@ constexpr int64_t kSumBytes = 24 << 10;   // of outputs that are added up before
 constexpr int64_t kItemBytes = 256 << 10; // of outputs of an item: no more memory than the L2 cache has, each worker ...
 constexpr int64_t kLeastRows = 8;         // ... but for so many rows: what neighbours read too is computed for each
 constexpr int kBatch = 60;                // pixels whose products wait in the L1 cache to be added up: whole tiles
-constexpr int64_t kGathered = 64;         // pixels that are gathered in one go
 constexpr int kMostGroups = 64;           // kernel rows
 constexpr int64_t kMostStride = 4;        // along H and W: each combination has its own weights
 constexpr int64_t kMostBytes = 1 << 20;   // of weights, which are packed once more
 constexpr int64_t kMostFloats = int64_t(1) << 30;  // that places are counted in
 // In products of a vector, measured with AVX-512: what surrounds those of an input pixel in one output frame, and in one pass;
 // adding a vector to a row of outputs; a vector of outputs, from clearing to storing; putting blocks of them together.
-constexpr double kPixelProducts = 4, kPassProducts = 4, kAddProducts = 2, kOutputProducts = 6, kJoinProducts = 6;
+constexpr double kPixelProducts = 2, kPassProducts = 4, kAddProducts = 2, kOutputProducts = 6, kJoinProducts = 6;
 
 int64_t extra_columns(const ByPixelLayout& layout) { return layout.positions(0) - 1; }
 
@@ -34,8 +33,8 @@ class ByPixelClip : ClipCall {
         magnitudes_(call_.magnitudes, call_.y, g_.type, g_.channels_last, n_, g_.out[0], g_.m, out_pixels()) {}
 
   void run() {
+    find_inputs();
     list_pixels();
-    gather();
     find_weights();
     rows_ = std::max(kLeastRows, kItemBytes / 4 / (columns_ * g_.m));
     rows_ = std::min({rows_, g_.out[1], std::max<int64_t>(1, g_.out[0] * g_.out[1] / kItems)});
@@ -68,8 +67,8 @@ class ByPixelClip : ClipCall {
     return std::min(g_.h, std::max<int64_t>(0, (ho - 1) * g_.strides[1] - g_.pads[1] + reach));
   }
 
+  void find_inputs();
   void list_pixels();
-  void gather();
   void find_weights();
   int find_segments(int64_t to, Segment* out) const;
   void compute(int worker, int64_t to, int64_t part) const;
@@ -82,24 +81,34 @@ class ByPixelClip : ClipCall {
   Magnitudes magnitudes_;            // parts: those of the rows
   int64_t rows_ = 0;                 // of output, of an item
   const int32_t* first_ = nullptr;   // [classes][H + 1] into the two lists
-  const int32_t* pixels_ = nullptr;  // in the map; class after class, row after row
+  const int64_t* inputs_ = nullptr;  // where a pixel's channels lie in a frame of x_; class after class, row after row
   const int32_t* places_ = nullptr;  // of the first output that each adds to by kernel row 0, in a map of columns_
-  int32_t count_ = 0;                // of both
-  float* x_ = nullptr;               // [listed pixels][T][kept channels]
+  Loaded x_{};                       // of this n
   const float* weights_ = nullptr;
-  const int32_t* weight_index_ = nullptr;
+  const int32_t* channel_index_ = nullptr;  // kept ones, where not all are
+  bool index_inputs_ = false;               // x_ has dropped ones too
   const float* bias_ = nullptr;      // [M]; channels last: for every pixel of a row
   float* sums_ = nullptr;
   Segment* segments_ = nullptr;
 };
 
+// Kept pixels need no copy where they lie as channels-last floats: each is read by a pointer of its own.
+void ByPixelClip::find_inputs() {
+  if (g_.channels_last && g_.type == Type::f32) {
+    x_ = {static_cast<const float*>(call_.x) + n_ * g_.t * pixels() * g_.c, g_.c};
+    index_inputs_ = !kept_.all_channels;
+  } else {
+    x_ = load_kept(call_, n_, isa_, kept_, {1, kept_.channels, false}, ws_, parallel_);
+  }
+}
+
 // Kept pixels that an output reads. Those of one class read the same kernel positions.
 void ByPixelClip::list_pixels() {
   const int64_t classes = layout_.strides[0] * layout_.strides[1];
-  int32_t* first = ws_.float_mask.of<int32_t>(std::size_t(classes * (g_.h + 1) + 2 * kept_.pixels));
-  int32_t* const pixels = first + classes * (g_.h + 1);
-  int32_t* const places = pixels + kept_.pixels;
-  first_ = first, pixels_ = pixels, places_ = places;
+  int64_t* const inputs = ws_.rows.of<int64_t>(std::size_t(kept_.pixels));
+  int32_t* first = ws_.float_mask.of<int32_t>(std::size_t(classes * (g_.h + 1) + kept_.pixels));
+  int32_t* const places = first + classes * (g_.h + 1);
+  first_ = first, inputs_ = inputs, places_ = places;
   int32_t next = 0;
   for (int row = 0; row < layout_.strides[0]; ++row)
     for (int column = 0; column < layout_.strides[1]; ++column) {
@@ -113,60 +122,31 @@ void ByPixelClip::list_pixels() {
           if (!kept_.masks.feature[h * g_.w + w] || (w + g_.pads[2]) % g_.strides[2] != column) continue;
           const int64_t to = (w + g_.pads[2]) / g_.strides[2] - (positions - 1);
           if (to >= g_.out[2]) break;
-          pixels[next] = int32_t(h * g_.w + w);
+          inputs[next] = (h * g_.w + w) * x_.stride;
           places[next++] = int32_t(place + to);
         }
       }
       *first++ = next;
     }
-  count_ = next;
-}
-
-// Pixels one after the other, the frames of each side by side: kernel frames are one run of the reduction.
-void ByPixelClip::gather() {
-  const bool as_it_lies = g_.channels_last && g_.type == Type::f32;
-  Loaded from{static_cast<const float*>(call_.x) + (as_it_lies ? n_ * g_.t * pixels() * g_.c : 0), g_.c};
-  if (!as_it_lies) from = load_kept(call_, n_, isa_, kept_, {1, kept_.channels, false}, ws_, parallel_);
-  x_ = ws_.components.of<float>(std::size_t(count_ * g_.t * kept_.channels));
-  for_items(parallel_, (count_ + kGathered - 1) / kGathered, [&](int, int64_t item) {
-    GatherPixelsArgs a{};
-    a.step = from.stride;
-    a.pixels = pixels_ + item * kGathered;
-    a.count = std::min(kGathered, count_ - item * kGathered);
-    a.channels = as_it_lies && !kept_.all_channels ? kept_.channel : nullptr;
-    a.length = kept_.channels;
-    a.out_step = g_.t * kept_.channels;
-    for (int64_t t = 0; t < g_.t; ++t) {
-      if (!kept_.read_frame[t]) continue;
-      a.x = from.x + t * pixels() * from.stride;
-      a.out = x_ + item * kGathered * a.out_step + t * kept_.channels;
-      isa_.gather_pixels(a);
-    }
-  });
 }
 
 void ByPixelClip::find_weights() {
   weights_ = call_.packed->by_pixel(g_);
   bias_ = repeated_bias(*this, g_.channels_last ? g_.out[2] : 1);
   if (kept_.all_channels) return;
-  const int64_t entries = g_.kernel[0] * kept_.channels;
-  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(entries + kPrefetchRows));
-  for (int64_t kt = 0, i = 0; kt < g_.kernel[0]; ++kt)
-    for (int32_t c = 0; c < kept_.channels; ++c) index[i++] = int32_t(kt * g_.c) + kept_.channel[c];
-  extend_index(index, entries, g_.kernel[0] * g_.c);
-  weight_index_ = index;
+  int32_t* index = ws_.weight_index.of<int32_t>(std::size_t(kept_.channels + kPrefetchRows));
+  std::copy(kept_.channel, kept_.channel + kept_.channels, index);
+  extend_index(index, kept_.channels, g_.c);
+  channel_index_ = index;
 }
 
-// What output frame `to` reads of a pixel: runs of kept frames.
+// What output frame `to` reads of a pixel: its channels in each kept frame.
 int ByPixelClip::find_segments(int64_t to, Segment* out) const {
   int count = 0;
-  int64_t after = -1;  // the frame that would go on with the last run
   for (int64_t kt = 0; kt < g_.kernel[0]; ++kt) {
     const int64_t t = to * g_.strides[0] - g_.pads[0] + kt * g_.dilations[0];
-    if (t < 0 || t >= g_.t || !kept_.masks.frame[t]) continue;
-    if (t == after) out[count - 1].length += kept_.channels;
-    else out[count++] = {t * kept_.channels, kt * g_.c, kept_.channels, 0};
-    after = g_.dilations[0] == 1 ? t + 1 : -1;
+    if (t >= 0 && t < g_.t && kept_.masks.frame[t])
+      out[count++] = {t * pixels() * x_.stride, kt * g_.c, int32_t(kept_.channels), 0};
   }
   return count;
 }
@@ -181,8 +161,9 @@ void ByPixelClip::compute(int worker, int64_t to, int64_t part) const {
   RowsArgs a{};
   a.segments = segments;
   a.segment_count = find_segments(to, segments);
-  a.step = g_.t * kept_.channels;
-  a.weight_index = weight_index_;
+  a.x = x_.x;
+  a.weight_index = channel_index_;
+  a.index_inputs = index_inputs_;
   a.acc = whole + g_.out[2] * g_.m;
   ScatterSumsArgs add{};
   add.sums = a.acc;
@@ -231,7 +212,7 @@ void ByPixelClip::add_pass(const ByPixelPass& pass, int64_t from, int64_t end, i
   for (int64_t i = 0; i < batches; ++i) {
     const int64_t pixel = first[from] + count * i / batches;
     a.rows = add.rows = int(first[from] + count * (i + 1) / batches - pixel);
-    a.x = x_ + pixel * a.step;
+    a.row_in = inputs_ + pixel;
     isa_.rows(a);
     add.place = places_ + pixel;
     isa_.scatter_sums(add);

@@ -26,10 +26,10 @@ struct DanceConv {
   int32_t threads, repeats; // repeats: runs, for benchmarks; times_s (or null) gets [repeats][2] seconds: of a
                             // clock on the wall, and of the processor over all threads
   float minimum;
-  int32_t variant;          // 0: whatever is estimated to be fastest; 1: direct, strict; 2, 4: Winograd with tiles of 2x2
-                            // or 4x4 outputs where the convolution allows it (and prepack is set), else direct; 12, 14:
-                            // the same, with tiles of less than half of the pairs pixel by pixel (float32); 3: direct,
-                            // from the inputs' side where that can be (by_pixel.h)
+  int32_t variant;          // 0: whatever is estimated to be fastest; 1: direct, strict, from the outputs' side; 2, 4:
+                            // Winograd with tiles of 2x2 or 4x4 outputs where the convolution allows it (and prepack is
+                            // set), else direct; 12, 14: the same, with tiles of less than half of the pairs pixel by pixel
+                            // (float32); 3: from the inputs' side where that can be (by_pixel.h), else direct
   int32_t* used;            // or null; gets the variant that was taken for the last n
   int32_t bf16;             // multiply in bfloat16 where the convolution allows it (and prepack is set)
   DanceMagnitudes magnitudes;         // of y, where wanted

@@ -19,7 +19,7 @@ constexpr double kTileStep = 1.0 / 8;  // a step of the products ...
 constexpr double kTileEnds = 0.5;      // ... beside which counts, directly, rounding a float of X, and storing one of Y
 constexpr int kTileSize = 4;           // of Winograd's; smaller ones read their weights too often for so few products
 constexpr double kFewOutputsSteps = 1.2;  // a product of few_outputs.inc: sums are added up across lanes too
-constexpr double kByPixelSteps = 1.4;     // a product of by_pixel.cc: what it multiplies and adds to goes through the cache
+constexpr double kByPixelSteps = 1.2;     // a product of by_pixel.cc: what it multiplies and adds to goes through the cache
 // Tiles of few live pairs; measured where the other costs were.
 constexpr double kAddSteps = 4;       // pixel by pixel: one kernel position's sums of a row to the cache and back ...
 constexpr double kPixelSteps = 40;    // ... and beginning and storing the sums of an output pixel

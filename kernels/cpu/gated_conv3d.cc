@@ -367,7 +367,7 @@ void run_general(const ClipCall& clip, const Tiling& tiling) {
   if (asked && std::isfinite(by_pixel_products(clip.call_, clip.kept_, clip.isa_))) by_pixel_conv3d(clip);
   else if (tiling.size > 0) winograd_conv3d(clip, tiling);
   else if (padded_way(clip.call_, clip.kept_.channels, clip.isa_) != PaddedWay::none) padded_conv3d(clip);
-  else if (by_pixel_pays(clip.call_, clip.kept_, clip.isa_)) by_pixel_conv3d(clip);
+  else if (clip.call_.variant != Variant::direct && by_pixel_pays(clip.call_, clip.kept_, clip.isa_)) by_pixel_conv3d(clip);
   else Clip(clip).run();
 }
 

@@ -128,18 +128,6 @@ struct FewOutputsArgs {
   int64_t out_step;
 };
 
-// Some channels of some pixels of a frame, in the order of a list: out[i][c] = x[pixels[i]][channels[c]].
-struct GatherPixelsArgs {
-  const float* x;                // [pixels][step]
-  int64_t step;
-  const int32_t* pixels;         // [count]
-  int64_t count;
-  const int32_t* channels;       // [length], or null: the first ones
-  int64_t length;
-  float* out;                    // [count][out_step]
-  int64_t out_step;
-};
-
 // acc[place[r] * outputs + at[g] + i] += sums[r][g][i]: rows of sums to where each of their groups belongs.
 struct ScatterSumsArgs {
   const float* sums;             // [rows][step]
@@ -312,7 +300,6 @@ struct IsaKernels {
   void (*pointwise)(const PointwiseArgs&);
   void (*depthwise)(const DepthwiseArgs&);
   void (*few_outputs)(const FewOutputsArgs&);
-  void (*gather_pixels)(const GatherPixelsArgs&);
   void (*scatter_sums)(const ScatterSumsArgs&);
   void (*narrow)(const DepthwiseArgs&);  // strips of narrow groups: see pack.h
   void (*load)(const LoadArgs&);

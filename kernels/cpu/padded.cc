@@ -367,7 +367,8 @@ void padded_conv3d(const ClipCall& clip) {
   const PaddedWay way = padded_way(clip.call_, clip.kept_.channels, clip.isa_);
   const double product = way == PaddedWay::inputs ? kByPixelInputs : kByPixelOutputs;
   const double by_pixel = product * by_pixel_products(clip.call_, clip.kept_, clip.isa_);
-  if (by_pixel < span_products(clip, spans, way)) by_pixel_conv3d(clip);
+  const bool direct = clip.call_.variant == Variant::direct;
+  if (!direct && by_pixel < span_products(clip, spans, way)) by_pixel_conv3d(clip);
   else PaddedClip(clip, spans).run();
 }
 
