@@ -15,7 +15,7 @@ struct ConvKernel : ConvShape {
   float minimum = kMinimumDefault;
   Constant w;
 
-  ConvKernel(const Op& o, const OrtApi* a, const OrtKernelInfo* info, const std::string& place)
+  ConvKernel(const Op& o, const Api& a, const OrtKernelInfo* info, const std::string& place)
       : ConvShape(a, info, place, type_of(o), o.channels_last), op(o), w(a, info, W) {
     attribute(api, info, "min", minimum);
   }
@@ -30,7 +30,8 @@ struct ConvKernel : ConvShape {
     check_masks(g, x.shape, frame.shape, channel.shape, feature.shape);
     if (op.adds) {
       const Tensor z = input(api, context, Z);
-      check_shape(where, "Z", z.shape, y_shape(g), "Y for X " + text(x.shape) + ", W " + text(weights.shape));
+      check_shape(where, "Z", z.shape, y_shape(g),
+                  [&] { return "Y for X " + text(x.shape) + ", W " + text(weights.shape); });
       call.z = z.data;
     }
     call.x = x.data, call.w = weights.data, call.b = b.data;

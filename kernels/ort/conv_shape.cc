@@ -33,7 +33,7 @@ Readers& readers() {
 
 }  // namespace
 
-ConvShape::ConvShape(const OrtApi* a, const OrtKernelInfo* info, const std::string& place, dance::Type type, bool channels_last)
+ConvShape::ConvShape(const Api& a, const OrtKernelInfo* info, const std::string& place, dance::Type type, bool channels_last)
     : api(a), where(place) {
   attributes.type = type;
   attributes.channels_last = channels_last;
@@ -61,49 +61,46 @@ void ConvShape::integers(const OrtKernelInfo* info, const char* name, std::size_
   for (std::size_t i = 0; i < count; ++i) out[i] = values[i];
 }
 
-void ConvShape::extents(const Shaped& tensor, const std::string& expected) const {
-  bool good = tensor.shape.size() == 5;
-  for (int64_t extent : tensor.shape) good = good && extent >= 1 && extent <= dance::kLargestExtent;
-  if (!good) refuse(where, tensor.name, text(tensor.shape), expected + " with every extent at least 1");
-}
-
 dance::ConvGeometry ConvShape::geometry(const Shaped& x, const Shaped& w, const Shaped& b) const {
   dance::ConvGeometry g = attributes;
-  extents(x, g.channels_last ? "[N,T,H,W,C]" : "[N,C,T,H,W]");
+  const auto axes = [&](const Shaped& tensor, const std::string& expected) {
+    refuse(where, tensor.name, text(tensor.shape), expected + " with every extent at least 1");
+  };
+  if (!has_extents(x.shape, 5)) axes(x, g.channels_last ? "[N,T,H,W,C]" : "[N,C,T,H,W]");
   const int c = g.channels_last ? 4 : 1, t = g.channels_last ? 1 : 2;
   g.n = x.shape[0], g.c = x.shape[c], g.t = x.shape[t], g.h = x.shape[t + 1], g.w = x.shape[t + 2];
-  const std::string of_x = std::string(x.name) + " " + text(x.shape), of_w = std::string(w.name) + " " + text(w.shape);
-  const std::string because = "C=" + std::to_string(g.c) + " of " + of_x + ", group=" + std::to_string(g.group);
+  const auto of = [](const Shaped& tensor) { return tensor.name + (" " + text(tensor.shape)); };
+  const auto because = [&] { return "C=" + std::to_string(g.c) + " of " + of(x) + ", group=" + std::to_string(g.group); };
   if (g.c % g.group != 0) refuse(where, x.name, text(x.shape), "C divisible by group=" + std::to_string(g.group));
-  extents(w, "[M," + std::to_string(g.c / g.group) + ",kT,kH,kW] (" + because + ")");
+  if (!has_extents(w.shape, 5)) axes(w, "[M," + std::to_string(g.c / g.group) + ",kT,kH,kW] (" + because() + ")");
   g.m = w.shape[0];
   check_shape(where, w.name, w.shape, {g.m, g.c / g.group, w.shape[2], w.shape[3], w.shape[4]}, because);
   if (g.m % g.group != 0) refuse(where, w.name, text(w.shape), "M divisible by group=" + std::to_string(g.group));
-  check_shape(where, b.name, b.shape, {g.m}, "M of " + of_w);
+  check_shape(where, b.name, b.shape, {g.m}, [&] { return "M of " + of(w); });
   for (int axis = 0; axis < 3; ++axis) g.kernel[axis] = w.shape[2 + axis];
   if (!dance::conv_out_size(g))
-    refuse(where, w.name, text(w.shape), "a kernel that fits into " + of_x + " (pads " + text({g.pads, g.pads + 6}) +
-           ", dilations " + text({g.dilations, g.dilations + 3}) + ")");
+    refuse(where, w.name, text(w.shape), "a kernel that fits into " + of(x) + " (pads " + text(Shape(g.pads, g.pads + 6)) +
+           ", dilations " + text(Shape(g.dilations, g.dilations + 3)) + ")");
   if (!dance::conv_fits(g))
     refuse(where, "Y", text(y_shape(g)), std::string("a smaller output: its pads, or ") + x.name +
            ", are too large for this machine");
   return g;
 }
 
-void ConvShape::check_masks(const dance::ConvGeometry& g, const std::vector<int64_t>& x, const std::vector<int64_t>& frame,
-                            const std::vector<int64_t>& channel, const std::vector<int64_t>& feature) const {
-  const std::string because = "X is " + text(x);
+void ConvShape::check_masks(const dance::ConvGeometry& g, const Shape& x, const Shape& frame, const Shape& channel,
+                            const Shape& feature) const {
+  const auto because = [&] { return "X is " + text(x); };
   check_shape(where, "frame_keep", frame, {g.n, g.t}, because);
   check_shape(where, "channel_keep", channel, {g.n, g.c}, because);
   check_shape(where, "feature_keep", feature, {g.n, g.h, g.w}, because);
 }
 
-std::vector<int64_t> ConvShape::y_shape(const dance::ConvGeometry& g) const {
+Shape ConvShape::y_shape(const dance::ConvGeometry& g) const {
   if (g.channels_last) return {g.n, g.out[0], g.out[1], g.out[2], g.m};
   return {g.n, g.m, g.out[0], g.out[1], g.out[2]};
 }
 
-Constant::Constant(const OrtApi* api, const OrtKernelInfo* info, std::size_t input) {
+Constant::Constant(const Api& api, const OrtKernelInfo* info, std::size_t input) {
   int is_constant = 0;
   const OrtValue* value = nullptr;
   check(api, ort::KernelInfoGetConstantInput_tensor(api)(info, input, &is_constant, &value));

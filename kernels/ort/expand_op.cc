@@ -15,7 +15,7 @@ struct ExpandKernel : ConvShape {  // attributes: of the depthwise convolution
   float minimum = kMinimumDefault, depthwise_minimum = kMinimumDefault;
   Constant w, depthwise_w;
 
-  ExpandKernel(const Op& o, const OrtApi* a, const OrtKernelInfo* info, const std::string& place)
+  ExpandKernel(const Op& o, const Api& a, const OrtKernelInfo* info, const std::string& place)
       : ConvShape(a, info, place, dance::Type::f32, true), op(o), w(a, info, W), depthwise_w(a, info, DepthwiseW) {
     attribute(api, info, "min", minimum);
     attribute(api, info, "depthwise_min", depthwise_minimum);
@@ -28,7 +28,7 @@ struct ExpandKernel : ConvShape {  // attributes: of the depthwise convolution
     for (int axis = 0; axis < 3; ++axis) plain.attributes.strides[axis] = plain.attributes.dilations[axis] = 1;
     plain.attributes.group = 1;
     const dance::ConvGeometry g = plain.geometry({"X", x.shape}, {"W", weights.shape}, {"B", b.shape});
-    check_shape(where, "W", weights.shape, {g.m, g.c, 1, 1, 1}, "a 1x1x1 kernel");
+    check_shape(where, "W", weights.shape, {g.m, g.c, 1, 1, 1}, [] { return "a 1x1x1 kernel"; });
     return g;
   }
 
@@ -41,12 +41,12 @@ struct ExpandKernel : ConvShape {  // attributes: of the depthwise convolution
     call.expand.geometry = expansion(x, weights, b);
     const dance::ConvGeometry& g = call.expand.geometry;
     check_masks(g, x.shape, frame.shape, channel.shape, feature.shape);
-    const std::vector<int64_t> map{g.n, g.t, g.h, g.w, g.m};
+    const Shape map{g.n, g.t, g.h, g.w, g.m};
     call.depthwise.geometry = geometry({"the expanded X", map}, {"depthwise_W", taps.shape}, {"depthwise_B", depthwise_b.shape});
     const dance::ConvGeometry& d = call.depthwise.geometry;
     if (d.group != g.m || d.m != g.m)
       refuse(where, "depthwise_W", text(taps.shape) + " with group=" + std::to_string(d.group),
-             text({g.m, 1, d.kernel[0], d.kernel[1], d.kernel[2]}) + " with group=" + std::to_string(g.m) + " (M of W)");
+             text(Shape{g.m, 1, d.kernel[0], d.kernel[1], d.kernel[2]}) + " with group=" + std::to_string(g.m) + " (M of W)");
     call.expand.x = x.data, call.expand.w = weights.data, call.expand.b = b.data;
     call.expand.packed = w.packed(g, weights.data, false, op.weights_once);
     call.expand.frame_keep = frame.data, call.expand.channel_keep = channel.data, call.expand.feature_keep = feature.data;

@@ -25,7 +25,7 @@ struct GateKernel : PlainKernel {
 
   void take_magnitudes(OrtKernelContext* context, const Tensor& x, dance::GateCall& call) const {
     const Tensor by_channel = input(api, context, 2), by_pixel = input(api, context, 3);
-    const std::string because = "X is " + text(x.shape);
+    const auto because = [&] { return "X is " + text(x.shape); };
     check_shape(where, "channel_magnitude", by_channel.shape, {call.n, call.t, call.c}, because);
     check_shape(where, "pixel_magnitude", by_pixel.shape, {call.n, call.t, call.h, call.w}, because);
     call.channel_magnitude = static_cast<const float*>(by_channel.data);
@@ -37,8 +37,8 @@ struct GateKernel : PlainKernel {
     bool extents = x.shape.size() == 5;
     for (int64_t extent : x.shape) extents = extents && extent >= 1;
     if (!extents) refuse(where, "X", text(x.shape), std::string(order) + " with every extent at least 1");
-    const std::vector<int64_t>& s = x.shape;
-    check_shape(where, "tau", tau.shape, {s[0], 3}, "N of X " + text(s));
+    const Shape& s = x.shape;
+    check_shape(where, "tau", tau.shape, {s[0], 3}, [&] { return "N of X " + text(s); });
     const int c = op.channels_last ? 4 : 1, t = op.channels_last ? 1 : 2;
     return {x.data, type_of(op), op.channels_last, s[0], s[c], s[t], s[t + 1], s[t + 2],
             static_cast<const float*>(tau.data), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};

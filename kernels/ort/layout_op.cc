@@ -6,7 +6,7 @@
 namespace dance_ort {
 namespace {
 
-void extents(const std::string& where, const std::vector<int64_t>& shape, const char* order) {
+void extents(const std::string& where, const Shape& shape, const char* order) {
   if (!has_extents(shape, 5)) refuse(where, "X", text(shape), std::string(order) + " with every extent at least 1");
 }
 
@@ -15,7 +15,7 @@ struct ToChannelsLastKernel : PlainKernel {
 
   void compute(OrtKernelContext* context) const {
     const Tensor x = input(api, context, 0);
-    const std::vector<int64_t>& s = x.shape;
+    const Shape& s = x.shape;
     extents(where, s, "[N,C,T,H,W]");
     void* y = output(api, context, 0, {s[0], s[2], s[3], s[4], s[1]});
     Borrowed workspace;
@@ -29,7 +29,7 @@ struct ToChannelsLastKernel : PlainKernel {
 struct MaxPoolKernel : PlainKernel {
   dance::ConvGeometry attributes{};
 
-  MaxPoolKernel(const Op& o, const OrtApi* a, const OrtKernelInfo* info, const std::string& place)
+  MaxPoolKernel(const Op& o, const Api& a, const OrtKernelInfo* info, const std::string& place)
       : PlainKernel(o, a, info, place) {
     attributes.type = type_of(op);
     attributes.channels_last = true;
@@ -40,8 +40,8 @@ struct MaxPoolKernel : PlainKernel {
     integers(info, "pads", 6, 0, attributes.pads);
     for (int axis = 0; axis < 6; ++axis)  // or a window could hold nothing but padding
       if (attributes.pads[axis] >= attributes.kernel[axis % 3])
-        refuse(where, "pads", text({attributes.pads, attributes.pads + 6}),
-               "less than kernel_shape " + text({attributes.kernel, attributes.kernel + 3}));
+        refuse(where, "pads", text(Shape(attributes.pads, attributes.pads + 6)),
+               "less than kernel_shape " + text(Shape(attributes.kernel, attributes.kernel + 3)));
   }
 
   void integers(const OrtKernelInfo* info, const char* name, std::size_t count, int64_t least, int64_t* out) const {
@@ -62,7 +62,7 @@ struct MaxPoolKernel : PlainKernel {
     dance::ConvGeometry& g = call.geometry;
     g.n = x.shape[0], g.t = x.shape[1], g.h = x.shape[2], g.w = x.shape[3], g.c = g.m = x.shape[4];
     if (!dance::conv_out_size(g) || !dance::conv_fits(g))
-      refuse(where, "kernel_shape", text({g.kernel, g.kernel + 3}), "a window that fits into X " + text(x.shape));
+      refuse(where, "kernel_shape", text(Shape(g.kernel, g.kernel + 3)), "a window that fits into X " + text(x.shape));
     call.y = output(api, context, 0, {g.n, g.out[0], g.out[1], g.out[2], g.c});
     call.magnitudes = magnitudes_of(op, api, context, g.n, g.out[0], g.c, g.out[1], g.out[2]);
     Borrowed workspace;
@@ -76,9 +76,9 @@ struct ScaledSwishKernel : PlainKernel {
 
   void compute(OrtKernelContext* context) const {
     const Tensor x = input(api, context, 0), scale = input(api, context, 1);
-    const std::vector<int64_t>& s = x.shape;
+    const Shape& s = x.shape;
     extents(where, s, "[N,T,H,W,C]");
-    check_shape(where, "S", scale.shape, {s[0], 1, 1, 1, s[4]}, "X is " + text(s));
+    check_shape(where, "S", scale.shape, {s[0], 1, 1, 1, s[4]}, [&] { return "X is " + text(s); });
     void* y = output(api, context, 0, s);
     Borrowed workspace;
     PoolCall pool{};

@@ -47,9 +47,9 @@ void refuse(const std::string& place, const std::string& tensor, const std::stri
   throw Error{ORT_INVALID_ARGUMENT, place + ": " + tensor + " is " + came + ", expected " + expected};
 }
 
-void check_shape(const std::string& place, const char* tensor, const std::vector<int64_t>& shape,
-                 const std::vector<int64_t>& expected, const std::string& because) {
-  if (shape != expected) refuse(place, tensor, text(shape), text(expected) + " (" + because + ")");
+void refuse_shape(const std::string& place, const char* tensor, const Shape& shape, const Shape& expected,
+                  const std::string& because) {
+  refuse(place, tensor, text(shape), text(expected) + " (" + because + ")");
 }
 
 dance::MagnitudeOutputs magnitudes_of(const Op& op, const OrtApi* api, OrtKernelContext* context, int64_t n, int64_t frames,

@@ -23,6 +23,7 @@ struct Op : OrtCustomOp {
   ONNXTensorElementDataType float_type;  // of X and all that go with it
   ONNXTensorElementDataType mask_type;
   bool parallel;                         // ONNX Runtime has KernelContext_ParallelFor
+  bool shape_reference;                  // it has GetTensorElementTypeAndShapeDataReference
   bool winograd;                         // may be chosen for a convolution
   bool bf16;                             // convolutions multiply in bfloat16 where they can
   bool weights_once;                     // constant W may be lost once it is packed
@@ -45,8 +46,14 @@ std::string place(const Op& op, const std::string& node);
 // Throws Error: `place`: `tensor` is `came`, expected `expected`.
 [[noreturn]] void refuse(const std::string& place, const std::string& tensor, const std::string& came,
                          const std::string& expected);
-void check_shape(const std::string& place, const char* tensor, const std::vector<int64_t>& shape,
-                 const std::vector<int64_t>& expected, const std::string& because);
+[[noreturn]] void refuse_shape(const std::string& place, const char* tensor, const Shape& shape, const Shape& expected,
+                               const std::string& because);
+// because(): the words that say why, put together only where they are needed.
+template <class Because>
+void check_shape(const std::string& place, const char* tensor, const Shape& shape, const Shape& expected,
+                 const Because& because) {
+  if (shape != expected) refuse_shape(place, tensor, shape, expected, because());
+}
 
 // Outputs 1 and 2: means of |Y| per frame and channel and per frame and pixel, where the op has them.
 dance::MagnitudeOutputs magnitudes_of(const Op& op, const OrtApi* api, OrtKernelContext* context, int64_t n, int64_t frames,
@@ -59,14 +66,14 @@ inline dance::Type type_of(const Op& op) {
 // What every kernel knows; enough for ops without attributes.
 struct PlainKernel {
   const Op& op;
-  const OrtApi* api;
+  Api api;
   std::string where;
 
-  PlainKernel(const Op& o, const OrtApi* a, const OrtKernelInfo*, const std::string& place) : op(o), api(a), where(place) {}
+  PlainKernel(const Op& o, const Api& a, const OrtKernelInfo*, const std::string& place) : op(o), api(a), where(place) {}
 };
 
 // Whether a shape has that many extents, each from 1 to the largest that the kernels take.
-inline bool has_extents(const std::vector<int64_t>& shape, std::size_t rank) {
+inline bool has_extents(const Shape& shape, std::size_t rank) {
   bool good = shape.size() == rank;
   for (int64_t extent : shape) good = good && extent >= 1 && extent <= dance::kLargestExtent;
   return good;
@@ -119,7 +126,7 @@ void set_kernel(Op& op) {
     std::string where = own.op_name;
     return guarded(api, where, [&] {
       where = place(own, node_name(api, info));
-      *kernel = new Kernel(own, api, info, where);
+      *kernel = new Kernel(own, Api{api, own.shape_reference}, info, where);
       kernel_created();
     });
   };

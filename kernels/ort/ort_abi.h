@@ -12,6 +12,8 @@
 #define DANCE_ORT_MIN_API 16
 // The first version with KernelContext_ParallelFor; below it, kernels run on the calling thread.
 #define DANCE_ORT_PARALLEL_API 17
+// The first version of which it is certain that it has GetTensorElementTypeAndShapeDataReference; below it, shapes take longer.
+#define DANCE_ORT_SHAPE_API 25
 
 // name, slot, result, arguments
 #define DANCE_ORT_SLOTS(X)                                                                                            \
@@ -21,7 +23,6 @@
   X(CustomOpDomain_Add, 27, OrtStatus*, (OrtCustomOpDomain*, const OrtCustomOp*))                                     \
   X(AddCustomOpDomain, 28, OrtStatus*, (OrtSessionOptions*, OrtCustomOpDomain*))                                      \
   X(GetTensorMutableData, 51, OrtStatus*, (OrtValue*, void**))                                                        \
-  X(GetTensorElementType, 60, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, ONNXTensorElementDataType*))             \
   X(GetDimensionsCount, 61, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, size_t*))                                  \
   X(GetDimensions, 62, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t))                              \
   X(GetTensorTypeAndShape, 65, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))                            \
@@ -38,7 +39,9 @@
   X(KernelInfo_GetNodeName, 244, OrtStatus*, (const OrtKernelInfo*, char*, size_t*))                                  \
   X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*, (const OrtKernelInfo*, size_t, int*, const OrtValue**))       \
   X(KernelContext_ParallelFor, 274, OrtStatus*,                                                                       \
-    (const OrtKernelContext*, void (*)(void*, size_t), size_t, size_t, void*))
+    (const OrtKernelContext*, void (*)(void*, size_t), size_t, size_t, void*))                                        \
+  X(GetTensorElementTypeAndShapeDataReference, 414, OrtStatus*,                                                       \
+    (const OrtValue*, ONNXTensorElementDataType*, const int64_t**, size_t*))
 
 // field, result, arguments; in the struct's order, after `uint32_t version`
 #define DANCE_ORT_CUSTOM_OP(X)                                                                                        \

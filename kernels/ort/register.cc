@@ -1,4 +1,5 @@
 // What `SessionOptions.register_custom_ops_library(path)` calls.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -37,6 +38,7 @@ struct Wanted {
 
 struct Library {
   const OrtApiBase* base;
+  uint32_t offered;  // version of its functions
   Wanted wanted;
   OrtCustomOpDomain* domain;  // lives as long as the process: sessions keep using it
   std::vector<std::unique_ptr<Op>> ops;
@@ -50,6 +52,7 @@ Op& add_op(Library& library, const char* name, bool channels_last, ONNXTensorEle
   op.winograd = library.wanted.winograd;
   op.bf16 = library.wanted.bf16;
   op.weights_once = library.wanted.weights_once;
+  op.shape_reference = library.offered >= DANCE_ORT_SHAPE_API;
   op.costs = &library.wanted.costs;
   return op;
 }
@@ -110,14 +113,14 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
 }
 
 // One domain for each copy of ONNX Runtime in the process and what a session may want.
-Library& library_for(const OrtApiBase* base, const OrtApi* api, bool parallel, const Wanted& wanted) {
+Library& library_for(const OrtApiBase* base, const OrtApi* api, uint32_t offered, const Wanted& wanted) {
   static std::mutex mutex;
   static std::vector<std::unique_ptr<Library>>* const libraries = new std::vector<std::unique_ptr<Library>>;
   std::lock_guard<std::mutex> lock(mutex);
   for (const std::unique_ptr<Library>& library : *libraries)
     if (library->base == base && library->wanted == wanted) return *library;
-  std::unique_ptr<Library> library(new Library{base, wanted, nullptr, {}});
-  fill(*library, api, parallel);
+  std::unique_ptr<Library> library(new Library{base, offered, wanted, nullptr, {}});
+  fill(*library, api, offered >= DANCE_ORT_PARALLEL_API);
   libraries->push_back(std::move(library));
   return *libraries->back();
 }
@@ -173,7 +176,7 @@ Wanted wanted_by(const OrtApi* api, const OrtSessionOptions* options) {
 uint32_t api_version(const char* version) {
   char* rest = nullptr;
   const long major = std::strtol(version, &rest, 10);
-  if (major != 1 || !rest || *rest != '.') return major > 1 ? DANCE_ORT_PARALLEL_API : 0;
+  if (major != 1 || !rest || *rest != '.') return major > 1 ? DANCE_ORT_SHAPE_API : 0;
   return uint32_t(std::strtol(rest + 1, nullptr, 10));
 }
 
@@ -183,16 +186,14 @@ uint32_t api_version(const char* version) {
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
                                                                                const OrtApiBase* base) {
   const uint32_t offered = dance_ort::api_version(base->GetVersionString());
-  const uint32_t wanted = offered >= DANCE_ORT_PARALLEL_API ? DANCE_ORT_PARALLEL_API : DANCE_ORT_MIN_API;
-  const OrtApi* api = offered >= DANCE_ORT_MIN_API ? base->GetApi(wanted) : nullptr;
+  const OrtApi* api = offered >= DANCE_ORT_MIN_API ? base->GetApi(std::min<uint32_t>(offered, DANCE_ORT_SHAPE_API)) : nullptr;
   if (!api) {
     const std::string text = std::string("dance ops: ONNX Runtime is ") + base->GetVersionString() + ", expected 1." +
                              std::to_string(DANCE_ORT_MIN_API) + " or newer; without this library the model's own functions run";
     return ort::CreateStatus(base->GetApi(1))(ORT_NOT_IMPLEMENTED, text.c_str());
   }
   return dance_ort::guarded(api, "dance ops", [&] {
-    dance_ort::Library& library = dance_ort::library_for(base, api, wanted >= DANCE_ORT_PARALLEL_API,
-                                                         dance_ort::wanted_by(api, options));
+    dance_ort::Library& library = dance_ort::library_for(base, api, offered, dance_ort::wanted_by(api, options));
     dance_ort::check(api, ort::AddCustomOpDomain(api)(options, library.domain));
   });
 }

@@ -1,5 +1,6 @@
 #include "tensor.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace dance_ort {
@@ -11,38 +12,69 @@ void check(const OrtApi* api, OrtStatus* status) {
   throw error;
 }
 
-std::string text(const std::vector<int64_t>& shape) {
+Shape::Shape(const int64_t* first, const int64_t* last) : rank_(std::size_t(last - first)) {
+  std::copy(first, last, extents_);
+}
+
+bool operator==(const Shape& a, const Shape& b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+}
+
+static std::string text(const int64_t* first, const int64_t* last) {
   std::string result = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) result += (i ? "," : "") + std::to_string(shape[i]);
+  for (const int64_t* one = first; one != last; ++one) result += (one == first ? "" : ",") + std::to_string(*one);
   return result + "]";
 }
 
-Tensor tensor_of(const OrtApi* api, const OrtValue* value) {
-  Tensor tensor;
-  if (!value) throw Error{ORT_INVALID_ARGUMENT, "an input is missing, expected every input to be given"};
+std::string text(const Shape& shape) { return text(shape.begin(), shape.end()); }
+std::string text(const std::vector<int64_t>& integers) { return text(integers.data(), integers.data() + integers.size()); }
+
+static Shape shape_of(const int64_t* extents, std::size_t rank) {
+  if (rank > Shape::kMaxRank)
+    throw Error{ORT_INVALID_ARGUMENT, "an input has " + std::to_string(rank) + " axes, expected 5 at most"};
+  return Shape(extents, extents + rank);
+}
+
+static Shape shape_by_info(const OrtApi* api, const OrtValue* value) {
   OrtTensorTypeAndShapeInfo* info = nullptr;
   check(api, ort::GetTensorTypeAndShape(api)(value, &info));
+  std::vector<int64_t> extents;
   std::size_t rank = 0;
-  OrtStatus* status = ort::GetTensorElementType(api)(info, &tensor.type);
-  if (!status) status = ort::GetDimensionsCount(api)(info, &rank);
+  OrtStatus* status = ort::GetDimensionsCount(api)(info, &rank);
   if (!status) {
-    tensor.shape.resize(rank);
-    status = ort::GetDimensions(api)(info, tensor.shape.data(), rank);
+    extents.resize(rank);
+    status = ort::GetDimensions(api)(info, extents.data(), rank);
   }
   ort::ReleaseTensorTypeAndShapeInfo(api)(info);
   check(api, status);
+  return shape_of(extents.data(), rank);
+}
+
+// The older function makes an object for each tensor that is asked for, with strings in it: 0.3 us, of 0.05 for this one.
+static Shape shape_by_reference(const OrtApi* api, const OrtValue* value) {
+  ONNXTensorElementDataType type = 0;
+  const int64_t* extents = nullptr;
+  std::size_t rank = 0;
+  check(api, ort::GetTensorElementTypeAndShapeDataReference(api)(value, &type, &extents, &rank));
+  return shape_of(extents, rank);
+}
+
+Tensor tensor_of(const Api& api, const OrtValue* value) {
+  Tensor tensor;
+  if (!value) throw Error{ORT_INVALID_ARGUMENT, "an input is missing, expected every input to be given"};
+  tensor.shape = api.shape_reference ? shape_by_reference(api, value) : shape_by_info(api, value);
   // there is no read-only access below API 24; nothing writes through an input's pointer
   check(api, ort::GetTensorMutableData(api)(const_cast<OrtValue*>(value), &tensor.data));
   return tensor;
 }
 
-Tensor input(const OrtApi* api, const OrtKernelContext* context, std::size_t index) {
+Tensor input(const Api& api, const OrtKernelContext* context, std::size_t index) {
   const OrtValue* value = nullptr;
   check(api, ort::KernelContext_GetInput(api)(context, index, &value));
   return tensor_of(api, value);
 }
 
-void* output(const OrtApi* api, OrtKernelContext* context, std::size_t index, const std::vector<int64_t>& shape) {
+void* output(const OrtApi* api, OrtKernelContext* context, std::size_t index, const Shape& shape) {
   OrtValue* value = nullptr;
   check(api, ort::KernelContext_GetOutput(api)(context, index, shape.data(), shape.size(), &value));
   void* data = nullptr;

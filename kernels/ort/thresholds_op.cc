@@ -20,7 +20,7 @@ struct ThresholdsKernel : PlainKernel {
       in[i] = input(api, context, i);
       data[i] = static_cast<const float*>(in[i].data);
     }
-    const std::vector<int64_t>&channel = extents(in, 0, 3), &pixel = extents(in, 1, 4), &bins = extents(in, 3, 2),
+    const Shape &channel = extents(in, 0, 3), &pixel = extents(in, 1, 4), &bins = extents(in, 3, 2),
           &rows = extents(in, 4, 2), &columns = extents(in, 5, 2), &points = extents(in, 6, 1), &hidden = extents(in, 8, 2),
           &scale = extents(in, 12, 2);
     const int64_t t = pixel[1], h = pixel[2], w = pixel[3], units = hidden[0], gates = scale[0];
@@ -45,14 +45,15 @@ struct ThresholdsKernel : PlainKernel {
                       *workspace);
   }
 
-  const std::vector<int64_t>& extents(const Tensor* in, std::size_t i, std::size_t rank) const {
-    const std::vector<int64_t>& shape = in[i].shape;
+  const Shape& extents(const Tensor* in, std::size_t i, std::size_t rank) const {
+    const Shape& shape = in[i].shape;
     if (!has_extents(shape, rank)) refuse(where, kNames[i], text(shape), std::to_string(rank) + " extents, each at least 1");
     return shape;
   }
 
-  void expect(const Tensor* in, std::size_t i, const std::vector<int64_t>& expected, std::size_t because) const {
-    check_shape(where, kNames[i], in[i].shape, expected, std::string(kNames[because]) + " is " + text(in[because].shape));
+  void expect(const Tensor* in, std::size_t i, const Shape& expected, std::size_t because) const {
+    check_shape(where, kNames[i], in[i].shape, expected,
+                [&] { return std::string(kNames[because]) + " is " + text(in[because].shape); });
   }
 };
 

@@ -1,12 +1,14 @@
 """kernels/ort/ort_abi.h against the official onnxruntime_c_api.h, where one is installed or ORT_INCLUDE has one."""
 import glob
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ABI = os.path.join(ROOT, "kernels", "ort", "ort_abi.h")
 NAME = "onnxruntime_c_api.h"
 PLACES = ("/usr/include/onnxruntime/**/", "/usr/local/include/**/", "/opt/onnxruntime*/include/**/")
 
@@ -41,7 +43,6 @@ DANCE_ORT_ENUMS(VALUE)
 
 static_assert(offsetof(OrtApiBase, GetApi) == 0, "GetApi");
 static_assert(offsetof(OrtApiBase, GetVersionString) == sizeof(void*), "GetVersionString");
-static_assert(ORT_API_VERSION >= DANCE_ORT_PARALLEL_API, "the installed header is older than the newest slot used");
 int main() {{}}
 """
 
@@ -68,11 +69,17 @@ def header():
     path = official_header()
     if path is None:
         pytest.skip(f"no {NAME} here (Debian: libonnxruntime-dev; or set ORT_INCLUDE)")
+    with open(path, encoding="utf-8") as official:
+        offered = int(re.search(r"#define ORT_API_VERSION (\d+)", official.read()).group(1))
+    with open(ABI, encoding="ascii") as ours:
+        newest = max(map(int, re.findall(r"#define DANCE_ORT_\w+_API (\d+)", ours.read())))
+    if offered < newest:
+        pytest.skip(f"{path} is of version {offered}, and some of our slots came with {newest}")
     return path
 
 
 def test_our_declarations_are_the_official_ones(tmp_path, header):
-    done = compile_check(tmp_path, os.path.join(ROOT, "kernels", "ort", "ort_abi.h"), header)
+    done = compile_check(tmp_path, ABI, header)
     assert done.returncode == 0, done.stderr
 
 
@@ -84,7 +91,7 @@ def test_our_declarations_are_the_official_ones(tmp_path, header):
     ("ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, 9)", "ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, 8)"),
 ])
 def test_a_wrong_declaration_is_found(tmp_path, header, before, after):
-    with open(os.path.join(ROOT, "kernels", "ort", "ort_abi.h"), encoding="ascii") as file:
+    with open(ABI, encoding="ascii") as file:
         text = file.read()
     assert before in text
     wrong = tmp_path / "wrong_abi.h"
