@@ -50,6 +50,8 @@ _LAYOUT_OPS = (TO_CHANNELS_LAST, MAX_POOL3D_CL)
 LAYOUT_OPS = _LAYOUT_OPS + tuple(WITH_MAGNITUDES[op] for op in _LAYOUT_OPS) + (SCALED_SWISH_CL,)
 # The controller behind the stem's magnitudes, in controller_kernels.onnx
 THRESHOLDS = "Thresholds"
+# the same, which also tells when; made as graphs are loaded (runtime/one_graph.py), so that it needs no function
+THRESHOLDS_CLOCK = "ThresholdsClock"
 OP_TYPES = GATES + CONVS + EXPANDING + LAYOUT_OPS + (THRESHOLDS,)
 
 # what a gate drops, in the order of its masks, of tau's columns and of `kept`

@@ -3,6 +3,7 @@
 The base class checks what goes in and comes out, once for all; a backend fills in the four *_impl methods.
 """
 import importlib
+import time
 from typing import List, NamedTuple, Tuple  # noqa: F401 (Tuple in a type comment)
 
 import numpy as np
@@ -82,9 +83,20 @@ class BackendBase(object):
         self._check_output("controller.onnx", "tau", tau, (len(self._manifest.gates), 3))
         return stem, tau
 
+    def run_gated(self, clip, budget):
+        """What is run for a clip: (BodyOutput, the time.perf_counter() at which the body began).
+
+        clip, budget: as run_controller() takes them.
+        """
+        stem, tau = self.run_controller(clip, budget)
+        between = time.perf_counter()
+        return self.run_body(stem, tau), between
+
     def run_body(self, stem, tau):
         """What run_controller returned -> BodyOutput."""
-        logits, kept, flat = self.run_body_impl(stem, tau)
+        return self._body_output(*self.run_body_impl(stem, tau))
+
+    def _body_output(self, logits, kept, flat):
         gates = self._manifest.gates
         self._check_output("body.onnx", "logits", logits, (1, len(self._manifest.model.labels)))
         self._check_output("body.onnx", "kept", kept, (len(gates), 3))

@@ -1,85 +1,94 @@
 """Backend `onnxruntime`: any CPU, the dance ops by our library; without it, by the functions inside the graph."""
+import functools
 import logging
+import time
+
+import numpy as np
 
 from dance_deploy import profiles
 from dance_deploy.errors import InputError, OperationError
 from dance_deploy.manifest import CONTROLLER_KERNELS
-from dance_deploy.runtime import backends, stem_magnitudes
+from dance_deploy.runtime import backends, one_graph
 
 _LOG = logging.getLogger(__name__)
 _ONLY_FATAL = 4  # ONNX Runtime's log severity; it raises every error as well, and we report that
 
 
 class Backend(backends.BackendBase):
-    """ONNX Runtime's CPU provider, one session a graph."""
+    """ONNX Runtime's CPU provider. Our kernels run controller and body as one graph, in one session; each of them has a
+    session of its own where that cannot be, and as soon as it is asked for alone."""
 
     name = "onnxruntime"
     precisions = ("fp32", "bf16")
 
     def __init__(self):
         super(Backend, self).__init__()
-        self._controller = self._body = self._dense = None
-        self._hands_on = False
-        self._measured = (None, None)  # the last stem, and its magnitudes
+        self._whole = self._dense = None
+        self._parts = None       # (controller, body)
+        self._open_parts = None  # makes them
 
     def load_impl(self, bundle, gated, dense, threads):
         ort = import_onnxruntime()
         options = session_options(ort, threads)
         if gated:
-            library, tuned = self._add_library(options, "fp32")
-            if library is None:
-                _do_without_library(bundle.manifest)
-            body_options = options
-            self.description = "functions, nothing skipped" if library is None else "dance kernels"
-            if self.precision == "bf16":
-                # only the body: what decides the thresholds stays in float32
-                body_options = session_options(ort, threads)
-                use_bf16(body_options, library)
-                library, tuned = self._add_library(body_options, "bf16")
-                self.description += ", bfloat16"
-            if tuned is not None:
-                self.description += ", tuned costs"
-            controller = backends.controller_file(bundle.manifest, library)
-            graphs = self._read_graphs(bundle, controller)
-            # the body first: while a session is made, its weights are in memory three times
-            self._body = _session(ort, body_options, bundle, "body.onnx", graphs.pop())
-            self._controller = _session(ort, options, bundle, controller, graphs.pop())
+            self._load_gated(ort, bundle, options, threads)
         else:
             self.description = "standard ops"
         if dense:
             self._dense = _session(ort, options, bundle, "dense.onnx", bundle.read("dense.onnx"))
 
-    def _read_graphs(self, bundle, controller):
-        """[bytes of the controller, of the body with its masks]; controller: name of its file."""
-        first, body = bundle.read(controller), bundle.read("body.onnx")
-        handed = stem_magnitudes.hand_on(first, body) if controller == CONTROLLER_KERNELS else None
-        self._hands_on = handed is not None
-        first, body = handed or ([first], [body])
-        return [b"".join(first), b"".join(body + [backends.mask_part(bundle.manifest)])]
+    def _load_gated(self, ort, bundle, options, threads):
+        library, tuned = self._add_library(options, "fp32")
+        if library is None:
+            _do_without_library(bundle.manifest)
+        body_options = options
+        self.description = "functions, nothing skipped" if library is None else "dance kernels"
+        if self.precision == "bf16":
+            # only the body: what decides the thresholds stays in float32
+            body_options = session_options(ort, threads)
+            use_bf16(body_options, library)
+            library, tuned = self._add_library(body_options, "bf16")
+            self.description += ", bfloat16"
+        if tuned is not None:
+            self.description += ", tuned costs"
+        controller = backends.controller_file(bundle.manifest, library)
+        self._open_parts = functools.partial(_open_parts, ort, bundle, controller, options, body_options)
+        if controller == CONTROLLER_KERNELS and body_options is options:
+            data = _joined(bundle, controller)
+            if data is not None:
+                self._whole = _session(ort, options, bundle, "controller and body", data)
+        if self._whole is None:
+            self._parts = self._open_parts()
+
+    def _part(self, index):
+        if self._parts is None:
+            self._parts = self._open_parts()
+        return self._parts[index]
+
+    def run_gated(self, clip, budget):
+        if self._whole is None:
+            return super(Backend, self).run_gated(clip, budget)
+        self._check_clip(clip)
+        start = time.perf_counter()
+        found = _run(self._whole, "controller and body", [one_graph.CLOCK, "logits", "kept"] + self._mask_names,
+                     {"clip": clip, "budget": np.array([budget], np.float32)})
+        between = 1e-9 * float(found[0][0])
+        if not start <= between <= time.perf_counter():  # Python reads another clock than C++ on some systems
+            between = start
+        return self._body_output(found[1], found[2], found[3:]), between
 
     def run_controller_impl(self, clip, budget):
-        outputs = ["stem", "tau"] + (list(stem_magnitudes.NAMES) if self._hands_on else [])
-        found = _run(self._controller, "controller.onnx", outputs, {"clip": clip, "budget": budget})
-        if self._hands_on:
-            found[0].flags.writeable = False  # or what was measured would no longer be of it
-            self._measured = found[0], found[2:]
-        return found[:2]
+        return _run(self._part(0), "controller.onnx", ["stem", "tau"], {"clip": clip, "budget": budget})
 
     def run_body_impl(self, stem, tau):
-        feeds = {"stem": stem, "tau": tau}
-        if self._hands_on:
-            of, found = self._measured
-            self._measured = (None, None)  # the stem's memory serves the next one
-            feeds.update(zip(stem_magnitudes.NAMES, found if of is stem else stem_magnitudes.measure(stem)))
-        found = _run(self._body, "body.onnx", ["logits", "kept"] + self._mask_names, feeds)
+        found = _run(self._part(1), "body.onnx", ["logits", "kept"] + self._mask_names, {"stem": stem, "tau": tau})
         return found[0], found[1], found[2:]
 
     def run_dense_impl(self, clip):
         return _run(self._dense, "dense.onnx", ["logits"], {"clip": clip})[0]
 
     def close(self):
-        self._controller = self._body = self._dense = None
-        self._measured = (None, None)
+        self._whole = self._parts = self._open_parts = self._dense = None
 
     def _add_library(self, options, precision):
         """Register our op library for sessions of a precision; returns its path and the TunedCosts they go by, or None
@@ -90,6 +99,19 @@ class Backend(backends.BackendBase):
         if library is not None:
             register(options, library)
         return library, tuned
+
+
+def _joined(bundle, controller):
+    """Bytes of controller and body as one graph that gives the masks as well, or None; controller: name of its file."""
+    pieces = one_graph.joined(bundle.read(controller), bundle.read("body.onnx"))
+    return None if pieces is None else b"".join(pieces + [backends.mask_part(bundle.manifest)])
+
+
+def _open_parts(ort, bundle, controller, options, body_options):
+    """(session of the controller, of the body); controller: name of its file."""
+    # the body first: while a session is made, its weights are in memory three times
+    body = _session(ort, body_options, bundle, "body.onnx", backends.body_with_masks(bundle))
+    return _session(ort, options, bundle, controller, bundle.read(controller)), body
 
 
 def _do_without_library(manifest):

@@ -69,9 +69,7 @@ class Runner(object):
         """
         budget = checked_budget(self.manifest.budget.default if budget is None else budget)
         start = time.perf_counter()
-        stem, tau = self.backend.run_controller(clip, budget)
-        between = time.perf_counter()
-        body = self.backend.run_body(stem, tau)
+        body, between = self.backend.run_gated(clip, budget)
         end = time.perf_counter()
         cost = self.costs.gated(body.masks)
         return self._result(body.logits, body.kept, body.masks, cost, _latency(start, between, end))

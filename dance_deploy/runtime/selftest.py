@@ -66,7 +66,9 @@ def backend_checks(backend, golden) -> List[Check]:
     golden = backend.expected(golden)
     stem, tau = backend.run_controller(golden.clip, golden.budget)
     checks = controller_checks(np.asarray(stem), np.asarray(tau), golden, limits)
+    apart = backend.run_body(stem, tau)
     checks += body_checks(backend.run_body(golden.stem, golden.tau), body_of(golden), limits)
+    checks += clip_checks(backend.run_gated(golden.clip, golden.budget)[0], apart, limits)
     everything = backend.run_body(golden.stem, np.zeros_like(golden.tau))
     dense = backend.run_dense(golden.clip)
     return checks + [_close("nothing pruned: gated body and dense.onnx", everything.logits, dense, limits)]
@@ -101,6 +103,12 @@ def body_checks(body, expected, limits) -> List[Check]:
             (a != b).any() for one, other in zip(body.masks, expected.masks) for a, b in zip(one, other)):
         return [masks, _counted(body), Check(name, True, "not compared, because masks differ")]
     return [masks, _counted(body), _close(name, body.logits, expected.logits, limits)]
+
+
+def clip_checks(whole, parts, limits) -> List[Check]:
+    """The BodyOutput of a clip as it is run every day against that of controller and body on their own."""
+    return [check._replace(name="a clip in one go: " + check.name.split(": ")[1])
+            for check in body_checks(whole, parts, limits)]
 
 
 def dense_check(logits, stored, limits) -> Check:

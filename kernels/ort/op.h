@@ -29,6 +29,7 @@ struct Op : OrtCustomOp {
   bool weights_once;                     // constant W may be lost once it is packed
   const dance::Costs* costs;             // that convolutions are estimated by; lives as long as the op
   bool swish;                            // of what an expanding op makes
+  bool clock;                            // thresholds: also writes when they were there
 };
 
 // Fills in what gate and conv ops share, with empty defaults for the rest.

@@ -88,6 +88,12 @@ void add_layout(Library& library, const char* name, void (*init_op)(Op&), bool p
     init_op(add_op(library, name, true, float_type, parallel, magnitudes));
 }
 
+void add_thresholds(Library& library, const char* name, bool clock) {
+  Op& op = add_op(library, name, true, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, false, false);
+  op.clock = clock;
+  init_thresholds(op);
+}
+
 void fill(Library& library, const OrtApi* api, bool parallel) {
   add(library, "ActivationGate", false, false, false, parallel);
   add(library, "ActivationGateCl", true, false, false, parallel);
@@ -107,7 +113,8 @@ void fill(Library& library, const OrtApi* api, bool parallel) {
   add_layout(library, "ScaledSwishCl", init_scaled_swish, parallel);
   add_expand_depthwise(library, "ExpandDepthwiseCl", false, parallel);
   add_expand_depthwise(library, "ExpandDepthwiseSwishCl", true, parallel);
-  init_thresholds(add_op(library, "Thresholds", true, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, parallel, false));
+  add_thresholds(library, "Thresholds", false);
+  add_thresholds(library, "ThresholdsClock", true);
   check(api, ort::CreateCustomOpDomain(api)(kDomain, &library.domain));
   for (const std::unique_ptr<Op>& op : library.ops) check(api, ort::CustomOpDomain_Add(api)(library.domain, op.get()));
 }

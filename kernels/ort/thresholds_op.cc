@@ -1,5 +1,7 @@
-// dance::Thresholds for ONNX Runtime: reads shapes, calls, translates errors.
+// dance::Thresholds and ThresholdsClock for ONNX Runtime: reads shapes, calls, translates errors.
 #include "../cpu/thresholds.h"
+
+#include <chrono>
 
 #include "op.h"
 
@@ -43,6 +45,9 @@ struct ThresholdsKernel : PlainKernel {
                        columns[1], data[6], data[7], points[0], data[8], data[9], data[10], data[11], units, gates, data[12],
                        tau},
                       *workspace);
+    if (op.clock)
+      *static_cast<int64_t*>(output(api, context, 1, {1})) = std::chrono::duration_cast<std::chrono::nanoseconds>(
+          std::chrono::steady_clock::now().time_since_epoch()).count();
   }
 
   const Shape& extents(const Tensor* in, std::size_t i, std::size_t rank) const {
@@ -62,8 +67,10 @@ struct ThresholdsKernel : PlainKernel {
 void init_thresholds(Op& op) {
   op.GetInputTypeCount = [](const OrtCustomOp*) { return kInputs; };
   op.GetInputType = [](const OrtCustomOp*, std::size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
-  op.GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t(1); };
-  op.GetOutputType = [](const OrtCustomOp*, std::size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
+  op.GetOutputTypeCount = [](const OrtCustomOp* self) { return std::size_t(static_cast<const Op*>(self)->clock ? 2 : 1); };
+  op.GetOutputType = [](const OrtCustomOp*, std::size_t index) {
+    return index == 0 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT : ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+  };
   set_kernel<ThresholdsKernel>(op);
 }
 

@@ -9,6 +9,7 @@ from dance_deploy.runtime.trt import wire
 from dance_deploy.runtime.trt.wire import Fixed, WireError, message
 
 FLOAT, INT64, BOOL, FLOAT16 = 1, 7, 9, 10  # TensorProto.DataType
+_NEW_NAME = "{}:continued"  # of a tensor whose name is taken; exported layers have no colon in theirs
 _FLOAT_ATTRIBUTE, _INT_ATTRIBUTE, _STRING_ATTRIBUTE, _TENSOR_ATTRIBUTE, _INTS_ATTRIBUTE = 1, 2, 3, 4, 7
 
 
@@ -118,6 +119,30 @@ class Model(object):
         opsets = [(8, data) for data in self._opsets if _name_of(data, 1) in used]
         return opsets + [(25, function.data) for key, function in self.functions.items() if key[0] in used]
 
+    def continue_with(self, other):
+        """Append the graph of `other`, whose inputs are tensors of this one, and give what it gives.
+
+        Tensors of `other` that are called as some of these are renamed. False, and nothing is changed, where they use
+        different versions of an operator set, or an output of `other` has a name that is taken here.
+        """
+        versions, others = (dict(_opset(data) for data in model._opsets) for model in (self, other))
+        taken = set(self.weights) | set(self.inputs) | {name for node in self.nodes for name in node.outputs}
+        made = set(other.weights) | {name for node in other.nodes for name in node.outputs}
+        if any(versions.get(domain, version) != version for domain, version in others.items()) or taken & set(
+                other.outputs):
+            return False
+        new = {name: _NEW_NAME.format(name) for name in made & taken}
+        for node in other.nodes:
+            node.inputs = [new.get(name, name) for name in node.inputs]
+            node.outputs = [new.get(name, name) for name in node.outputs]
+        self.nodes += other.nodes
+        for name, data in other.weights.items():
+            self.weights[new.get(name, name)] = renamed_tensor(data, new[name]) if name in new else data
+        self._opsets += [data for data in other._opsets if _opset(data)[0] not in versions]
+        self.functions.update(other.functions)
+        self.outputs = OrderedDict(other.outputs)
+        return True
+
     def producers(self):
         """{tensor: the Node that makes it}."""
         return {name: node for node in self.nodes for name in node.outputs}
@@ -192,6 +217,11 @@ def renamed_attribute(data, name):
     return message([(1, name)] + [(n, v) for n, v in wire.fields(data) if n != 1])
 
 
+def renamed_tensor(data, name):
+    """The TensorProto under another name."""
+    return message([(n, v) for n, v in wire.fields(data) if n != 8] + [(8, name)])
+
+
 def tensor_bytes(name, array, element_type):
     """A TensorProto of a contiguous little-endian numpy array."""
     return message([(1, int(extent)) for extent in array.shape] + [(2, element_type), (8, name), (9, array.tobytes())])
@@ -224,6 +254,12 @@ def _type_of(data):
     axes = [v for n, v in wire.fields(_field(tensor, 2)) if n == 1]
     extents = [next((wire.signed(v) for n, v in wire.fields(axis) if n == 1), -1) for axis in axes]
     return element_type, tuple(extents)
+
+
+def _opset(data):
+    """(domain, version) of an OperatorSetIdProto; the standard domain has two names."""
+    domain = _name_of(data, 1)
+    return "" if domain == "ai.onnx" else domain, next((v for n, v in wire.fields(data) if n == 2), 0)
 
 
 def _field(data, wanted):
