@@ -26,7 +26,7 @@ from dance_deploy.runtime.kernels import library_path  # noqa: E402
 from tools.experiments import __main__ as command  # noqa: E402
 from tools.experiments import fresh, times  # noqa: E402
 from tools.experiments.fresh_report import write_fresh  # noqa: E402
-from tools.experiments.fresh_rows import ALONE, DENSE, Answers  # noqa: E402
+from tools.experiments.fresh_rows import ALONE, DENSE, Answers, of_common_seeds, rows_of  # noqa: E402
 from tools.experiments.fresh_times import Times  # noqa: E402
 from tools.experiments.report import rank_correlation, write_report  # noqa: E402
 from tools.experiments.runs import dataset_of, options_of, runs_of  # noqa: E402
@@ -186,6 +186,9 @@ def test_settings_that_differ_in_one_thing_stand_side_by_side_at_equal_budgets(t
               answers("ava-0", 0.5, 1, [5, 5])]
     write_fresh(tmp_path, "rendered", points, [i / 10 for i in range(10)])
     text = (tmp_path / "rendered-fresh.md").read_text()
+    assert "Rows of other runs do not compare" in text
+    alike = of_common_seeds(rows_of(points))
+    assert {row.seeds for row in alike} == {(0,)} and alike[0].windows.mean() == 90.0  # as the plot has it
     lines = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| AVA")]
     assert lines == ["0.5", "0.4", "mean of 2"]
     found = re.search(r"\| AVA's term \| 0.5 \| 0.500, 0.500 \| \+10.00 \((.*) to (.*)\) \| \+10.0 \|", text)

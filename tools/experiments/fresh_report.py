@@ -17,6 +17,7 @@ from tools.experiments.fresh_rows import (
     Row,
     by_seed,
     cells,
+    of_common_seeds,
     of_seeds,
     points_between,
     rows_of,
@@ -45,7 +46,9 @@ def _head(table: str, rows: Sequence[Row]) -> list[str]:
             f"Written by `python -m tools.experiments.fresh {table}`: {rows[0].windows.shape[1]} clips rendered anew, "
             "easy and hard ones alike, by which nothing was trained or tuned. Means over the runs of each row, "
             "in brackets the lowest and highest. MACs are counted from the masks, controller included, as a share of "
-            "the original dense network's; they are not times. Bundles answer as `dance-run` has them answer."]
+            "the original dense network's; they are not times. Bundles answer as `dance-run` has them answer." +
+            (" Rows of other runs do not compare, as seeds differ by more than settings; the plot is of the seeds that "
+             "all have." if len({row.seeds for row in rows}) > 1 else "")]
 
 
 def _main_table(rows: Sequence[Row], difficulty: Sequence[float]) -> list[str]:
@@ -135,6 +138,7 @@ def _same_seeds(one: Row, other: Row) -> tuple[Row, Row] | None:
 
 
 def _plot(rows: Sequence[Row], title: str, path: Path) -> None:
+    rows = of_common_seeds(rows)
     dense = next(((row.clips.mean(), row.windows.mean()) for row in rows if row.what == DENSE), None)
     lines: dict[str, list[tuple[float, float, float]]] = {}
     for row in rows:

@@ -69,6 +69,12 @@ def of_seeds(row: Row, seeds: Sequence[int]) -> Row:
     return replace(row, seeds=tuple(seeds), windows=row.windows[at], clips=row.clips[at], shares=row.shares[at])
 
 
+def of_common_seeds(rows: Sequence[Row]) -> list[Row]:
+    """The rows over the seeds that all of them have: seeds differ by more than settings. As they are, where none is."""
+    common = sorted(set.intersection(*(set(row.seeds) for row in rows)))
+    return [of_seeds(row, common) for row in rows] if common else list(rows)
+
+
 def cells(row: Row) -> str:
     return f"{row.macs:.3f} | {row.clips.mean():.1f} % | {row.windows.mean():.1f} %"
 
