@@ -92,6 +92,11 @@ class BackendBase(object):
         between = time.perf_counter()
         return self.run_body(stem, tau), between
 
+    def take_apart(self):
+        """Let go of what runs controller and body as one: from here on run_gated() runs the two that run_controller()
+        and run_body() run. Returns whether there was such a thing."""
+        return False
+
     def run_body(self, stem, tau):
         """What run_controller returned -> BodyOutput."""
         return self._body_output(*self.run_body_impl(stem, tau))
@@ -198,8 +203,8 @@ def controller_file(manifest, library):
 
 
 def files_needed(gated=True, dense=False):
-    """Names of the bundle's files that load() will read."""
-    return (("controller.onnx", "body.onnx") if gated else ()) + (("dense.onnx",) if dense else ())
+    """Names of the bundle's files that load() may read; of the controllers it reads one."""
+    return (("controller.onnx", CONTROLLER_KERNELS, "body.onnx") if gated else ()) + (("dense.onnx",) if dense else ())
 
 
 def check_name(name):

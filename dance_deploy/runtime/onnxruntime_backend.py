@@ -54,16 +54,18 @@ class Backend(backends.BackendBase):
         controller = backends.controller_file(bundle.manifest, library)
         self._open_parts = functools.partial(_open_parts, ort, bundle, controller, options, body_options)
         if controller == CONTROLLER_KERNELS and body_options is options:
-            data = _joined(bundle, controller)
-            if data is not None:
-                self._whole = _session(ort, options, bundle, "controller and body", data)
+            self._whole = _open_whole(ort, bundle, controller, options)
         if self._whole is None:
             self._parts = self._open_parts()
 
     def _part(self, index):
-        if self._parts is None:
+        if self._parts is None and self._open_parts is not None:
             self._parts = self._open_parts()
-        return self._parts[index]
+        return None if self._parts is None else self._parts[index]
+
+    def take_apart(self):
+        was_whole, self._whole = self._whole is not None, None
+        return was_whole
 
     def run_gated(self, clip, budget):
         if self._whole is None:
@@ -101,10 +103,21 @@ class Backend(backends.BackendBase):
         return library, tuned
 
 
-def _joined(bundle, controller):
-    """Bytes of controller and body as one graph that gives the masks as well, or None; controller: name of its file."""
+def _open_whole(ort, bundle, controller, options):
+    """A session of controller and body as one graph that gives the masks as well, or None; controller: name of its
+    file."""
     pieces = one_graph.joined(bundle.read(controller), bundle.read("body.onnx"))
-    return None if pieces is None else b"".join(pieces + [backends.mask_part(bundle.manifest)])
+    if pieces is None:
+        return None
+    data = b"".join(pieces + [backends.mask_part(bundle.manifest)])
+    del pieces
+    try:
+        return _session(ort, options, bundle, "controller and body", data)
+    except OperationError as error:
+        from dance_deploy.runtime.kernels import HOW_TO_BUILD
+        _LOG.warning("%s; they run one after the other, which takes longer; if the kernels are older than this "
+                     "package, %s", error, HOW_TO_BUILD)
+        return None
 
 
 def _open_parts(ort, bundle, controller, options, body_options):
@@ -144,6 +157,9 @@ def session_options(ort, threads):
     options = ort.SessionOptions()
     options.log_severity_level = _ONLY_FATAL
     options.inter_op_num_threads = 1
+    # In the graph's order. By default ONNX Runtime runs what needs no thresholds before the controller, where a network
+    # has such branches, and the controller's time would be none of its own.
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     # Threads spin while a graph runs, since its parallel steps are short, and stop with it: the controller's would take
     # the cores from the body's and from decoding, and energy. Measured on 2 cores, against not spinning at all: X3D-S
     # gated 0.7 of the time, R3D-18 within noise; against spinning on: 0.3 and 0.7.
@@ -223,6 +239,8 @@ def _session(ort, options, bundle, name, data):
 
 
 def _run(session, graph, outputs, feeds):
+    if session is None:
+        raise OperationError("{} cannot be run: it was not loaded, or it was closed".format(graph))
     try:
         return session.run(outputs, feeds)
     except Exception as error:

@@ -1,16 +1,21 @@
 """Controller and body are joined as they are loaded, and the answers stay what the two of them give."""
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from dance_deploy.bundle import open_bundle
+from dance_deploy.errors import OperationError
 from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint
 from dance_deploy.export.untrained import untrained_checkpoint
 from dance_deploy.ops import names
 from dance_deploy.runtime import one_graph
 from dance_deploy.runtime.kernels import HOW_TO_BUILD, has_bf16, library_path
+from dance_deploy.runtime.onnxruntime_backend import register, session_options
 from dance_deploy.runtime.runner import Runner
-from dance_deploy.runtime.trt.onnx_file import Model, renamed_tensor
+from dance_deploy.runtime.selftest import golden_from_bundle, run_checks
+from dance_deploy.runtime.trt.onnx_file import Model, Node, renamed_tensor
 from dance_deploy.runtime.trt.wire import message
 
 BUDGET = 0.5
@@ -143,6 +148,151 @@ def run_graph(model, clip):
     options.register_custom_ops_library(library_path())
     session = onnxruntime.InferenceSession(model.to_bytes(), options, providers=["CPUExecutionProvider"])
     return session.run(["logits"], {"clip": clip, "budget": np.array([BUDGET], np.float32)})[0]
+
+
+OWN_NETWORK = """
+import torch
+from torch import nn
+from dance_deploy.geometry import ClipSpec
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.first = nn.Conv3d(3, 4, 3, (1, 2, 2), 1)
+        self.pool = nn.MaxPool3d(3, 1, 1)
+        self.clip = nn.ModuleDict({"last": nn.Conv3d(4, 6, 3, 1, 1)})
+        self.fc = nn.Linear(10, classes)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        free = torch.sigmoid(self.pool(torch.sigmoid(self.pool(x))))
+        gated = torch.relu(self.clip["last"](x))
+        return self.fc(torch.cat([gated.mean((2, 3, 4)), free.mean((2, 3, 4))], 1))
+
+def net(classes):
+    return Net(classes)
+
+net.clip = ClipSpec(frames=4, stride=1, resize=(16, 16), size=(16, 16), mean=(0.4,) * 3, std=(0.2,) * 3)
+"""
+
+
+@pytest.fixture(scope="module")
+def own_bundle(tmp_path_factory):
+    """Of a network whose layers are called as things of the controller, and with layers that wait for no gate."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own.py").write_text(OWN_NETWORK)
+    torch.manual_seed(0)
+    own = f"{folder / 'own.py'}:net"
+    bundle_from_checkpoint(untrained_checkpoint(own, classes=3), folder / "bundle", own=own)
+    return folder / "bundle"
+
+
+def test_layers_may_be_called_as_things_of_the_controller(own_bundle, caplog):
+    graphs = graphs_of(own_bundle)
+    controller, body = ({node.name for node in Model(graph).nodes} for graph in graphs)
+    assert controller & body, "the network does not test anything"
+    named = [node.name for node in joined(*graphs).nodes]
+    assert len(named) == len(set(named)) and body <= set(named)
+    if library_path() is None:
+        pytest.skip("the kernels are not built; " + HOW_TO_BUILD)
+    opened = open_bundle(own_bundle)
+    with Runner(opened, dense=True, threads=1) as runner:
+        assert runner.backend._whole is not None and not caplog.records
+        checks = run_checks(runner, golden_from_bundle(opened))
+    assert len(checks) == 9 and all(check.passed for check in checks)
+
+
+def test_nothing_of_the_body_runs_before_the_thresholds_are_there(own_bundle, tmp_path):
+    """Or the time that is told as the controller's is the body's."""
+    if library_path() is None:
+        pytest.skip("the kernels are not built; " + HOW_TO_BUILD)
+    import onnxruntime
+    options = session_options(onnxruntime, 1)
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    register(options, library_path())
+    controller, body = graphs_of(own_bundle)
+    session = onnxruntime.InferenceSession(b"".join(one_graph.joined(controller, body)), options,
+                                           providers=["CPUExecutionProvider"])
+    clip = clip_of(open_bundle(own_bundle).manifest, 0)
+    session.run(["logits", one_graph.CLOCK], {"clip": clip, "budget": np.array([BUDGET], np.float32)})
+    with open(session.end_profiling()) as file:
+        ran = [event["args"]["op_name"] for event in json.load(file) if "op_name" in event.get("args", {})]
+    before = ran[:ran.index(names.THRESHOLDS_CLOCK)]
+    assert "Sigmoid" in ran and set(before) <= {node.op_type for node in Model(controller).nodes}
+
+
+def test_the_bodys_tensors_keep_their_names_for_they_may_be_asked_for(bundle):
+    controller, body = graphs_of(bundle)
+    first = Model(controller)
+    taken = next(name for node in first.nodes for name in node.outputs if name not in ("stem", "tau"))
+    first.rename({taken: "gate0.frame_keep"})
+    whole = joined(first.to_bytes(), body)
+    maker = whole.producers()["gate0.frame_keep"]
+    assert maker.op_type in names.GATES
+    made = [name for node in whole.nodes for name in node.outputs]
+    assert len(made) == len(set(made))
+
+
+def test_a_tensor_of_the_body_called_as_an_input(bundle):
+    controller, body = graphs_of(bundle)
+    rest = Model(body)
+    inner = next(name for node in rest.nodes for name in node.outputs if name not in rest.outputs)
+    rest.rename({inner: "clip"})
+    whole = joined(controller, rest.to_bytes())
+    assert list(whole.inputs) == ["clip", "budget"] and "clip" not in whole.made()
+    same = [[node.op_type for node in model.nodes] for model in (whole, joined(controller, body))]
+    assert same[0] == same[1]
+
+
+def test_outputs_that_are_left_out_stay_without_a_name(bundle):
+    graphs = [Model(graph) for graph in graphs_of(bundle)]
+    for model in graphs:
+        model.nodes.append(Node("Dropout", [model.nodes[0].outputs[0], "", ""], [f"{len(model.nodes)}.dropped", ""]))
+    whole = joined(*(model.to_bytes() for model in graphs))
+    found = [node for node in whole.nodes if node.op_type == "Dropout"]
+    assert [node.inputs[1:] + node.outputs[1:] for node in found] == 2 * [["", "", ""]]
+
+
+def test_where_onnxruntime_refuses_one_graph_two_run_and_a_warning_says_so(bundle, monkeypatch, caplog):
+    """Kernels of an earlier version lack an op of the joined graph, for example."""
+    if library_path() is None:
+        pytest.skip("the kernels are not built; " + HOW_TO_BUILD)
+    opened = open_bundle(bundle)
+    clip = clip_of(opened.manifest, 0)
+    with Runner(opened, threads=1) as runner:
+        wanted = runner.infer(clip, BUDGET)
+    monkeypatch.setattr(names, "THRESHOLDS_CLOCK", "AnOpOfTomorrow")
+    with Runner(opened, dense=True, threads=1) as runner:
+        assert runner.backend._whole is None
+        assert len(caplog.records) == 1 and HOW_TO_BUILD in caplog.text and "AnOpOfTomorrow" in caplog.text
+        found = runner.infer(clip, BUDGET)
+        assert len(run_checks(runner, golden_from_bundle(opened))) == 6, "what is the same is not compared with itself"
+    np.testing.assert_array_equal(found.kept, wanted.kept)
+    np.testing.assert_allclose(found.logits, wanted.logits, rtol=1e-5, atol=1e-6)
+
+
+def test_taken_apart_it_runs_on(bundle):
+    if library_path() is None:
+        pytest.skip("the kernels are not built; " + HOW_TO_BUILD)
+    opened = open_bundle(bundle)
+    clip = clip_of(opened.manifest, 0)
+    with Runner(opened, threads=1) as runner:
+        whole = runner.infer(clip, BUDGET)
+        assert runner.backend.take_apart() and not runner.backend.take_apart()
+        np.testing.assert_array_equal(runner.infer(clip, BUDGET).kept, whole.kept)
+
+
+def test_what_is_closed_or_not_loaded_says_so(bundle):
+    opened = open_bundle(bundle)
+    clip = clip_of(opened.manifest, 0)
+    closed = Runner(opened, threads=1)
+    closed.close()
+    with Runner(opened, threads=1, gated=False, dense=True) as dense:
+        for runner in (closed, dense):
+            with pytest.raises(OperationError, match="not loaded, or it was closed"):
+                runner.infer(clip, BUDGET)
+    with pytest.raises(OperationError, match="dense.onnx cannot be run"):
+        closed.infer_dense(clip)
 
 
 def test_other_operator_sets_are_not_joined(bundle):

@@ -9,7 +9,7 @@ from dance_deploy.runtime.trt import wire
 from dance_deploy.runtime.trt.wire import Fixed, WireError, message
 
 FLOAT, INT64, BOOL, FLOAT16 = 1, 7, 9, 10  # TensorProto.DataType
-_NEW_NAME = "{}:continued"  # of a tensor whose name is taken; exported layers have no colon in theirs
+_NEW_NAME = "{}:other"  # where one name stands for two things; exported layers have no colon in theirs
 _FLOAT_ATTRIBUTE, _INT_ATTRIBUTE, _STRING_ATTRIBUTE, _TENSOR_ATTRIBUTE, _INTS_ATTRIBUTE = 1, 2, 3, 4, 7
 
 
@@ -122,26 +122,39 @@ class Model(object):
     def continue_with(self, other):
         """Append the graph of `other`, whose inputs are tensors of this one, and give what it gives.
 
-        Tensors of `other` that are called as some of these are renamed. False, and nothing is changed, where they use
-        different versions of an operator set, or an output of `other` has a name that is taken here.
+        Where a name stands for two things, this graph's node or tensor gets another one, since those of `other` may be
+        asked for; but inputs keep theirs. False, and nothing is changed, where the two use different versions of an
+        operator set, or an output of `other` is called as an input of this one.
         """
         versions, others = (dict(_opset(data) for data in model._opsets) for model in (self, other))
-        taken = set(self.weights) | set(self.inputs) | {name for node in self.nodes for name in node.outputs}
-        made = set(other.weights) | {name for node in other.nodes for name in node.outputs}
-        if any(versions.get(domain, version) != version for domain, version in others.items()) or taken & set(
-                other.outputs):
+        if any(versions.get(domain, version) != version for domain, version in others.items()) or set(
+                self.inputs) & set(other.outputs):
             return False
-        new = {name: _NEW_NAME.format(name) for name in made & taken}
-        for node in other.nodes:
-            node.inputs = [new.get(name, name) for name in node.inputs]
-            node.outputs = [new.get(name, name) for name in node.outputs]
+        made = other.made()
+        other.rename({name: _NEW_NAME.format(name) for name in made & set(self.inputs)})
+        self.rename({name: _NEW_NAME.format(name) for name in made & self.made()})
+        names = {node.name for node in other.nodes}
+        for node in self.nodes:
+            if node.name in names:
+                node.name = _NEW_NAME.format(node.name)
         self.nodes += other.nodes
-        for name, data in other.weights.items():
-            self.weights[new.get(name, name)] = renamed_tensor(data, new[name]) if name in new else data
+        self.weights.update(other.weights)
         self._opsets += [data for data in other._opsets if _opset(data)[0] not in versions]
         self.functions.update(other.functions)
         self.outputs = OrderedDict(other.outputs)
         return True
+
+    def made(self):
+        """The names of all tensors but the inputs."""
+        return set(self.weights) | {name for node in self.nodes for name in node.outputs if name}
+
+    def rename(self, new):
+        """Give tensors other names; new: old name -> new name."""
+        for node in self.nodes:
+            node.inputs = [new.get(name, name) for name in node.inputs]
+            node.outputs = [new.get(name, name) for name in node.outputs]
+        self.weights = OrderedDict((new[name], renamed_tensor(data, new[name])) if name in new else (name, data)
+                                   for name, data in self.weights.items())
 
     def producers(self):
         """{tensor: the Node that makes it}."""
