@@ -29,7 +29,7 @@ from tools.experiments.fresh_report import write_fresh  # noqa: E402
 from tools.experiments.fresh_rows import ALONE, DENSE, Answers, of_common_seeds, rows_of  # noqa: E402
 from tools.experiments.fresh_times import Times  # noqa: E402
 from tools.experiments.report import rank_correlation, write_report  # noqa: E402
-from tools.experiments.runs import dataset_of, options_of, runs_of  # noqa: E402
+from tools.experiments.runs import dataset_of, options_of, random_network, runs_of  # noqa: E402
 from tools.experiments.table import NO_GATES, TABLES, Setting, Table  # noqa: E402
 from tools.experiments.times_report import GATED, UNGATED, Point, write_times  # noqa: E402
 
@@ -89,6 +89,9 @@ def test_finished_runs_answer_new_clips_once(tmp_path, monkeypatch, capfd):
     pytest.importorskip("av")
     settings = {"dance": Setting("gates", {"epochs_ava": 1, "epochs_aap": 1}, own_dense=True),
                 "only": Setting("none", {"static_share": 0.5, "epochs_static": 1, **NO_GATES}),
+                "random": Setting("random masks", {"epochs_ava": 0, "epochs_aap": 1, "random_masks": True,
+                                                   "kinds": ("channels", "features"), "static_share": 0.6,
+                                                   "epochs_static": 1}),
                 "half": Setting("smaller", {"epochs_dense": 1, **NO_GATES}, clip={"clip": "6x10x12"})}
     monkeypatch.setitem(TABLES, "tiny", Table(
         "Tiny", "small", settings, data="rendered", options={"clip": "6x20x24", "render_clips": 4}, seeds=(0,),
@@ -100,14 +103,15 @@ def test_finished_runs_answer_new_clips_once(tmp_path, monkeypatch, capfd):
         assert exit_code_of(command.app, [*asked, "--threads", "1", "--as-trained"]) == 0, capfd.readouterr().err
     finally:
         torch.set_num_threads(threads)
-    asked += ["--only", "dance,only,half", "--clips", "2"]
+    asked += ["--only", "dance,only,random,half", "--clips", "2"]
     assert exit_code_of(fresh.app, asked) == 0, capfd.readouterr().err
     monkeypatch.setattr(fresh, "Evaluator", lambda *_, **__: pytest.fail("was measured before"))
     assert exit_code_of(fresh.app, asked) == 0
     found = json.loads((tmp_path / "tiny-fresh.json").read_text())
     points = found["points"]
     assert {(p["setting"], p["what"]) for p in points} == {
-        ("dance", "dense"), ("dance", "gated"), ("only", "without gates"), ("half", "without gates")}
+        ("dance", "dense"), ("dance", "gated"), ("only", "without gates"), ("random", "gated"),
+        ("half", "without gates")}
     assert len(found["difficulty"]) == 16 and all(len(p["right_windows"]) == len(p["right_clip"]) == 16 for p in points)
     assert all(0 <= right <= p["windows"] for p in points for right in p["right_windows"])
     own = {line["setting"]: line for line in map(json.loads, (tmp_path / "tiny.jsonl").read_text().splitlines())}
@@ -124,12 +128,25 @@ def test_finished_runs_answer_new_clips_once(tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(TABLES, "tiny", Table("Tiny", "small", settings, data="rendered", seeds=(0,),
                                               options={"clip": "6x20x24", "render_clips": 4}))
     dataset = dataset_of("rendered", runs, TABLES["tiny"], run)
-    again = fresh._answers_of_run(run, runs, own["dance"], dataset)
+    again = fresh._answers_of_run(run, runs, TABLES["tiny"], own["dance"], dataset)
     results = json.loads((runs / "dance_s0.train" / "results.json").read_text())
     scores = results["scores"][own["dance"]["split"]]["gated"]
     assert [(one.budget, sum(one.right_windows), sum(one.right_clip)) for one in again] == [
         (score["budget"], score["right_windows"], score["right_clips"]) for score in scores]
     assert [np.mean(one.shares) for one in again] == [pytest.approx(score["share"], abs=1e-3) for score in scores]
+    # random masks: of the trained network, others for each clip, and as many as its gates would keep
+    run = next(run for run in runs_of(TABLES["tiny"], ["random"], [0], []))
+    assert not run.checkpoint(runs).is_file()
+    network = random_network(run, runs, TABLES["tiny"])
+    clip = next(fresh.Evaluator(dataset, workers=0, device=torch.device("cpu")).batches()).clip[:1]
+    network(torch.cat([clip, clip]), torch.full((2,), 0.3))
+    kept = [mask.flatten(1) for gate in network.gates for mask in gate.masks]
+    assert kept[1][0].sum() == kept[1][1].sum() and any((mask[0] != mask[1]).any() for mask in kept)
+    answers = fresh._answers_of_random(run, runs, TABLES["tiny"], own["random"], dataset)
+    scores = json.loads((runs / "random_s0.train" / "results.json").read_text())["scores"][own["random"]["split"]]
+    pruned = own["random"]["pruned_macs"] / own["random"]["original_macs"]
+    assert [np.mean(one.shares) for one in answers] == [
+        pytest.approx(pruned * score["share"], abs=0.03) for score in scores["gated"]]
 
 
 def test_new_clips_are_rendered_ones(tmp_path, capfd):

@@ -4,7 +4,7 @@
 
 A table's own test clips are few: one window in 240 is 0.4 points, and differences between settings are no larger.
 Bundles answer as dance-run has them answer; networks without gates as one graph of our kernels; the dense network, the
-teacher, in PyTorch.
+teacher, and those with random masks, of which there is no bundle, in PyTorch.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from tools.experiments.fresh_report import write_fresh
 from tools.experiments.fresh_rows import ALONE, DENSE, Answers
 from tools.experiments.fresh_times import read_times
 from tools.experiments.report import share_of_original
-from tools.experiments.runs import Run, bundle_of, dataset_of, finished_runs, measure_run
-from tools.experiments.table import TABLES
+from tools.experiments.runs import Run, bundle_of, dataset_of, finished_runs, measure_run, random_network
+from tools.experiments.table import TABLES, Table
 from tools.experiments.times_report import GATED
 
 app = typer.Typer(add_completion=False)
@@ -80,7 +80,7 @@ def main(
     timed = read_times(times, table) if times else None
     check_can_draw("the report")
     check_folder("--out", out, *(f"{table}-fresh.{suffix}" for suffix in ("md", "png", "json")))
-    wanted = finished_runs(chosen, names(only), numbers(seeds), [], runs)
+    wanted = finished_runs(chosen, names(only), numbers(seeds), [], runs, bundled=False)
     folder = runs / f"rendered-fresh-{clips}"
     figures = [measure_run(run, source, runs, chosen, again=False) for run in wanted]
     found: list[Answers] = []
@@ -94,7 +94,8 @@ def main(
             own = dataset_of(source, runs, chosen, run)
             dataset = ClipDataset(videos, own.spec, False, own.windows)
             found += _kept(work_folder(run.checkpoint(runs)) / f"fresh-{clips}.json",
-                           partial(_answers_of_run, run, runs, figures[number], dataset))
+                           partial(_answers_of_random if run.has_random_masks else _answers_of_run,
+                                   run, runs, chosen, figures[number], dataset))
             if not run.setting.clip and run.seed not in seen:  # its clips are those of the dense network
                 seen.add(run.seed)
                 found += _kept(run.dense(runs).parent / f"dense-fresh-{clips}.json",
@@ -112,7 +113,7 @@ def _kept(stored: Path, measure: Callable[[], list[Answers]]) -> list[Answers]:
     return [Answers(**one) for one in json.loads(stored.read_text())]
 
 
-def _answers_of_run(run: Run, folder: Path, figures: dict[str, Any], dataset: ClipDataset) -> list[Answers]:
+def _answers_of_run(run: Run, folder: Path, _: Table, figures: dict[str, Any], dataset: ClipDataset) -> list[Answers]:
     """Of each budget where gates were trained, else of the network without gates."""
     bundle = bundle_of(run, folder)
     if not figures["gated"]:
@@ -127,6 +128,20 @@ def _answers_of_run(run: Run, folder: Path, figures: dict[str, Any], dataset: Cl
         return _answers([Point(run.name, GATED, score["budget"],
                                partial(_gated_answer, runner, score["budget"], figures["original_macs"]))
                          for score in figures["gated"]], run.seed, dataset)
+
+
+def _answers_of_random(run: Run, folder: Path, table: Table, figures: dict[str, Any], dataset: ClipDataset
+                       ) -> list[Answers]:
+    network = random_network(run, folder, table)
+    torch.manual_seed(run.seed)  # of the masks
+
+    def answer(budget: float, clip: np.ndarray) -> tuple[np.ndarray, float]:
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(clip), torch.tensor([budget]))[0].numpy()
+            return logits, share_of_original(figures, float(network.macs_share()[0]))
+
+    return _answers([Point(run.name, GATED, score["budget"], partial(answer, score["budget"]))
+                     for score in figures["gated"]], run.seed, dataset)
 
 
 def _gated_answer(runner: Runner, budget: float, original_macs: int, clip: np.ndarray) -> tuple[np.ndarray, float]:

@@ -105,13 +105,14 @@ def _against_alone(rows: Sequence[Row]) -> list[str]:
 
 def _side_by_side(rows: Sequence[Row]) -> list[str]:
     """Settings that differ in one thing, at the same budgets, with the seeds that both ran with."""
-    points = {(row.setting, row.budget): row for row in rows if row.what == GATED}
+    points = {(row.setting, row.budget): row for row in rows if row.what != DENSE}
     lines = []
     for what, name, without in COMPARISONS:
         found = [_same_seeds(points[name, budget], points[without, budget])
                  for setting, budget in points if setting == name and (without, budget) in points]
         pairs = [pair for pair in found if pair]
-        lines += [_difference(what, f"{one.budget:g}", one, other) for one, other in pairs]
+        lines += [_difference(what, "" if one.budget is None else f"{one.budget:g}", one, other)
+                  for one, other in pairs]
         if len(pairs) > 1 and len({one.seeds for one, _ in pairs}) == 1:
             lines.append(_difference(what, f"mean of {len(pairs)}", *map(_mean_of, zip(*pairs))))
     return lines and [

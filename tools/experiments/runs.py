@@ -17,13 +17,17 @@ from dance_deploy.data import open_dataset
 from dance_deploy.data.dataset import ClipDataset
 from dance_deploy.errors import InputError
 from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint
+from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint
+from dance_deploy.method.prune import shrink
+from dance_deploy.method.surgery import GatedModel, gate_model
 from dance_deploy.method.training.command import Options, train_from_options
 from dance_deploy.method.training.evaluation import Evaluator
 from dance_deploy.method.training.loop import Reporter
 from dance_deploy.method.training.metrics import read_metrics
 from dance_deploy.method.training.outcome import write_json
-from dance_deploy.method.training.state import work_folder
+from dance_deploy.method.training.state import load_state, work_folder
+from dance_deploy.models import build
 from tools.experiments.table import BUDGETS, Setting, Table
 
 
@@ -48,6 +52,11 @@ class Run:
     def of_dense(self) -> Run:
         """The run that trains its dense network."""
         return replace(self, name=self.dense_name)
+
+    @property
+    def has_random_masks(self) -> bool:
+        """Whether it has no checkpoint, since nothing but a comparison asks for such a network."""
+        return bool(self.setting.changes.get("random_masks"))
 
     def tag(self, name: str) -> str:
         """Name of a setting's run with this seed and fold."""
@@ -75,17 +84,19 @@ def is_finished(run: Run, folder: Path) -> bool:
     return (work_folder(run.checkpoint(folder)) / "results.json").is_file()
 
 
-def finished_runs(table: Table, only: list[str], seeds: list[int], folds: list[str], folder: Path) -> list[Run]:
+def finished_runs(table: Table, only: list[str], seeds: list[int], folds: list[str], folder: Path, *,
+                  bundled: bool = True) -> list[Run]:
     """Those of `runs_of` that are finished, to be measured; a line for each that is not.
 
-    Raises InputError where `only` names nothing, or a setting of which none is finished or that has no checkpoint.
+    bundled: only settings of which a bundle can be made. Raises InputError where `only` names nothing, a setting of
+    which none is finished, or one with random masks where it has to be bundled.
     """
     if not only:
         raise InputError(f"--only names nothing; choose from {', '.join(table.settings)}")
     wanted = list(runs_of(table, only, seeds, folds))
     finished = [run for run in wanted if is_finished(run, folder)]
     for run in wanted:
-        if run.setting.changes.get("random_masks"):
+        if bundled and run.has_random_masks:
             raise InputError(f"{run.tag(run.name)}: random masks have no checkpoint, so there is nothing to measure")
         if run.name not in {other.name for other in finished}:
             raise InputError(f"{run.tag(run.name)} is not finished in {folder}; leave it out, or train it first: "
@@ -102,6 +113,20 @@ def bundle_of(run: Run, folder: Path) -> Bundle:
     if not path.is_dir() or path.stat().st_mtime < checkpoint.stat().st_mtime:
         bundle_from_checkpoint(load_checkpoint(checkpoint), path)
     return open_bundle(path)
+
+
+def random_network(run: Run, folder: Path, table: Table) -> GatedModel:
+    """The network of a finished run with random masks, from the state of its training."""
+    state = load_state(work_folder(run.checkpoint(folder)) / "state.pt")
+    settings, spec = _results(run, folder)["settings"], _clip_of(run, folder)
+    backbone = build(table.arch, len(load_checkpoint(run.of_dense().checkpoint(folder)).labels))
+    shrink(backbone, spec.shape, state.channels)
+    model = gate_model(backbone, spec.shape, tuple(settings["kinds"]), tuple(settings["tau_max"]))
+    model.graph.load_state_dict(state.model)
+    for gate in model.gates:
+        gate.random = True
+    model.open_gates(False)
+    return model.eval()
 
 
 def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporter, *, restart: bool = False) -> None:
@@ -164,8 +189,12 @@ def dataset_of(data: str, folder: Path, table: Table, run: Run) -> ClipDataset:
     if data == "rendered":
         extra = {"render_dir": folder / "rendered", "clips_per_class": table.options["render_clips"]}
     splits = open_dataset(data, fold=run.fold, **extra)
-    spec = load_checkpoint(run.checkpoint(folder)).clip
-    return ClipDataset(getattr(splits, _split(results)), spec, False, results["settings"]["eval_windows"])
+    return ClipDataset(getattr(splits, _split(results)), _clip_of(run, folder), False,
+                       results["settings"]["eval_windows"])
+
+
+def _clip_of(run: Run, folder: Path) -> ClipSpec:
+    return load_checkpoint((run.of_dense() if run.has_random_masks else run).checkpoint(folder)).clip
 
 
 def _results(run: Run, folder: Path) -> dict[str, Any]:

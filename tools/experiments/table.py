@@ -125,6 +125,10 @@ COMPARISONS = (
     ("masks that follow the clip", "dance", "random"),
     ("frames as well as features", "dance", "features"),
     ("frames as well as features, after static pruning", "static25", "static25-features"),
+    ("features rather than channels", "features", "channels"),
+    ("channels as well as frames and features", "all-kinds", "dance"),
+    ("static: one threshold for all layers rather than the same share of each", "only-bn-25", "only-bn-uniform-25"),
+    ("static: by BN scale rather than filter magnitude", "only-bn-25", "only-magnitude-25"),
     ("frames' thresholds below their mean", "dance", "dance-tau15"),
     ("frames' thresholds below their mean, after static pruning", "static25", "static25-tau15"),
     ("thresholds that follow the clip, frames' up to 1.5", "dance-tau15", "constant-tau15"),
@@ -143,12 +147,13 @@ RENDERED = {"epochs_dense": 40, "epochs_ava": 2, "epochs_aap": 25}
 def _rendered(size: str, half: str) -> dict[str, Setting]:
     """The settings for rendered clips of that height and width; half: half of both."""
     return {
-        **{name: SETTINGS[name] for name in ("dance", "ava-0", "constant", "random")},
+        **{name: SETTINGS[name] for name in ("dance", "ava-0", "constant", "random", "features", "frames", "channels",
+                                             "all-kinds")},
         "no-ava": _with("no-ava", epochs_aap=27),
         **{name: _with(name, epochs_static=20) for name in ("static50", "static25", "static25-features")},
         **{name: _with(name, epochs_static=47)
            for name in ("only-bn-50", "only-bn-35", "only-bn-25", "only-bn-20", "only-bn-15", "only-bn-15-all",
-                        "only-bn-10-all", "only-bn-06-all")},
+                        "only-bn-10-all", "only-bn-06-all", "only-bn-uniform-25", "only-magnitude-25")},
         **{name: replace(_with(name, epochs_dense=47), clip=clip) for name, clip in (
             ("half-frames", {"clip": f"8x{size}", "clip_stride": 4}), ("half-size", {"clip": f"16x{half}"}),
             ("half-both", {"clip": f"8x{half}", "clip_stride": 4}))}}
