@@ -49,16 +49,18 @@ from tools.experiments.times_report import GATED
 app = typer.Typer(add_completion=False)
 RENDER_SEED = 1  # the tables' own clips have 0
 
-Answer = Callable[[np.ndarray], tuple[np.ndarray, float]]
+OfOne = Callable[[np.ndarray], tuple[np.ndarray, float]]
+OfMany = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Point(NamedTuple):
-    """What answers: as in Answers; answer: clip [1, 3, T, H, W] -> logits [K], MACs as a share of the original ones."""
+    """What answers: as in Answers; answer: clips [N, 3, T, H, W] -> logits [N, K], MACs of each as a share of the
+    original ones."""
 
     setting: str
     what: str
     budget: float | None
-    answer: Answer
+    answer: OfMany
 
 
 @app.command()
@@ -123,10 +125,10 @@ def _answers_of_run(run: Run, folder: Path, _: Table, figures: dict[str, Any], d
         def answer(clip: np.ndarray) -> tuple[np.ndarray, float]:
             return session.run(["logits"], {"clip": clip})[0][0], macs
 
-        return _answers([Point(run.name, ALONE, None, answer)], run.seed, dataset)
+        return _answers([Point(run.name, ALONE, None, _one_by_one(answer))], run.seed, dataset)
     with Runner(bundle, threads=1) as runner:
         return _answers([Point(run.name, GATED, score["budget"],
-                               partial(_gated_answer, runner, score["budget"], figures["original_macs"]))
+                               _one_by_one(partial(_gated_answer, runner, score["budget"], figures["original_macs"])))
                          for score in figures["gated"]], run.seed, dataset)
 
 
@@ -135,13 +137,21 @@ def _answers_of_random(run: Run, folder: Path, table: Table, figures: dict[str, 
     network = random_network(run, folder, table)
     torch.manual_seed(run.seed)  # of the masks
 
-    def answer(budget: float, clip: np.ndarray) -> tuple[np.ndarray, float]:
+    def answer(budget: float, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
-            logits = network(torch.from_numpy(clip), torch.tensor([budget]))[0].numpy()
-            return logits, share_of_original(figures, float(network.macs_share()[0]))
+            logits = network(torch.from_numpy(clips), torch.full((len(clips),), budget)).numpy()
+            return logits, share_of_original(figures, 1.0) * network.macs_share().numpy()
 
     return _answers([Point(run.name, GATED, score["budget"], partial(answer, score["budget"]))
                      for score in figures["gated"]], run.seed, dataset)
+
+
+def _one_by_one(answer: OfOne) -> OfMany:
+    def answers(clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = [answer(np.ascontiguousarray(clip[None])) for clip in clips]
+        return np.stack([logits for logits, _ in found]), np.array([share for _, share in found])
+
+    return answers
 
 
 def _gated_answer(runner: Runner, budget: float, original_macs: int, clip: np.ndarray) -> tuple[np.ndarray, float]:
@@ -154,9 +164,9 @@ def _answers_of_dense(run: Run, folder: Path, arch: str, dataset: ClipDataset) -
     network.load_state_dict(load_tensors(run.dense(folder))["state_dict"])
     network.eval()
 
-    def answer(clip: np.ndarray) -> tuple[np.ndarray, float]:
+    def answer(clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():
-            return network(torch.from_numpy(clip))[0].numpy(), 1.0
+            return network(torch.from_numpy(clips)).numpy(), np.ones(len(clips))
 
     return _answers([Point(run.dense_name, DENSE, None, answer)], run.seed, dataset)
 
@@ -169,10 +179,8 @@ def _answers(points: Sequence[Point], seed: int, dataset: ClipDataset) -> list[A
     right = np.zeros((len(points), len(targets)), np.int64)
     shares = np.zeros((len(points), len(targets)))
     for batch in evaluator.batches():
-        for window, owner in zip(batch.clip.numpy(), batch.owner.tolist()):
-            clip = np.ascontiguousarray(window[None])
-            for number, point in enumerate(points):
-                logits, share = point.answer(clip)
+        for number, point in enumerate(points):
+            for owner, logits, share in zip(batch.owner.tolist(), *point.answer(batch.clip.numpy())):
                 votes[number, owner] += scores_from_logits(logits)
                 right[number, owner] += int(logits.argmax() == targets[owner])
                 shares[number, owner] += share / dataset.windows
