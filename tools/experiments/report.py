@@ -286,20 +286,20 @@ def draw_accuracy(title: str, dense: tuple[float, float] | None,
                   lines: Mapping[str, Sequence[tuple[float, float, float]]], path: Path) -> None:
     """Draw right clips and windows over MACs. dense: percent of both; lines: by label, share of the original MACs and
     percent of both at each of its points."""
-    figure = new_figure(11.0, 4.2, "the report")
+    figure = new_figure(12.5, 4.4, "the report")
     axes = figure.subplots(1, 2, sharex=True)
     for number, (axis, of) in enumerate(zip(axes, ("clips", "windows"))):
         if dense is not None:
             axis.axhline(dense[number], color="black", linewidth=0.8, linestyle="--", label="dense")
-        for label, points in lines.items():
-            axis.plot([point[0] for point in points], [point[1 + number] for point in points], marker="o", markersize=4,
-                      label=label)
+        for i, (label, points) in enumerate(lines.items()):  # there are ten colours
+            axis.plot([point[0] for point in points], [point[1 + number] for point in points], color=f"C{i % 10}",
+                      marker="os^v"[i // 10 % 4], markersize=4, label=label)
         axis.set_xscale("log")
         axis.set_xticks([0.05, 0.1, 0.2, 0.3, 0.5, 1.0], ["0.05", "0.1", "0.2", "0.3", "0.5", "1"])
         axis.minorticks_off()
         axis.set_xlabel("share of the original dense MACs (counted)")
         axis.set_ylabel(f"{of} right, %")
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    axes[1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     figure.suptitle(title)
     save_figure(figure, path)

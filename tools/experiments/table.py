@@ -125,7 +125,7 @@ COMPARISONS = (
     ("masks that follow the clip", "dance", "random"),
     ("frames as well as features", "dance", "features"),
     ("frames as well as features, after static pruning", "static25", "static25-features"),
-    ("features rather than channels", "features", "channels"),
+    ("frames and features rather than channels", "dance", "channels"),
     ("channels as well as frames and features", "all-kinds", "dance"),
     ("static: one threshold for all layers rather than the same share of each", "only-bn-25", "only-bn-uniform-25"),
     ("static: by BN scale rather than filter magnitude", "only-bn-25", "only-magnitude-25"),
