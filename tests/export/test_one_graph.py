@@ -253,33 +253,26 @@ def test_outputs_that_are_left_out_stay_without_a_name(bundle):
     assert [node.inputs[1:] + node.outputs[1:] for node in found] == 2 * [["", "", ""]]
 
 
-def test_where_onnxruntime_refuses_one_graph_two_run_and_a_warning_says_so(bundle, monkeypatch, caplog):
+def test_where_onnxruntime_refuses_one_graph_two_run_and_a_warning_says_so(bundle, runner, monkeypatch, caplog):
     """Kernels of an earlier version lack an op of the joined graph, for example."""
-    if library_path() is None:
-        pytest.skip("the kernels are not built; " + HOW_TO_BUILD)
     opened = open_bundle(bundle)
     clip = clip_of(opened.manifest, 0)
-    with Runner(opened, threads=1) as runner:
-        wanted = runner.infer(clip, BUDGET)
+    wanted = runner.infer(clip, BUDGET)
     monkeypatch.setattr(names, "THRESHOLDS_CLOCK", "AnOpOfTomorrow")
-    with Runner(opened, dense=True, threads=1) as runner:
-        assert runner.backend._whole is None
+    with Runner(opened, dense=True, threads=1) as two:
+        assert two.backend._whole is None
         assert len(caplog.records) == 1 and HOW_TO_BUILD in caplog.text and "AnOpOfTomorrow" in caplog.text
-        found = runner.infer(clip, BUDGET)
-        assert len(run_checks(runner, golden_from_bundle(opened))) == 6, "what is the same is not compared with itself"
+        found = two.infer(clip, BUDGET)
+        assert len(run_checks(two, golden_from_bundle(opened))) == 6, "what is the same is not compared with itself"
     np.testing.assert_array_equal(found.kept, wanted.kept)
     np.testing.assert_allclose(found.logits, wanted.logits, rtol=1e-5, atol=1e-6)
 
 
-def test_taken_apart_it_runs_on(bundle):
-    if library_path() is None:
-        pytest.skip("the kernels are not built; " + HOW_TO_BUILD)
-    opened = open_bundle(bundle)
-    clip = clip_of(opened.manifest, 0)
-    with Runner(opened, threads=1) as runner:
-        whole = runner.infer(clip, BUDGET)
-        assert runner.backend.take_apart() and not runner.backend.take_apart()
-        np.testing.assert_array_equal(runner.infer(clip, BUDGET).kept, whole.kept)
+def test_taken_apart_it_runs_on(runner):
+    clip = clip_of(runner.manifest, 0)
+    whole = runner.infer(clip, BUDGET)
+    assert runner.backend.take_apart() and not runner.backend.take_apart()
+    np.testing.assert_array_equal(runner.infer(clip, BUDGET).kept, whole.kept)
 
 
 def test_what_is_closed_or_not_loaded_says_so(bundle):

@@ -128,7 +128,7 @@ def test_finished_runs_answer_new_clips_once(tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(TABLES, "tiny", Table("Tiny", "small", settings, data="rendered", seeds=(0,),
                                               options={"clip": "6x20x24", "render_clips": 4}))
     dataset = dataset_of("rendered", runs, TABLES["tiny"], run)
-    again = fresh._answers_of_run(run, runs, TABLES["tiny"], own["dance"], dataset)
+    again = fresh._answers_of_run(run, runs, own["dance"], dataset)
     results = json.loads((runs / "dance_s0.train" / "results.json").read_text())
     scores = results["scores"][own["dance"]["split"]]["gated"]
     assert [(one.budget, sum(one.right_windows), sum(one.right_clip)) for one in again] == [
@@ -137,12 +137,12 @@ def test_finished_runs_answer_new_clips_once(tmp_path, monkeypatch, capfd):
     # random masks: of the trained network, others for each clip, and as many as its gates would keep
     run = next(run for run in runs_of(TABLES["tiny"], ["random"], [0], []))
     assert not run.checkpoint(runs).is_file()
-    network = random_network(run, runs, TABLES["tiny"])
+    network = random_network(run, runs)
     clip = next(fresh.Evaluator(dataset, workers=0, device=torch.device("cpu")).batches()).clip[:1]
     network(torch.cat([clip, clip]), torch.full((2,), 0.3))
     kept = [mask.flatten(1) for gate in network.gates for mask in gate.masks]
     assert kept[1][0].sum() == kept[1][1].sum() and any((mask[0] != mask[1]).any() for mask in kept)
-    answers = fresh._answers_of_random(run, runs, TABLES["tiny"], own["random"], dataset)
+    answers = fresh._answers_of_random(run, runs, own["random"], dataset)
     scores = json.loads((runs / "random_s0.train" / "results.json").read_text())["scores"][own["random"]["split"]]
     pruned = own["random"]["pruned_macs"] / own["random"]["original_macs"]
     assert [np.mean(one.shares) for one in answers] == [

@@ -43,7 +43,7 @@ from tools.experiments.fresh_rows import ALONE, DENSE, Answers
 from tools.experiments.fresh_times import read_times
 from tools.experiments.report import share_of_original
 from tools.experiments.runs import Run, bundle_of, dataset_of, finished_runs, measure_run, random_network
-from tools.experiments.table import TABLES, Table
+from tools.experiments.table import TABLES
 from tools.experiments.times_report import GATED
 
 app = typer.Typer(add_completion=False)
@@ -97,7 +97,7 @@ def main(
             dataset = ClipDataset(videos, own.spec, False, own.windows)
             found += _kept(work_folder(run.checkpoint(runs)) / f"fresh-{clips}.json",
                            partial(_answers_of_random if run.has_random_masks else _answers_of_run,
-                                   run, runs, chosen, figures[number], dataset))
+                                   run, runs, figures[number], dataset))
             if not run.setting.clip and run.seed not in seen:  # its clips are those of the dense network
                 seen.add(run.seed)
                 found += _kept(run.dense(runs).parent / f"dense-fresh-{clips}.json",
@@ -115,7 +115,7 @@ def _kept(stored: Path, measure: Callable[[], list[Answers]]) -> list[Answers]:
     return [Answers(**one) for one in json.loads(stored.read_text())]
 
 
-def _answers_of_run(run: Run, folder: Path, _: Table, figures: dict[str, Any], dataset: ClipDataset) -> list[Answers]:
+def _answers_of_run(run: Run, folder: Path, figures: dict[str, Any], dataset: ClipDataset) -> list[Answers]:
     """Of each budget where gates were trained, else of the network without gates."""
     bundle = bundle_of(run, folder)
     if not figures["gated"]:
@@ -132,9 +132,8 @@ def _answers_of_run(run: Run, folder: Path, _: Table, figures: dict[str, Any], d
                          for score in figures["gated"]], run.seed, dataset)
 
 
-def _answers_of_random(run: Run, folder: Path, table: Table, figures: dict[str, Any], dataset: ClipDataset
-                       ) -> list[Answers]:
-    network = random_network(run, folder, table)
+def _answers_of_random(run: Run, folder: Path, figures: dict[str, Any], dataset: ClipDataset) -> list[Answers]:
+    network = random_network(run, folder)
     torch.manual_seed(run.seed)  # of the masks
 
     def answer(budget: float, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,15 +19,13 @@ from dance_deploy.errors import InputError
 from dance_deploy.export.bundle_from_checkpoint import bundle_from_checkpoint
 from dance_deploy.geometry import ClipSpec
 from dance_deploy.method.checkpoint import load_checkpoint, model_from_checkpoint
-from dance_deploy.method.prune import shrink
-from dance_deploy.method.surgery import GatedModel, gate_model
+from dance_deploy.method.surgery import GatedModel
 from dance_deploy.method.training.command import Options, train_from_options
 from dance_deploy.method.training.evaluation import Evaluator
 from dance_deploy.method.training.loop import Reporter
 from dance_deploy.method.training.metrics import read_metrics
 from dance_deploy.method.training.outcome import write_json
 from dance_deploy.method.training.state import load_state, work_folder
-from dance_deploy.models import build
 from tools.experiments.table import BUDGETS, Setting, Table
 
 
@@ -97,7 +95,7 @@ def finished_runs(table: Table, only: list[str], seeds: list[int], folds: list[s
     finished = [run for run in wanted if is_finished(run, folder)]
     for run in wanted:
         if bundled and run.has_random_masks:
-            raise InputError(f"{run.tag(run.name)}: random masks have no checkpoint, so there is nothing to measure")
+            raise InputError(f"{run.tag(run.name)}: random masks have no checkpoint, so there is nothing to time")
         if run.name not in {other.name for other in finished}:
             raise InputError(f"{run.tag(run.name)} is not finished in {folder}; leave it out, or train it first: "
                              "python -m tools.experiments, with the same table, --runs, --only and --seeds")
@@ -115,18 +113,16 @@ def bundle_of(run: Run, folder: Path) -> Bundle:
     return open_bundle(path)
 
 
-def random_network(run: Run, folder: Path, table: Table) -> GatedModel:
+def random_network(run: Run, folder: Path) -> GatedModel:
     """The network of a finished run with random masks, from the state of its training."""
     state = load_state(work_folder(run.checkpoint(folder)) / "state.pt")
-    settings, spec = _results(run, folder)["settings"], _clip_of(run, folder)
-    backbone = build(table.arch, len(load_checkpoint(run.of_dense().checkpoint(folder)).labels))
-    shrink(backbone, spec.shape, state.channels)
-    model = gate_model(backbone, spec.shape, tuple(settings["kinds"]), tuple(settings["tau_max"]))
-    model.graph.load_state_dict(state.model)
+    like = load_checkpoint(run.of_dense().checkpoint(folder))
+    model = model_from_checkpoint(replace(like, graph=state.model, channels=state.channels,
+                                          kinds=tuple(_results(run, folder)["settings"]["kinds"])))
     for gate in model.gates:
         gate.random = True
     model.open_gates(False)
-    return model.eval()
+    return model
 
 
 def train_run(table: Table, run: Run, data: str, folder: Path, reporter: Reporter, *, restart: bool = False) -> None:
